@@ -1,0 +1,1 @@
+"""Does a compressed CNN still look at the right things?"""
