@@ -1,0 +1,62 @@
+"""Flax linen image classifiers, made by name."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdxai.errors import UserError
+from kdxai.models.network import LAST, Network, layers
+from kdxai.models.resnet import resnet
+from kdxai.models.wide_resnet import wide_resnet
+
+__all__ = ["LAST", "Network", "create"]
+
+RESNETS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+NAMES = "wrn-D-K (such as wrn-28-10; D = 6n + 4), resnet10, resnet18, resnet34, resnet18-w16"
+
+
+def create(
+    name: str,
+    *,
+    num_classes: int,
+    dtype: Any = jnp.float32,
+    dropout: float = 0.0,
+    axis_name: str | None = None,
+    activation: Callable[[jax.Array], jax.Array] = nn.relu,
+) -> Network:
+    """Make a model by name.
+
+    Args:
+      name: `wrn-D-K` (depth D = 6n + 4, width K); `resnet10`, `resnet18` or `resnet34`, with `-wB`
+        for a base width B other than 64.
+      dtype: compute dtype; parameters, statistics and logits are float32 whatever it is.
+      dropout: rate inside the blocks of a wide ResNet.
+      axis_name: the pmap axis over which BatchNorm takes its batch statistics.
+      activation: the non-linearity, everywhere in the model.
+
+    Raises:
+      UserError: no such model, fewer than two classes, or dropout for a model without it.
+    """
+    if num_classes < 2:
+        raise UserError(f"a classifier needs at least 2 classes, not {num_classes}")
+    if not 0 <= dropout < 1:
+        raise UserError(f"dropout must be in [0, 1), not {dropout}")
+    shared = layers(dtype=dtype, axis_name=axis_name, activation=activation)
+    if wrn := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
+        depth, width = map(int, wrn.groups())
+        if depth < 10 or depth % 6 != 4 or width < 1:
+            raise UserError(
+                f"'{name}': the depth of a wide ResNet is 10, 16, 22, 28, ... and its width at "
+                "least 1"
+            )
+        return wide_resnet(depth, width, num_classes, shared, dropout)
+    res = re.fullmatch(r"(resnet\d+)(?:-w(\d+))?", name)
+    if not res or res[1] not in RESNETS or res[2] == "0":
+        raise UserError(f"there is no model '{name}'; known: {NAMES}")
+    if dropout:
+        raise UserError(f"'{name}' has no dropout; set model.dropout=0")
+    return resnet(RESNETS[res[1]], num_classes, shared, int(res[2] or 64))

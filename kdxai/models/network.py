@@ -1,0 +1,120 @@
+"""The shape that every kdxai model has: named units in sequence, then a pooled linear head."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdxai.errors import UserError
+
+LAST = "last"  # the cut at the feature map that the head pools
+
+
+class Layers(NamedTuple):
+    """The layers that the units of one model share."""
+
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+    activation: Callable[[jax.Array], jax.Array]
+    dropout: Callable[..., nn.Module]
+
+
+def layers(
+    *,
+    dtype: Any = jnp.float32,
+    axis_name: str | None = None,
+    activation: Callable[[jax.Array], jax.Array] = nn.relu,
+) -> Layers:
+    """Layers that compute in `dtype`; parameters and statistics stay float32.
+
+    Args:
+      axis_name: the pmap axis over which BatchNorm takes its batch statistics.
+      activation: every ReLU of the model; guided backpropagation puts its own rule here.
+    """
+    return Layers(
+        conv=partial(
+            nn.Conv,
+            use_bias=False,
+            padding=1,
+            dtype=dtype,
+            # He et al. 2015, on the fan-out, as the reference code of both families has it.
+            kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        ),
+        norm=partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, dtype=dtype, axis_name=axis_name),
+        activation=activation,
+        dropout=partial(Dropout, axis_name=axis_name),
+    )
+
+
+class Dropout(nn.Module):
+    """Dropout with one mask per example of the *global* batch.
+
+    `nn.Dropout` draws one mask for the batch that a device sees, so its numbers would depend on the
+    number of devices.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if not train or self.rate == 0:
+            return x
+        key = self.make_rng("dropout")
+        position = jnp.arange(len(x))
+        if self.axis_name is not None:
+            position += jax.lax.axis_index(self.axis_name) * len(x)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, position)
+        keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - self.rate, x.shape[1:]))(keys)
+        return jnp.where(keep, x / (1 - self.rate), 0)
+
+
+class Network(nn.Module):
+    """Units in sequence, global average pooling, a linear head; it can be cut at any unit.
+
+    Attributes:
+      units: name -> module called as `unit(x, train)`, in order. Names are `stage2.block0` and the
+        like; `stage2` alone means the last unit of that stage, `last` the last of all.
+      num_classes: K.
+    """
+
+    units: dict[str, nn.Module]
+    num_classes: int
+
+    def setup(self):
+        self.head = nn.Dense(self.num_classes)
+
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """[N, H, W, C] normalised images -> [N, K] float32 logits."""
+        return self.classify(self.features(x, train=train), train=train)
+
+    def features(self, x: jax.Array, train: bool = False, stage: str = LAST) -> jax.Array:
+        """[N, H, W, C] images -> [N, h, w, c] feature map at the end of `stage`."""
+        for name in list(self.units)[: self.cut(stage)]:
+            x = self.units[name](x, train)
+        return x
+
+    def classify(self, x: jax.Array, train: bool = False, stage: str = LAST) -> jax.Array:
+        """[N, h, w, c] feature map at the end of `stage` -> [N, K] float32 logits."""
+        for name in list(self.units)[self.cut(stage) :]:
+            x = self.units[name](x, train)
+        return self.head(x.astype(jnp.float32).mean((1, 2)))
+
+    def cut(self, stage: str) -> int:
+        """The number of units up to the end of `stage`.
+
+        Raises:
+          UserError: the model has no stage of that name.
+        """
+        names = list(self.units)
+        ends = [i for i, name in enumerate(names, 1) if f"{name}.".startswith(f"{stage}.")]
+        if stage == LAST:
+            return len(names)
+        if not ends:
+            raise UserError(
+                f"the model has no stage '{stage}'; it can be cut at: {', '.join([*names, LAST])}"
+            )
+        return ends[-1]

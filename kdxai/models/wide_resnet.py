@@ -1,0 +1,60 @@
+"""Wide residual networks for small images (Zagoruyko & Komodakis 2016)."""
+
+from flax import linen as nn
+
+from kdxai.models.network import Layers, Network
+
+
+class Stem(nn.Module):
+    layers: Layers
+
+    @nn.compact
+    def __call__(self, x, train):
+        return self.layers.conv(16, (3, 3))(x)
+
+
+class Block(nn.Module):
+    """Pre-activation basic block with dropout between its convolutions."""
+
+    width: int
+    stride: int
+    dropout: float
+    layers: Layers
+
+    @nn.compact
+    def __call__(self, x, train):
+        conv, norm, activation, dropout = self.layers
+        y = activation(norm()(x, use_running_average=not train))
+        if x.shape[-1] != self.width:
+            # The reference code projects the activated input where the width changes.
+            x = conv(self.width, (1, 1), self.stride, padding=0, name="shortcut")(y)
+        y = conv(self.width, (3, 3), self.stride)(y)
+        y = activation(norm()(y, use_running_average=not train))
+        y = dropout(self.dropout)(y, train)
+        return x + conv(self.width, (3, 3))(y)
+
+
+class FinalActivation(nn.Module):
+    layers: Layers
+
+    @nn.compact
+    def __call__(self, x, train):
+        return self.layers.activation(self.layers.norm()(x, use_running_average=not train))
+
+
+def wide_resnet(
+    depth: int, width: int, num_classes: int, layers: Layers, dropout: float = 0.0
+) -> Network:
+    """WRN-depth-width: 3 stages of (depth - 4) / 6 blocks with 16, 32 and 64 x `width` channels.
+
+    The last feature map is the final ReLU's output, 8 x 8 for 32 x 32 images.
+    """
+    units: dict[str, nn.Module] = {"stem": Stem(layers)}
+    for stage in (1, 2, 3):
+        for block in range((depth - 4) // 6):
+            stride = 2 if stage > 1 and block == 0 else 1
+            units[f"stage{stage}.block{block}"] = Block(
+                16 * width * 2 ** (stage - 1), stride, dropout, layers
+            )
+    units["final"] = FinalActivation(layers)
+    return Network(units, num_classes)
