@@ -1,0 +1,48 @@
+"""Every setting of a training run, with its default."""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def default() -> ConfigDict:
+    """The published Wide ResNet recipe on CIFAR-10; configs change what differs."""
+    return ConfigDict(
+        {
+            "seed": 0,  # initialisation, order of the examples, dropout
+            "epochs": 200,
+            "batch_size": 128,  # global, over all devices
+            "data": {
+                "name": "cifar10",
+                "data_dir": placeholder(str),  # TFDS directory, or one with train.npz and test.npz
+                "train_size": placeholder(int),  # images to train on; None: all that are left
+                "validation_size": placeholder(int),  # None: a tenth of the training split
+            },
+            "augment": {
+                "seed": 0,  # view of example i in epoch e depends on (augment.seed, e, i) alone
+                "pad": 4,
+                "flip": True,
+                "cutout": 0,
+            },
+            "model": {
+                "name": "wrn-28-10",
+                "dropout": 0.0,
+                "dtype": "auto",  # bfloat16 on accelerators, float32 on a CPU
+            },
+            "optim": {
+                "lr": 0.1,
+                "momentum": 0.9,
+                "nesterov": True,
+                "weight_decay": 5e-4,
+                "schedule": "cosine",  # or "step": x step_factor at each of step_at x epochs
+                "step_at": (0.3, 0.6, 0.8),
+                "step_factor": 0.2,
+                "warmup_epochs": 0.0,
+                "label_smoothing": 0.0,
+            },
+            "teacher": "",  # a finished run's work directory; "": train on labels alone
+            "distill": {
+                "temperature": 6.0,
+                "alpha": 0.95,
+            },
+        }
+    )

@@ -1,0 +1,312 @@
+"""Train one model, from a config to a finished run."""
+
+import collections
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+
+from kdxai import models
+from kdxai.data.datasets import Dataset, Split
+from kdxai.errors import UserError
+from kdxai.progress import progress
+from kdxai.training import devices, runs, steps
+from kdxai.training import state as states
+from kdxai.training.checkpoints import Checkpoints
+
+AHEAD = 16  # steps the host may run ahead of the devices; bounds how late SIGTERM is answered
+EVAL_BATCH = 512  # at least; rounded up to what the devices divide
+
+
+class Program(NamedTuple):
+    """A run's compiled steps and what they read."""
+
+    state: states.TrainState
+    train_step: Callable[..., tuple[states.TrainState, states.Totals]]
+    eval_step: Callable[..., states.Totals]
+    train: steps.Constants
+    validation: steps.Constants
+    schedule: optax.Schedule
+    steps_per_epoch: int
+
+
+def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str, Any]:
+    """Train to the end, continuing what is in `workdir`; a finished run is only read.
+
+    Writes `config.json`, `history.csv` (a row per epoch), `checkpoints/`, `tensorboard/` and, last
+    of all, `result.json`.
+
+    Returns:
+      What `result.json` holds. The accuracies are of the best validation checkpoint.
+
+    Raises:
+      UserError: bad settings, another config's directory, a teacher that does not fit, a loss that
+        is not finite, a full disk.
+      SystemExit: 143 on SIGTERM, after saving.
+    """
+    workdir = Path(workdir)
+    program = build(config, dataset)
+    runs.claim(workdir, config)
+    if result := runs.read_result(workdir):
+        return result
+    checkpoints = Checkpoints(workdir)
+    history = fit(config, workdir, program, checkpoints)
+    checkpoints.wait()
+    best = checkpoints.best(program.state)
+    checkpoints.close()
+    _, test_accuracy = evaluate(program.eval_step, best.variables, resident(dataset.test, dataset))
+    result = {
+        "model": config.model.name,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
+        "best_epoch": int(best.step) // program.steps_per_epoch,
+        "validation_accuracy": max(row["validation_accuracy"] for row in history),
+        "test_accuracy": test_accuracy,
+        "seconds": sum(row["seconds"] for row in history),
+        "data": dataset.name,
+        "class_names": list(dataset.class_names),
+        "mean": [float(value) for value in dataset.mean],
+        "std": [float(value) for value in dataset.std],
+        "image_shape": list(dataset.train.image.shape[1:]),
+        "machine": runs.machine(),
+    }
+    runs.write_json(workdir / runs.RESULT, result)
+    return result
+
+
+def build(config: ConfigDict, dataset: Dataset) -> Program:
+    """Check the settings and make everything that a run needs, before anything is written.
+
+    Raises:
+      UserError: a setting is out of its range, or the teacher does not fit.
+    """
+    check(config, dataset)
+    steps_per_epoch = len(dataset.train.label) // config.batch_size
+    teacher = load_teacher(config, dataset)
+    model = runs.create_model(config, len(dataset.class_names), axis_name=devices.AXIS)
+    schedule = states.learning_rate(config.optim, config.epochs, steps_per_epoch)
+    tx = states.optimizer(config.optim, schedule)
+    train_step = steps.make_train_step(
+        model,
+        tx,
+        steps_per_epoch=steps_per_epoch,
+        seed=config.seed,
+        view_seed=config.augment.seed,
+        augmentation={name: config.augment[name] for name in ("pad", "flip", "cutout")},
+        smoothing=config.optim.label_smoothing,
+        teacher=teacher.model if teacher else None,
+        temperature=config.distill.temperature,
+        alpha=config.distill.alpha,
+    )
+    return Program(
+        state=devices.replicate(
+            states.create_train_state(
+                model, tx, jax.random.key(config.seed), dataset.train.image.shape[1:]
+            )
+        ),
+        train_step=devices.spread(train_step, donate_first=True),
+        eval_step=devices.spread(steps.make_eval_step(model)),
+        train=resident(dataset.train, dataset, teacher.variables if teacher else None),
+        validation=resident(dataset.validation, dataset),
+        schedule=schedule,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
+def check(config: ConfigDict, dataset: Dataset) -> models.Network:
+    """Everything about a run that can be wrong before its teacher is there; returns its model.
+
+    Raises:
+      UserError: a setting is out of its range.
+    """
+    if jax.process_count() > 1:
+        raise UserError("training on several hosts is not supported; use the devices of one")
+    size = len(dataset.train.label)
+    for name in ("epochs", "batch_size"):
+        if config[name] < 1:
+            raise UserError(f"{name} must be at least 1, not {config[name]}")
+    if config.batch_size > size:
+        raise UserError(f"batch_size={config.batch_size} is more than the {size} training images")
+    if not len(dataset.validation.label):
+        raise UserError("the best checkpoint is chosen on a validation set; set validation_size")
+    devices.require_divisible(config.batch_size)
+    if min(config.augment.pad, config.augment.cutout) < 0:
+        raise UserError("augment.pad and augment.cutout are numbers of pixels, 0 or more")
+    distill = config.distill
+    if not 0 <= distill.alpha <= 1 or distill.temperature <= 0:
+        raise UserError(
+            f"distillation needs 0 <= alpha <= 1 and temperature > 0, not alpha={distill.alpha} "
+            f"and temperature={distill.temperature}"
+        )
+    states.learning_rate(config.optim, config.epochs, size // config.batch_size)
+    return runs.create_model(config, len(dataset.class_names))
+
+
+def load_teacher(config: ConfigDict, dataset: Dataset) -> runs.TrainedModel | None:
+    """The config's teacher, None where there is none.
+
+    Raises:
+      UserError: it is not finished, or was trained on other classes, data or normalisation.
+    """
+    if not config.teacher:
+        return None
+    _, result = runs.finished(config.teacher)
+    for what, its, ours in (
+        ("classes", result["class_names"], list(dataset.class_names)),
+        ("data set", result["data"], dataset.name),
+        ("image shape", result["image_shape"], list(dataset.train.image.shape[1:])),
+    ):
+        if its != ours:
+            raise UserError(f"teacher and student differ in {what}: {its} and {ours}")
+    if not all(np.allclose(result[name], getattr(dataset, name)) for name in ("mean", "std")):
+        raise UserError(
+            "teacher and student differ in normalisation: "
+            f"mean {result['mean']} and {dataset.mean.tolist()}; give both the same training images"
+        )
+    return runs.load(config.teacher, runs.compute_dtype(config.model.dtype))
+
+
+def fit(
+    config: ConfigDict, workdir: Path, program: Program, checkpoints: Checkpoints
+) -> list[dict[str, Any]]:
+    """Run all epochs that `checkpoints` does not hold yet; returns the history, a row per epoch."""
+    state = checkpoints.newest(program.state) or program.state
+    first_step = int(state.step)
+    spe, total = program.steps_per_epoch, config.epochs * program.steps_per_epoch
+    history = runs.read_history(workdir, first_step)
+    started = time.perf_counter()
+    with (
+        sigterm() as terminated,
+        progress() as bar,
+        SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step) as writer,
+    ):
+        task = bar.add_task(workdir.name, total=total, completed=first_step, note="")
+
+        def settle(pending: collections.deque, keep: int) -> tuple[float, float]:
+            """Wait until all but `keep` steps are done; the last one's running means."""
+            loss = accuracy = 0.0
+            while len(pending) > keep:
+                step, totals = pending.popleft()
+                loss, accuracy = totals.means()
+                require_finite(loss, step, program.schedule, checkpoints)
+                rate = (step - first_step) * config.batch_size / (time.perf_counter() - started)
+                note = f"loss {loss:.3f}  accuracy {accuracy:.1%}  {rate:,.0f} images/s"
+                bar.update(task, completed=step, note=note)
+            return loss, accuracy
+
+        for epoch in range(first_step // spe, config.epochs):
+            epoch_started = time.perf_counter()
+            pending: collections.deque[tuple[int, states.Totals]] = collections.deque()
+            order = np.random.default_rng([config.seed, epoch]).permutation(
+                len(program.train.label)
+            )
+            for step in range(max(first_step, epoch * spe), (epoch + 1) * spe):
+                start = step % spe * config.batch_size
+                batch = order[start : start + config.batch_size].astype(np.int32)
+                state, totals = program.train_step(state, program.train, devices.share(batch))
+                pending.append((step + 1, totals))
+                settle(pending, AHEAD)
+                if terminated.is_set():
+                    break
+            train_loss, train_accuracy = settle(pending, 0)
+            step = int(state.step)
+            if step % spe:
+                checkpoints.save(state)
+                stop(checkpoints)
+            loss, accuracy = evaluate(program.eval_step, state.variables, program.validation)
+            require_finite(loss, step, program.schedule, checkpoints)
+            seconds = time.perf_counter() - epoch_started
+            row = {
+                "epoch": epoch + 1,
+                "step": step,
+                "learning_rate": float(program.schedule(step - 1)),
+                "train_loss": train_loss,
+                "train_accuracy": train_accuracy,
+                "validation_loss": loss,
+                "validation_accuracy": accuracy,
+                "seconds": seconds,
+            }
+            history.append(row)
+            for name, value in row.items():
+                writer.add_scalar(name, value, step)
+            # Before the checkpoint: a history that is too long is cut, one too short has a hole.
+            runs.write_csv(workdir / runs.HISTORY, history)
+            checkpoints.save(state, accuracy)
+            left = (total - step) * (time.perf_counter() - started) / (step - first_step)
+            bar.console.print(
+                f"{workdir.name}: epoch {epoch + 1}/{config.epochs}  loss {train_loss:.3f}  "
+                f"accuracy {train_accuracy:.1%}  validation {accuracy:.1%}  "
+                f"{spe * config.batch_size / seconds:,.0f} images/s  {left:,.0f} s left",
+                highlight=False,
+                soft_wrap=True,
+            )
+            if terminated.is_set():
+                stop(checkpoints)
+    return history
+
+
+def stop(checkpoints: Checkpoints) -> NoReturn:
+    """End the process as SIGTERM asks, with the state safe on disk."""
+    checkpoints.wait()
+    print("terminated: the state is saved, the same command continues", file=sys.stderr)
+    raise SystemExit(143)
+
+
+def evaluate(
+    eval_step: Callable[..., states.Totals], variables: Any, constants: steps.Constants
+) -> tuple[float, float]:
+    """Mean loss and accuracy of a model on a whole split; every image counts once."""
+    size = len(constants.label)
+    batch = -(-EVAL_BATCH // jax.local_device_count()) * jax.local_device_count()
+    indices = np.pad(np.arange(size, dtype=np.int32), (0, -size % batch), constant_values=-1)
+    shares = [devices.share(part) for part in indices.reshape(-1, batch)]
+    sums = [eval_step(variables, constants, part) for part in shares]
+    return jax.tree.map(lambda *leaves: sum(leaves), *sums).means()
+
+
+def resident(split: Split, dataset: Dataset, teacher: Any = None) -> steps.Constants:
+    """Put a split on the devices."""
+    return devices.replicate(
+        steps.Constants(split.image, split.label, dataset.mean, dataset.std, teacher)
+    )
+
+
+def require_finite(
+    loss: float, step: int, schedule: optax.Schedule, checkpoints: Checkpoints
+) -> None:
+    """Raises:
+    UserError: the loss is NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        checkpoints.wait()
+        newest = checkpoints.newest_step()
+        good = "no checkpoint yet" if newest is None else f"the last good checkpoint is {newest}"
+        raise UserError(
+            f"the loss is {loss} at step {step}, learning rate {float(schedule(step - 1)):.4g}; "
+            f"{good} in {checkpoints.directory}; "
+            "lower optim.lr or lengthen optim.warmup_epochs, in another --workdir"
+        )
+
+
+@contextmanager
+def sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, in place of ending the process at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)

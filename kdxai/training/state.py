@@ -1,0 +1,94 @@
+"""What a training run carries from step to step, and how it starts."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from kdxai.errors import UserError
+from kdxai.models import Network
+
+
+@struct.dataclass
+class Totals:
+    """Sums over the examples seen so far; they are checkpointed, so no epoch is half counted."""
+
+    loss: jax.Array
+    correct: jax.Array
+    count: jax.Array
+
+    @classmethod
+    def zero(cls) -> "Totals":
+        return cls(*(jnp.zeros((), jnp.float32) for _ in range(3)))
+
+    def means(self) -> tuple[float, float]:
+        """Mean loss and accuracy per example, as host floats (this waits for the device)."""
+        loss, correct, count = map(float, (self.loss, self.correct, self.count))
+        return loss / max(count, 1), correct / max(count, 1)
+
+
+@struct.dataclass
+class TrainState:
+    """Attributes:
+    step: [] int32, steps taken.
+    params, batch_stats: the model's variables.
+    opt_state: the optimiser's.
+    totals: of the epoch under way.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    totals: Totals
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def learning_rate(optim: ConfigDict, epochs: float, steps_per_epoch: int) -> optax.Schedule:
+    """step -> learning rate: linear warm-up, then cosine to zero or steps."""
+    total = round(epochs * steps_per_epoch)
+    warmup = round(optim.warmup_epochs * steps_per_epoch)
+    if not 0 <= warmup < total:
+        raise UserError(f"optim.warmup_epochs={optim.warmup_epochs} leaves nothing of {epochs}")
+    if optim.schedule == "cosine":
+        after = optax.cosine_decay_schedule(optim.lr, total - warmup)
+    elif optim.schedule == "step":
+        after = optax.piecewise_constant_schedule(
+            optim.lr, {round(at * total) - warmup: optim.step_factor for at in optim.step_at}
+        )
+    else:
+        raise UserError(f"optim.schedule is 'cosine' or 'step', not '{optim.schedule}'")
+    # The first step already moves: warm-up counts from 1.
+    ramp = optax.linear_schedule(optim.lr / max(warmup, 1), optim.lr, max(warmup - 1, 1))
+    return optax.join_schedules([ramp, after], [warmup]) if warmup else after
+
+
+def optimizer(optim: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """SGD with momentum; the weight decay is part of the gradient, as in the published recipes."""
+    return optax.chain(
+        optax.add_decayed_weights(optim.weight_decay),
+        optax.sgd(schedule, momentum=optim.momentum, nesterov=optim.nesterov),
+    )
+
+
+def create_train_state(
+    model: Network,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    image_shape: tuple[int, int, int],
+) -> TrainState:
+    """Fresh parameters for [H, W, C] images."""
+    variables = jax.jit(model.init)(key, jnp.zeros((1, *image_shape)))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=tx.init(variables["params"]),
+        totals=Totals.zero(),
+    )

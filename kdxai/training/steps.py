@@ -1,0 +1,142 @@
+"""Pure steps on one device's share of a batch; `devices.spread` maps them."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdxai.data import augment
+from kdxai.models import Network
+from kdxai.training import losses
+from kdxai.training.devices import AXIS
+from kdxai.training.state import Totals, TrainState
+
+
+class Constants(NamedTuple):
+    """What every step reads and none changes, resident on the devices.
+
+    Attributes:
+      image: [N, H, W, C] uint8, the whole split.
+      label: [N] int32.
+      mean, std: [C] of the data set, in [0, 1].
+      teacher: the teacher's variables, or None.
+    """
+
+    image: jax.Array
+    label: jax.Array
+    mean: jax.Array
+    std: jax.Array
+    teacher: Any = None
+
+
+def views(
+    constants: Constants, indices: jax.Array, epoch: jax.Array, seed: int, **options: Any
+) -> jax.Array:
+    """The normalised augmented views of some examples: [B] indices -> [B, H, W, C] float32.
+
+    The view of example i in epoch e depends on (seed, e, i) alone: not on the batch, the device or
+    the model, so teacher and student see the same one and it can be made again.
+    """
+    epoch_key = jax.random.fold_in(jax.random.key(seed), epoch)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(epoch_key, indices)
+    images = jax.vmap(partial(augment.augment, **options))(keys, constants.image[indices])
+    return augment.normalise(images, constants.mean, constants.std)
+
+
+def make_train_step(
+    model: Network,
+    tx: optax.GradientTransformation,
+    *,
+    steps_per_epoch: int,
+    seed: int,
+    view_seed: int,
+    augmentation: dict[str, Any],
+    smoothing: float = 0.0,
+    teacher: Network | None = None,
+    temperature: float = 1.0,
+    alpha: float = 0.0,
+) -> Callable[[TrainState, Constants, jax.Array], tuple[TrainState, Totals]]:
+    """The step `(state, constants, indices [B]) -> (state, the epoch's totals)` of a training run.
+
+    The totals are in the state too, but that is donated to the next step before the host reads it.
+    Losses, gradients and BatchNorm are over the global batch. The teacher, where there is one, runs
+    in evaluation mode on the student's own views.
+
+    Args:
+      seed: of the dropout masks.
+      view_seed: of the augmentation.
+      augmentation: options of `augment.augment`.
+      teacher, temperature, alpha: of the paper's L_kd; `teacher=None` trains on the labels alone.
+    """
+
+    def train_step(
+        state: TrainState, constants: Constants, indices: jax.Array
+    ) -> tuple[TrainState, Totals]:
+        epoch = state.step // steps_per_epoch
+        images = views(constants, indices, epoch, view_seed, **augmentation)
+        labels = constants.label[indices]
+        dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+        if teacher is None:
+            per_example = partial(losses.cross_entropy, smoothing=smoothing)
+            targets = (labels,)
+        else:
+            per_example = partial(
+                losses.knowledge_distillation,
+                temperature=temperature,
+                alpha=alpha,
+                smoothing=smoothing,
+            )
+            targets = (teacher.apply(constants.teacher, images), labels)
+
+        def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                train=True,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats"],
+            )
+            loss = jax.vmap(per_example)(logits, *targets)
+            return loss.mean(), (loss, logits, updates["batch_stats"])
+
+        gradient, (loss, logits, batch_stats) = jax.grad(mean_loss, has_aux=True)(state.params)
+        updates, opt_state = tx.update(jax.lax.pmean(gradient, AXIS), state.opt_state, state.params)
+        first = state.step % steps_per_epoch == 0
+        seen = batch_totals(loss, logits, labels, jnp.ones_like(loss))
+        totals = jax.tree.map(lambda old, new: jnp.where(first, 0, old) + new, state.totals, seen)
+        state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=jax.lax.pmean(batch_stats, AXIS),
+            opt_state=opt_state,
+            totals=totals,
+        )
+        return state, totals
+
+    return train_step
+
+
+def make_eval_step(model: Network) -> Callable[[Any, Constants, jax.Array], Totals]:
+    """The step `(variables, constants, indices [B]) -> Totals`; an index below 0 is padding."""
+
+    def eval_step(variables: Any, constants: Constants, indices: jax.Array) -> Totals:
+        images = augment.normalise(constants.image[indices], constants.mean, constants.std)
+        labels = constants.label[indices]
+        logits = model.apply(variables, images)
+        loss = jax.vmap(losses.cross_entropy)(logits, labels)
+        return batch_totals(loss, logits, labels, (indices >= 0).astype(jnp.float32))
+
+    return eval_step
+
+
+def batch_totals(
+    loss: jax.Array, logits: jax.Array, labels: jax.Array, weight: jax.Array
+) -> Totals:
+    """Sums over the global batch: [B], [B, K], [B], [B]; weight 0 leaves an example out."""
+    correct = logits.argmax(-1) == labels
+    sums = Totals((loss * weight).sum(), (correct * weight).sum(), weight.sum())
+    return jax.lax.psum(sums, AXIS)

@@ -1,0 +1,107 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from kdxai.data import augment, datasets
+from kdxai.training import devices, loop, steps
+
+
+@pytest.fixture
+def dataset(tiny_config):
+    return datasets.load(**tiny_config.data)
+
+
+def test_views_depend_on_seed_epoch_and_example_alone(dataset):
+    constants = loop.resident(dataset.train, dataset)
+    both = steps.views(constants, np.array([3, 5]), 2, 7, pad=2)
+    np.testing.assert_array_equal(
+        steps.views(constants, np.array([5, 3, 1]), 2, 7, pad=2)[1], both[0]
+    )
+    for epoch, seed in ((3, 7), (2, 8)):
+        other = steps.views(constants, np.array([3, 5]), epoch, seed, pad=2)
+        assert not np.array_equal(other, both)
+
+
+def test_plain_views_are_the_normalised_images(dataset):
+    constants = loop.resident(dataset.train, dataset)
+    views = steps.views(constants, np.arange(4), 0, 0, pad=0, flip=False)
+    expected = (np.float64(dataset.train.image[:4]) / 255 - dataset.mean) / dataset.std
+    np.testing.assert_allclose(views, expected, atol=1e-5)
+
+
+def run(config, dataset, step_count=3):
+    """Parameters after some steps, and the losses on the way."""
+    program = loop.build(config, dataset)
+    state, losses = program.state, []
+    for step in range(step_count):
+        batch = np.arange(step * config.batch_size, (step + 1) * config.batch_size, dtype=np.int32)
+        state, totals = program.train_step(state, program.train, devices.share(batch))
+        losses.append(totals.means()[0])
+    return jax.device_get(state.variables), losses
+
+
+def test_alpha_zero_trains_bit_identically_to_no_teacher(tiny_config, dataset, tmp_path):
+    tiny_config.epochs = 1
+    loop.train(tiny_config, tmp_path / "teacher", dataset)
+    alone, _ = run(tiny_config, dataset)
+    tiny_config.teacher = str(tmp_path / "teacher")
+    taught, _ = run(tiny_config, dataset)
+    tiny_config.distill.alpha = 0.0
+    ignored, _ = run(tiny_config, dataset)
+    jax.tree.map(np.testing.assert_array_equal, ignored, alone)
+    kernel = lambda v: v["params"]["head"]["kernel"]  # noqa: E731
+    assert np.abs(kernel(taught) - kernel(alone)).max() > 1e-4
+
+
+def test_evaluation_counts_every_image_once(tiny_config, dataset):
+    """Against plain numpy on the whole split at once; 30 images are no multiple of the batch."""
+    program = loop.build(tiny_config, dataset)
+    loss, accuracy = loop.evaluate(
+        program.eval_step, program.state.variables, loop.resident(dataset.test, dataset)
+    )
+    model = loop.runs.create_model(tiny_config, 3)
+    images = augment.normalise(dataset.test.image, dataset.mean, dataset.std)
+    logits = np.float64(model.apply(program.state.variables, images))
+    label = dataset.test.label
+    expected = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(label)), label]
+    assert loss == pytest.approx(expected.mean(), rel=1e-4)
+    assert accuracy == pytest.approx((logits.argmax(-1) == label).mean(), abs=1e-6)
+
+
+DEVICES = """
+import json, sys
+from kdxai.data import datasets
+from kdxai.training import config
+sys.path.insert(0, {tests!r})
+from training.test_steps import run
+c = config.default()
+c.update(json.loads({config!r}))
+variables, losses = run(c, datasets.load(**c.data))
+print(json.dumps([losses, float(abs(variables["params"]["head"]["kernel"]).sum())]))
+"""
+
+
+def test_one_device_and_four_give_the_same_losses(tiny_config):
+    """Dropout, BatchNorm, augmentation and loss are all over the global batch."""
+    tiny_config.model.dropout = 0.3
+    script = DEVICES.format(tests=str(Path(__file__).parent.parent), config=tiny_config.to_json())
+    outputs = []
+    for count in (1, 4):
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"XLA_FLAGS": flags},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(json.loads(done.stdout.splitlines()[-1]))
+    (one, kernel_one), (four, kernel_four) = outputs
+    np.testing.assert_allclose(four, one, atol=1e-5)
+    assert kernel_four == pytest.approx(kernel_one, rel=1e-4)
