@@ -1,0 +1,248 @@
+"""Class activation maps: explanations read off the feature map at the classifier's cut.
+
+Notation: A [h, w, k] is the feature map, y_c the logit of class c, g = dy_c/dA. Every method maps
+one image to a [h, w] float32 map on the feature map's own grid. The gradient methods run one
+forward pass and one backward pass from the logits to the cut, never through the whole network;
+Score-CAM and Ablation-CAM run one more forward pass per channel (Score-CAM: that is not constant),
+`chunk` of them at a time, so their memory is that of a batch of `chunk` images (times the caller's
+own batch).
+
+`relu=True` keeps only the evidence for the class, `relu=False` keeps the sign. A score that is
+NaN, or a class that does not exist, makes the map NaN.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from kdxai.errors import UserError
+from kdxai.explain.classifier import Classifier, cut, score, score_and_gradient
+from kdxai.explain.maps import min_max, resize, spread_nan
+
+# Of a Gram matrix: 2^12 power iterations tell singular values that are 0.1 % apart.
+SQUARINGS = 12
+
+
+def cam(
+    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
+) -> jax.Array:
+    """CAM: ReLU(sum_k w_kc A_k), with w the weights of the linear head on pooled features.
+
+    Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", Eq. 2, which has
+    no ReLU: `relu=False` is that equation; the ReLU is what later work compares.
+
+    Raises:
+      UserError: the classifier has no `head`, or one that does not fit its features.
+    """
+    if classifier.head is None:
+        raise UserError(
+            "CAM needs a model that ends in a linear head on globally average-pooled features: "
+            "pass its weights as Classifier(head=...), or use grad_cam."
+        )
+    features = cut(classifier, image).astype(jnp.float32)
+    if classifier.head.ndim != 2 or classifier.head.shape[0] != features.shape[-1]:
+        raise UserError(
+            f"CAM's head must be [c, K] with the c = {features.shape[-1]} channels of the feature "
+            f"map, but is {classifier.head.shape}: cut the model before its pooling layer."
+        )
+    weights = jax.vmap(score, in_axes=(0, None))(classifier.head, class_index)
+    return _rectify((features * weights).sum(-1), relu)
+
+
+def grad_cam(
+    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
+) -> jax.Array:
+    """Grad-CAM: ReLU(sum_k a_k A_k), a_k = mean_ij g_ijk.
+
+    Selvaraju et al. 2017, "Grad-CAM", Eqs. 1 and 2.
+    """
+    features, gradient = _features_and_gradient(classifier, image, class_index)
+    weights = gradient.mean((0, 1))
+    return _rectify((features * weights).sum(-1), relu)
+
+
+def grad_cam_plus_plus(
+    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
+) -> jax.Array:
+    """Grad-CAM++: ReLU(sum_k w_k A_k), w_k = sum_ij a_ijk ReLU(dY/dA_ijk), with Y = exp(y_c).
+
+    Chattopadhay et al. 2018, "Grad-CAM++", Eq. 19:
+
+        a_ijk = g_ijk^2 / (2 g_ijk^2 + sum_ab A_abk g_ijk^3) = 1 / (2 + g_ijk sum_ab A_abk)
+
+    (which takes y_c as piecewise linear in A, as the paper does). The second form needs no
+    epsilon in the denominator; the 1e-6 of a common library is not small beside g^2.
+    Left out is the factor exp(y_c) of dY/dA: it scales the whole map, and overflows.
+    """
+    features, gradient = _features_and_gradient(classifier, image, class_index)
+    positive = _positive(gradient)
+    # Where g is not positive its weight is 0 whatever the denominator.
+    weights = (positive / (2 + positive * features.sum((0, 1)))).sum((0, 1))
+    return _rectify((features * weights).sum(-1), relu)
+
+
+def hires_cam(
+    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
+) -> jax.Array:
+    """HiResCAM: ReLU(sum_k g_k * A_k), element by element: the gradients are not averaged.
+
+    Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM". With `relu=False` the values are
+    contributions: ahead of one linear layer, pooled or not, they sum to y_c less its bias.
+    """
+    features, gradient = _features_and_gradient(classifier, image, class_index)
+    return _rectify((features * gradient).sum(-1), relu)
+
+
+def xgrad_cam(
+    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
+) -> jax.Array:
+    """XGrad-CAM: ReLU(sum_k a_k A_k), a_k = sum_ij g_ijk A_ijk / sum_ij A_ijk.
+
+    Fu et al. 2020, "Axiom-based Grad-CAM". A dead channel gets weight 0.
+    """
+    features, gradient = _features_and_gradient(classifier, image, class_index)
+    weights = _divide((gradient * features).sum((0, 1)), features.sum((0, 1)))
+    return _rectify((features * weights).sum(-1), relu)
+
+
+def layer_cam(
+    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
+) -> jax.Array:
+    """LayerCAM: ReLU(sum_k ReLU(g_k) * A_k), element by element.
+
+    Jiang et al. 2021, "LayerCAM".
+    """
+    features, gradient = _features_and_gradient(classifier, image, class_index)
+    return _rectify((features * _positive(gradient)).sum(-1), relu)
+
+
+def grad_cam_elementwise(
+    classifier: Classifier, image: jax.Array, class_index: jax.Array | int
+) -> jax.Array:
+    """Grad-CAM Elementwise: sum_k ReLU(g_k * A_k), element by element.
+
+    From the library pytorch-grad-cam (Gildenblat 2021); it has no paper. The ReLU is inside the
+    sum, so unlike HiResCAM no channel cancels another.
+    """
+    features, gradient = _features_and_gradient(classifier, image, class_index)
+    return _positive(features * gradient).sum(-1)
+
+
+def score_cam(
+    classifier: Classifier,
+    image: jax.Array,
+    class_index: jax.Array | int,
+    *,
+    relu: bool = True,
+    chunk: int = 32,
+) -> jax.Array:
+    """Score-CAM: ReLU(sum_k a_k A_k), a = softmax over k of y_c(image * H_k).
+
+    Wang et al. 2020, "Score-CAM". H_k is A_k resized to the image and min-max scaled. The paper
+    subtracts the score of an empty image from each y_c, which the softmax cancels.
+    """
+    features = cut(classifier, image).astype(jnp.float32)
+    channels = jnp.moveaxis(features, -1, 0)
+    size = len(channels)
+    chunk = min(chunk, size)
+
+    def masked_score(activation: jax.Array) -> jax.Array:
+        mask = min_max(resize(activation, image.shape[:2])).astype(image.dtype)
+        return score(classifier(image * mask[..., None]), class_index)
+
+    # A constant channel, such as one that ReLU has silenced, is an H_k of zeros: one forward pass
+    # scores all of those, and the loop ends with the last of the others.
+    constant = (channels == channels[:, :1, :1]).all((1, 2))
+    order = jnp.argsort(constant)
+    empty = score(classifier(jnp.zeros_like(image)), class_index)
+
+    def next_chunk(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        done, scores = state
+        some = jax.lax.dynamic_slice(order, (jnp.minimum(done, size - chunk),), (chunk,))
+        found = jnp.where(constant[some], empty, jax.vmap(masked_score)(channels[some]))
+        return done + chunk, scores.at[some].set(found)
+
+    _, scores = jax.lax.while_loop(
+        lambda state: state[0] < size - constant.sum(),
+        next_chunk,
+        (jnp.int32(0), jnp.full(size, empty)),
+    )
+    weights = spread_nan(scores, jax.nn.softmax(scores))
+    return _rectify((features * weights).sum(-1), relu)
+
+
+def ablation_cam(
+    classifier: Classifier,
+    image: jax.Array,
+    class_index: jax.Array | int,
+    *,
+    relu: bool = True,
+    chunk: int = 32,
+) -> jax.Array:
+    """Ablation-CAM: ReLU(sum_k w_k A_k), w_k = (y_c - y_c with A_k set to 0) / |y_c|.
+
+    Desai and Ramaswamy 2020, "Ablation-CAM". The paper divides by y_c itself, which for a
+    negative logit would turn evidence for the class into evidence against it.
+    """
+    features = cut(classifier, image)
+    channels = jnp.arange(features.shape[-1])
+
+    def ablated_score(channel: jax.Array) -> jax.Array:
+        return score(classifier.classify(jnp.where(channels == channel, 0, features)), class_index)
+
+    whole = score(classifier.classify(features), class_index)
+    weights = _divide(
+        whole - jax.lax.map(ablated_score, channels, batch_size=chunk), jnp.abs(whole)
+    )
+    return _rectify((features.astype(jnp.float32) * weights).sum(-1), relu)
+
+
+def eigen_cam(classifier: Classifier, image: jax.Array, class_index: jax.Array | int) -> jax.Array:
+    """Eigen-CAM: A projected on its first right singular vector; the same for every class.
+
+    Muhammad and Yeasin 2020, "Eigen-CAM": A [h w, k] = U S V^T, the map is A v_1 = s_1 u_1. Not
+    centred, as in the paper. The sign of a singular vector is arbitrary; here the map sums to a
+    positive number, so that for features after a ReLU no value is negative.
+    """
+    features = cut(classifier, image).astype(jnp.float32)
+    matrix = features.reshape(-1, features.shape[-1])
+    # By power iteration, squaring the smaller Gram matrix: a batched SVD inside a compiled program
+    # has hung on two CPU threads (jaxlib 0.10.2).
+    tall = matrix.shape[0] >= matrix.shape[1]
+    matmul = partial(jnp.matmul, precision="highest")
+    power = matmul(matrix.T, matrix) if tall else matmul(matrix, matrix.T)
+    for _ in range(SQUARINGS):
+        power = _divide(power, jnp.trace(power))
+        power = matmul(power, power)
+    vector = power[:, jnp.argmax(jnp.diagonal(power))]
+    vector = _divide(vector, jnp.linalg.norm(vector))
+    if tall:
+        projection = matmul(matrix, vector)
+    else:
+        projection = vector * jnp.linalg.norm(matmul(matrix.T, vector))
+    projection = projection.reshape(features.shape[:2])
+    return jnp.where(projection.sum() < 0, -projection, projection)
+
+
+def _features_and_gradient(
+    classifier: Classifier, image: jax.Array, class_index: jax.Array | int
+) -> tuple[jax.Array, jax.Array]:
+    """The feature map A [h, w, k] and dy_c/dA [h, w, k], both in float32."""
+    features = cut(classifier, image)
+    _, gradient = score_and_gradient(classifier.classify, features, class_index)
+    return features.astype(jnp.float32), gradient
+
+
+def _rectify(values: jax.Array, relu: bool) -> jax.Array:
+    return _positive(values) if relu else values
+
+
+def _positive(values: jax.Array) -> jax.Array:
+    """ReLU, by a comparison that keeps a NaN (see `maps.spread_nan`)."""
+    return jnp.where(values < 0, 0, values)
+
+
+def _divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """numerator / denominator, or the numerator where the denominator is 0."""
+    return numerator / jnp.where(denominator == 0, 1, denominator)

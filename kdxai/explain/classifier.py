@@ -1,0 +1,85 @@
+"""The contract between kdxai's explanations and any JAX model."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdxai.errors import UserError
+from kdxai.explain.maps import spread_nan
+
+
+class Classifier(NamedTuple):
+    """A classifier of one image, cut in two at a feature map.
+
+    `classify(features(image))` is the forward pass; whatever library the model comes from, two
+    functions that close over its parameters are all that is asked.
+
+    Attributes:
+      features: [H, W, C] image -> [h, w, c] feature map at the cut.
+      classify: [h, w, c] feature map -> [K] logits.
+      head: [c, K] weights of a linear head on globally average-pooled features, where the model
+        ends in one. Only CAM needs it.
+      guided: [H, W, C] image -> [K] logits of the same weights, every ReLU replaced by
+        `guided_relu`. Only guided backpropagation and Guided Grad-CAM need it.
+    """
+
+    features: Callable[[jax.Array], jax.Array]
+    classify: Callable[[jax.Array], jax.Array]
+    head: jax.Array | None = None
+    guided: Callable[[jax.Array], jax.Array] | None = None
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """[H, W, C] image -> [K] logits."""
+        return spread_nan(image, self.classify(cut(self, image)))
+
+
+def one_image(image: jax.Array) -> jax.Array:
+    """The image, after a check that it is one [H, W, C]."""
+    if image.ndim != 3:
+        raise UserError(
+            f"An explanation is of one image [H, W, C], but got {image.shape}: jax.vmap the method "
+            "over a batch."
+        )
+    return image
+
+
+def cut(classifier: Classifier, image: jax.Array) -> jax.Array:
+    """[H, W, C] image -> [h, w, c] feature map, with the shapes of both checked."""
+    features = classifier.features(one_image(image))
+    if features.ndim != 3:
+        raise UserError(
+            f"features(image) must be [h, w, c] for one image, but is {features.shape}: drop the "
+            "batch axis, and cut the model where its features still have a grid."
+        )
+    return spread_nan(image, features)
+
+
+def score(logits: jax.Array, class_index: jax.Array | int) -> jax.Array:
+    """[K] logits -> the logit of one class in float32; NaN if there is no such class.
+
+    Plain indexing would clamp a class that does not exist to one that does.
+    """
+    if logits.ndim != 1:
+        raise UserError(
+            f"Logits must be [K] for one image, but are {logits.shape}: drop the batch "
+            "axis in the classifier's functions."
+        )
+    return (
+        jnp.asarray(logits, jnp.float32)
+        .at[class_index]
+        .get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    )
+
+
+def score_and_gradient(
+    function: Callable[[jax.Array], jax.Array], point: jax.Array, class_index: jax.Array | int
+) -> tuple[jax.Array, jax.Array]:
+    """The logit y_c and its gradient dy_c/dpoint in float32, by one backward pass.
+
+    `function` maps `point`, of any shape, to [K] logits. Where y_c or the point has a NaN, so has
+    all of the gradient.
+    """
+    value, gradient = jax.value_and_grad(lambda p: score(function(p), class_index))(point)
+    return value, spread_nan(point, spread_nan(value, gradient.astype(jnp.float32)))

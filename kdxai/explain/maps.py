@@ -1,0 +1,34 @@
+"""What is done to a map once a method has drawn it: scale, size, and what is broken stays so."""
+
+import jax
+import jax.numpy as jnp
+
+
+def min_max(values: jax.Array) -> jax.Array:
+    """Scale to [0, 1]: (v - min) / (max - min), any shape.
+
+    A constant input carries no ranking, so it becomes all zeros rather than 0/0; one NaN makes
+    every value NaN.
+    """
+    low = values.min()
+    span = values.max() - low
+    return spread_nan(values, (values - low) / jnp.where(span == 0, 1, span))
+
+
+def resize(values: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """[h, w] -> `shape`, bilinear with half-pixel centres and clamped edges.
+
+    The convention of `torch.nn.functional.interpolate(align_corners=False)`: no antialiasing when
+    a map shrinks.
+    """
+    return jax.image.resize(values, shape, "bilinear", antialias=False)
+
+
+def spread_nan(source: jax.Array, values: jax.Array) -> jax.Array:
+    """`values`, all NaN if `source` has one.
+
+    For what comes after a maximum: XLA on a CPU may lose a NaN in max(NaN, 0) or in a maximum or
+    minimum over an axis (seen up to JAX 0.11.2 in batches of 8), and the derivative of a ReLU at
+    NaN is 0. What is left would pass for an honest map.
+    """
+    return jnp.where(jnp.isnan(source).any(), jnp.nan, values)

@@ -1,0 +1,162 @@
+"""Explanations of one small CNN by two PyTorch libraries -> explain_references.npz.
+
+    pip install torch captum==0.9.0
+    pip install --no-deps grad-cam==1.5.7 ttach && pip install opencv-python-headless scikit-learn
+    python explain_references.py
+
+The tests read the file, so a test run needs no torch. What the libraries compute otherwise than
+the papers say, or than kdxai does, and what was done about it here:
+
+- pytorch-grad-cam, GradCAMPlusPlus: adds 1e-6 to a denominator that starts with 2 g^2, and g is
+  small: it is a mean over the grid. Here this moves the map by up to 1.3 % of its maximum from the
+  paper's Eq. 19 (a test takes that from the derivatives themselves). The reference is therefore
+  made with all logits times 1000, which makes the 1e-6 negligible.
+- pytorch-grad-cam, EigenCAM: centres the features before its SVD, which the paper does not, and
+  leaves the sign to chance. Not used.
+- pytorch-grad-cam, ScoreCAM: resizes with align_corners=True, kdxai with half-pixel centres (as
+  the same library does for the final map). Replaced here.
+- pytorch-grad-cam, AblationCAM: divides by the logit, as the paper does, so a negative logit
+  turns the map upside down; kdxai divides by its absolute value. Kept: the test undoes the sign.
+  Its ablation layer sets a channel to min - 1e7 instead of 0 where the features' minimum is not
+  exactly 0; both cuts here come after a ReLU.
+- captum, GuidedGradCam: resizes by nearest neighbour unless told otherwise. Told otherwise.
+"""
+
+import pathlib
+import sys
+import types
+
+import numpy as np
+import torch
+from captum import attr
+from torch import nn
+
+# pytorch-grad-cam imports torchvision for things that are not used here.
+for name, contents in {
+    "torchvision": (),
+    "torchvision.ops": (),
+    "torchvision.transforms": ("Compose", "Normalize", "ToTensor"),
+    "torchvision.transforms.functional": ("resize",),
+}.items():
+    sys.modules[name] = types.ModuleType(name)
+    for attribute in contents:
+        setattr(sys.modules[name], attribute, None)
+
+import pytorch_grad_cam as pgc  # noqa: E402
+from pytorch_grad_cam import base_cam  # noqa: E402
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
+
+CLASSES = (0, 3)  # the class explained in each of the two images
+CUTS = {"middle": 3, "last": 5}  # index of the layer whose output is the feature map
+
+rng = np.random.default_rng(7)
+data: dict[str, np.ndarray] = {
+    "image": rng.normal(size=(2, 16, 16, 3)),
+    "kernel1": rng.normal(size=(3, 3, 3, 6)) / 5,
+    "kernel2": rng.normal(size=(3, 3, 6, 8)) / 5,
+    "kernel3": rng.normal(size=(3, 3, 8, 8)) / 5,
+    "head": rng.normal(size=(8, 5)),
+    "bias": rng.normal(size=5) / 5,
+    "small": rng.normal(size=(5, 7)),
+}
+data = {name: value.astype(np.float32) for name, value in data.items()}
+data["class_index"] = np.array(CLASSES, np.int32)
+
+
+def build(scale: float = 1.0) -> nn.Sequential:
+    """The model; `scale` multiplies its logits."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, bias=False),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    ).eval()
+    with torch.no_grad():
+        for index, kernel in ((0, "kernel1"), (2, "kernel2"), (4, "kernel3")):
+            model[index].weight.copy_(torch.tensor(data[kernel]).permute(3, 2, 0, 1))
+        model[8].weight.copy_(scale * torch.tensor(data["head"]).T)
+        model[8].bias.copy_(scale * torch.tensor(data["bias"]))
+    return model
+
+
+class HalfPixelUpsample(nn.Upsample):
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__(size=size, mode="bilinear", align_corners=False)
+
+
+torch.nn.UpsamplingBilinear2d = HalfPixelUpsample
+# Its maps come resized and scaled: leave them as they are.
+base_cam.scale_cam_image = lambda maps, size=None: maps
+
+images = torch.tensor(data["image"]).permute(0, 3, 1, 2)
+targets = torch.tensor(CLASSES)
+data["logits"] = build()(images).detach().numpy()
+
+for cut, index in CUTS.items():
+    for name, method, scale in (
+        ("grad_cam", pgc.GradCAM, 1),
+        ("grad_cam_plus_plus", pgc.GradCAMPlusPlus, 1000),
+        ("hires_cam", pgc.HiResCAM, 1),
+        ("xgrad_cam", pgc.XGradCAM, 1),
+        ("layer_cam", pgc.LayerCAM, 1),
+        ("score_cam", pgc.ScoreCAM, 1),
+        ("ablation_cam", pgc.AblationCAM, 1),
+        ("grad_cam_elementwise", pgc.GradCAMElementWise, 1),
+    ):
+        model = build(scale)
+        explain = method(model, [model[index]])
+        # The signed map, before the library's ReLU.
+        signed: list[np.ndarray] = []
+        draw = explain.get_cam_image
+        explain.get_cam_image = lambda *a, draw=draw, signed=signed: (
+            signed.append(draw(*a)) or (signed[0])
+        )
+        explain(images, [ClassifierOutputTarget(c) for c in CLASSES])
+        data[f"{name}/{cut}"] = signed[0]
+
+
+def attribute(name: str, explain: attr.Attribution, **options: object) -> None:
+    """Store an attribution [2, 16, 16, 3]."""
+    values = explain.attribute(images.clone().requires_grad_(), target=targets, **options)
+    data[name] = values.detach().permute(0, 2, 3, 1).numpy()
+
+
+model = build()
+attribute("gradient", attr.Saliency(model), abs=False)
+attribute("gradient_x_input", attr.InputXGradient(model))
+attribute(
+    "integrated_gradients",
+    attr.IntegratedGradients(model),
+    baselines=0.3,
+    n_steps=20,
+    method="riemann_middle",
+)
+attribute("guided_backpropagation", attr.GuidedBackprop(model))
+for cut, index in CUTS.items():
+    attribute(
+        f"guided_grad_cam/{cut}",
+        attr.GuidedGradCam(model, model[index]),
+        interpolate_mode="bilinear",
+    )
+attribute(
+    "occlusion",
+    attr.Occlusion(model),
+    sliding_window_shapes=(3, 5, 5),
+    strides=(3, 3, 3),
+    baselines=0.3,
+)
+
+small = torch.tensor(data["small"])[None, None]
+for name, shape in (("larger", (16, 12)), ("smaller", (3, 4))):
+    resized = nn.functional.interpolate(small, shape, mode="bilinear", align_corners=False)
+    data[name] = resized[0, 0].numpy()
+
+np.savez_compressed(
+    pathlib.Path(__file__).with_suffix(".npz"),
+    **{k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in data.items()},
+)
