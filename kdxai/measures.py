@@ -1,0 +1,218 @@
+"""What is measured of one explained image: arrays in, named numbers out."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdxai.errors import UserError
+from kdxai.explain import Classifier
+from kdxai.metrics import (
+    adcc,
+    baselines,
+    coherency,
+    complexity,
+    faithfulness,
+    localisation,
+    perturbation,
+    randomisation,
+    road,
+    robustness,
+)
+from kdxai.protocol import Protocol
+
+
+class Explanation(NamedTuple):
+    """One image, explained before and after masking.
+
+    Attributes:
+      class_index: [] the class explained, c.
+      raw: [h, w] the method's map on its own grid.
+      native: [h, w] the same, scaled to [0, 1].
+      heatmap: [H, W] M, `native` on the image's grid.
+      masked: [H, W, C] E = z * M, the normalised image under its map.
+      raw_masked, heatmap_masked: of E, for the same class.
+      logits, logits_masked: [K] of the image and of E.
+    """
+
+    class_index: jax.Array
+    raw: jax.Array
+    native: jax.Array
+    heatmap: jax.Array
+    masked: jax.Array
+    raw_masked: jax.Array
+    heatmap_masked: jax.Array
+    logits: jax.Array
+    logits_masked: jax.Array
+
+
+class Subject(NamedTuple):
+    """What a measure may use.
+
+    Attributes:
+      protocol: by which it was explained.
+      classifier: that was explained; its parameters are its leaves.
+      image: [H, W, C] normalised.
+      explanation: of the image.
+      draw: (classifier, image, class_index) -> [H, W] map in [0, 1], as the explanation's was.
+      mask: [H, W] bool, where the object truly is, or None.
+      key: the image's own random key.
+      mean, std: [C] of the normalisation.
+      randomised: the same model with parameters that mean nothing, or None.
+    """
+
+    protocol: Protocol
+    classifier: Classifier
+    image: jax.Array
+    explanation: Explanation
+    draw: Callable[[Classifier, jax.Array, jax.Array], jax.Array]
+    mask: jax.Array | None
+    key: jax.Array
+    mean: jax.Array
+    std: jax.Array
+    randomised: Classifier | None
+
+    def probability(self, image: jax.Array) -> jax.Array:
+        """[] softmax probability of the class explained."""
+        return jax.nn.softmax(self.classifier(image))[self.explanation.class_index]
+
+
+Values = dict[str, jax.Array]
+
+
+def score(protocol: Protocol, logits: jax.Array, class_index: jax.Array) -> jax.Array:
+    """[K] logits -> [] what the protocol's drop is a drop of."""
+    if protocol.score == "largest_logit":
+        return logits.max()
+    return jax.nn.softmax(logits)[class_index]
+
+
+def similarity(protocol: Protocol, a: jax.Array, b: jax.Array) -> jax.Array:
+    """[] SSIM of two maps [H, W] in [0, 1] by the protocol's window."""
+    if protocol.ssim == "uniform":
+        return coherency.ssim(a, b, data_range=jnp.ptp(b), window="uniform", sample_covariance=True)
+    return coherency.ssim(a, b)
+
+
+def core(subject: Subject) -> Values:
+    """All that costs no further forward pass."""
+    e, protocol = subject.explanation, subject.protocol
+    before, after = (score(protocol, z, e.class_index) for z in (e.logits, e.logits_masked))
+    centred, centred_masked = (
+        faithfulness.centred_logit(z, e.class_index) for z in (e.logits, e.logits_masked)
+    )
+    drop = faithfulness.average_drop(before, after)
+    pearson = coherency.pearson(e.heatmap, e.heatmap_masked)
+    ssim = similarity(protocol, e.heatmap, e.heatmap_masked)
+    coherent = ssim if protocol.similarity == "ssim" else coherency.coherency(pearson)
+    if protocol.complexity == "matrix_1_norm":
+        area = complexity.matrix_1_norm(e.native)
+    else:
+        area = complexity.l1(e.heatmap)
+    values = {
+        "score": before,
+        "score_masked": after,
+        "average_drop": drop,
+        "increase": faithfulness.increase(before, after),
+        "average_gain": faithfulness.average_gain(before, after),
+        "logit_drop": faithfulness.logit_drop(centred, centred_masked, e.logits.std()),
+        "logit_increase": faithfulness.increase(centred, centred_masked),
+        "pearson": pearson,
+        "coherency": coherent,
+        "ssim": ssim,
+        "spearman": coherency.spearman(e.heatmap, e.heatmap_masked),
+        "complexity": area,
+        "complexity_native": complexity.l1(e.native),
+        "entropy": complexity.entropy(e.heatmap),
+        "gini": complexity.gini(e.heatmap),
+        "effective_area": complexity.effective_area(e.heatmap),
+        "adcc": adcc.adcc(coherent, area, drop),
+    }
+    if subject.mask is not None:
+        values |= {
+            "energy_inside": localisation.energy_pointing_game(e.heatmap, subject.mask),
+            "pointing_game": localisation.pointing_game(e.heatmap, subject.mask),
+            "iou": localisation.iou(e.heatmap, subject.mask),
+            "mask_area": subject.mask.mean(),
+        }
+    return values
+
+
+def by_perturbation(subject: Subject) -> Values:
+    """Deletion, insertion and their kin against the protocol's baseline: 40 forward passes."""
+    baseline = {
+        "blur": baselines.blur,
+        "mean": baselines.mean,
+        "black": partial(baselines.black, mean=subject.mean, std=subject.std),
+    }[subject.protocol.baseline]
+    fill = perturbation.replace(subject.image, baseline(subject.image))
+    curves = perturbation.curves(subject.probability, subject.explanation.heatmap, fill)
+    return {name: metric(curves) for name, metric in perturbation.METRICS.items()}
+
+
+def by_road(subject: Subject) -> Values:
+    """ROAD, least minus most relevant first, with noisy linear imputation: 40 forward passes."""
+    # The paper's noise is for images in [0, 1].
+    fill = road.fill(subject.image, jax.random.fold_in(subject.key, 1), noise=0.01 / subject.std)
+    curves = perturbation.curves(subject.probability, subject.explanation.heatmap, fill)
+    return {"road": perturbation.symmetric_relevance_gain(curves)}
+
+
+def by_noise(subject: Subject) -> Values:
+    """Max- and average-sensitivity: 10 further maps."""
+    draw = lambda image: subject.draw(  # noqa: E731
+        subject.classifier, image, subject.explanation.class_index
+    )
+    sensitivity = robustness.sensitivity(draw, subject.image, jax.random.fold_in(subject.key, 2))
+    return {"max_sensitivity": sensitivity.maximum, "average_sensitivity": sensitivity.average}
+
+
+def by_randomisation(subject: Subject) -> Values:
+    """What is left of the map with other parameters, and for another class: 2 further maps."""
+    e = subject.explanation
+    if subject.randomised is None:
+        raise UserError("the measure 'randomisation' needs a classifier of randomised parameters")
+    draw = lambda classifier, image: subject.draw(classifier, image, e.class_index)  # noqa: E731
+    return {
+        "randomised_similarity": coherency.spearman(
+            e.heatmap, draw(subject.randomised, subject.image)
+        ),
+        "randomised_entropy_rise": randomisation.efficient_parameter_randomisation(
+            draw, subject.classifier, subject.randomised, subject.image
+        ),
+        "other_class_similarity": randomisation.random_logit(
+            lambda c: subject.draw(subject.classifier, subject.image, c),
+            e.class_index,
+            len(e.logits),
+            jax.random.fold_in(subject.key, 3),
+        ),
+    }
+
+
+# Measures that cost further forward passes, by the name that a config asks for them.
+EXTRA: dict[str, Callable[[Subject], Values]] = {
+    "perturbation": by_perturbation,
+    "road": by_road,
+    "sensitivity": by_noise,
+    "randomisation": by_randomisation,
+}
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Raises:
+    UserError: a name is none of `EXTRA`.
+    """
+    for name in names:
+        if name not in EXTRA:
+            raise UserError(f"there is no measure '{name}'; known: {', '.join(EXTRA)}")
+
+
+def degenerate(raw: jax.Array) -> jax.Array:
+    """0 for a proper map, 1 for one that is zero everywhere, 2 for another constant."""
+    constant = raw.max() == raw.min()
+    return jnp.where(constant, jnp.where(raw.max() == 0, 1, 2), 0)
+
+
+DEGENERATE = ("", "zero", "constant")

@@ -1,0 +1,110 @@
+"""The choices of an evaluation as one frozen value."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args, get_type_hints
+
+from kdxai.errors import UserError
+from kdxai.explain import METHODS
+from kdxai.models import LAST, Network
+
+TRUTH = "mask"  # the control that needs no model: the data set's own ground-truth mask
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is explained, how its map is drawn, and against what it is measured.
+
+    The defaults are the sound conventions of Poppi et al. 2021 (ADCC); the other values are what
+    the published notebook of the paper did.
+
+    Attributes:
+      method: a name in `explain.METHODS`, or `mask`, the ground truth itself.
+      stage: the cut of the model at which the map is drawn.
+      foreign_head: let CAM weigh a map with a head that reads another one, where `stage` is not
+        the last.
+      mode: of the model: evaluation, or training, where BatchNorm normalises with the statistics of
+        the one image and dropout is active.
+      target: explain the predicted class, or the true label; the same for the masked image.
+      relu: keep the evidence for the class alone; False keeps the sign, before scaling to [0, 1].
+      score: the softmax probability of the class, or the largest logit whatever its class.
+      masking: the normalised image times the map, so that it fades to the mean colour; or stretch,
+        where image and product are scaled to the full range before they are normalised (again).
+      similarity: coherency as ADCC takes it, (Pearson + 1) / 2 or SSIM.
+      ssim: a Gaussian window and maps in [0, 1] (Wang et al. 2004); or uniform, a 7x7 window,
+        sample covariance and the range of the second map.
+      baseline: what the pixels become that insertion, deletion and their kin take away.
+      complexity: the mean of the map on the image's grid; or the matrix 1-norm of the native map,
+        its largest column sum, which grows with the grid.
+      split: the images that are explained.
+    """
+
+    method: str = "cam"
+    stage: str = LAST
+    foreign_head: bool = False
+    mode: Literal["evaluation", "training"] = "evaluation"
+    target: Literal["predicted", "label"] = "predicted"
+    relu: bool = True
+    score: Literal["probability", "largest_logit"] = "probability"
+    masking: Literal["multiply", "stretch"] = "multiply"
+    similarity: Literal["pearson", "ssim"] = "pearson"
+    ssim: Literal["gaussian", "uniform"] = "gaussian"
+    complexity: Literal["mean", "matrix_1_norm"] = "mean"
+    baseline: Literal["blur", "mean", "black"] = "blur"
+    split: Literal["test", "train"] = "test"
+
+    def __post_init__(self) -> None:
+        known = [*METHODS, TRUTH]
+        if self.method not in known:
+            raise UserError(f"there is no method '{self.method}'; known: {', '.join(known)}")
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            allowed, value = get_args(hints[field.name]), getattr(self, field.name)
+            if allowed and value not in allowed:
+                raise UserError(f"{field.name} is {' or '.join(allowed)}, not '{value}'")
+
+
+SOUND = Protocol()
+
+
+def literal(model: Network) -> Protocol:
+    """What the paper's published notebook did, all of it.
+
+    Its feature map is the last one of a wide ResNet, but of a ResNet the input of the last block,
+    which it reads through that block's identity shortcut, where there is one: a ResNet-10 has none.
+    """
+    *_, before, final = model.units
+    has_identity = before.partition(".")[0] == final.partition(".")[0]
+    return Protocol(
+        stage=before if has_identity else LAST,
+        foreign_head=True,
+        mode="training",
+        target="label",
+        relu=False,
+        score="largest_logit",
+        masking="stretch",
+        similarity="ssim",
+        ssim="uniform",
+        complexity="matrix_1_norm",
+        split="train",
+    )
+
+
+# From `literal` to `SOUND`, one repair per rung; every rung keeps the repairs above it.
+REPAIRS: dict[str, dict[str, object]] = {
+    "evaluation mode": {"mode": "evaluation"},
+    "the features that the classifier sees": {"stage": LAST, "foreign_head": False},
+    "one class, its probability": {"score": "probability"},
+    "predicted class, ReLU": {"target": "predicted", "relu": True},
+    "complexity per pixel, one grid": {"complexity": "mean"},
+    "masking without stretched contrast": {"masking": "multiply"},
+    "coherency as published": {"similarity": "pearson", "ssim": "gaussian"},
+    "held-out images": {"split": "test"},
+}
+
+
+def ladder(model: Network) -> dict[str, Protocol]:
+    """Rungs by name, from `literal` to the sound protocol, one repair after the other."""
+    rungs = {"literal": literal(model)}
+    for name, repair in REPAIRS.items():
+        rungs[name] = replace(list(rungs.values())[-1], **repair)
+    return rungs

@@ -1,0 +1,191 @@
+"""The figures of a study, as PNG."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from kdxai.report.tables import title
+
+MAP_COLOURS = "inferno"
+COLOURS = ("#3b6ea5", "#d1772e", "#4f8f4f", "#8a5aa5", "#a54a4a", "#6b6b6b")
+
+
+class Panel(NamedTuple):
+    """One image as one model explains it.
+
+    Attributes:
+      heatmap: [H, W] in [0, 1].
+      masked: [H, W, C] in [0, 1], the image under its map.
+      class_name: the class explained.
+      before, after: its probability, of the image and of the masked image.
+      correct: whether it is the true class.
+    """
+
+    heatmap: np.ndarray
+    masked: np.ndarray
+    class_name: str
+    before: float
+    after: float
+    correct: bool
+
+
+def _overlay(ax: Axes, image: np.ndarray, heatmap: np.ndarray) -> AxesImage:
+    """A map in colour over its image [H, W, C] in grey; what a colour bar is made of."""
+    ax.imshow(image.mean(-1), cmap="gray", norm=Normalize(0, 255))
+    return ax.imshow(heatmap, cmap=MAP_COLOURS, norm=Normalize(0, 1), alpha=0.6)
+
+
+def gallery(
+    path: Path,
+    images: np.ndarray,
+    true_names: Sequence[str],
+    panels: Mapping[str, Sequence[Panel]],
+) -> None:
+    """Figures 5 and 6 of the paper, side by side: a row per image, two columns per model.
+
+    Args:
+      images: [N, H, W, C] uint8.
+      true_names: N class names.
+      panels: column title -> N panels.
+    """
+    figure = Figure(
+        figsize=(2.3 + 2.9 * len(panels), 1.6 * len(images) + 0.9), layout="constrained"
+    )
+    *parts, bar = figure.subfigures(1, 2 + len(panels), width_ratios=[1.1, *[2] * len(panels), 0.7])
+    grids = [
+        part.subplots(len(images), 1 if part is parts[0] else 2, squeeze=False) for part in parts
+    ]
+    for ax in (ax for grid in grids for ax in grid.flat):
+        ax.set_axis_off()
+    for part, name in zip(parts, ["image", *panels], strict=True):
+        part.suptitle(name, fontsize=10, weight="bold")
+    for row, image in enumerate(images):
+        grids[0][row, 0].imshow(image.squeeze(), cmap="gray")
+        grids[0][row, 0].set_title(true_names[row], fontsize=9)
+        for grid, its_panels in zip(grids[1:], panels.values(), strict=True):
+            panel, (left, right) = its_panels[row], grid[row]
+            shown = _overlay(left, image, panel.heatmap)
+            right.imshow(panel.masked.squeeze(), cmap="gray")
+            colour = "black" if panel.correct else "#b00020"
+            left.set_title(f"{panel.class_name} {panel.before:.0%}", fontsize=9, color=colour)
+            right.set_title(f"→ {panel.after:.0%}", fontsize=9, color=colour)
+    figure.colorbar(shown, cax=bar.add_axes((0.1, 0.3, 0.25, 0.4)), label="class activation")
+    caption = (
+        "Left the true class; for each model its map with the predicted class and its probability "
+        "(red: wrong), and the image under that map with the probability that is left."
+    )
+    figure.supxlabel(textwrap.fill(caption, round(12 * figure.get_figwidth())), fontsize=9)
+    figure.savefig(path, dpi=130)
+
+
+def methods(
+    path: Path,
+    images: np.ndarray,
+    true_names: Sequence[str],
+    panels: Mapping[str, Sequence[Panel]],
+) -> None:
+    """One model's maps by many methods: a row per image, a column per method.
+
+    Args:
+      images: [N, H, W, C] uint8.
+      true_names: N class names.
+      panels: method -> N panels.
+    """
+    columns = 1 + len(panels)
+    figure = Figure(figsize=(1.25 * columns, 1.35 * len(images) + 0.5), layout="constrained")
+    axes = figure.subplots(len(images), columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for row, image in enumerate(images):
+        axes[row, 0].imshow(image.squeeze(), cmap="gray")
+        predicted = next(iter(panels.values()))[row]
+        named = f"{true_names[row]}\n→ {predicted.class_name} {predicted.before:.0%}"
+        axes[row, 0].set_title(named, fontsize=8, color="black" if predicted.correct else "#b00020")
+        for ax, (name, its_panels) in zip(axes[row, 1:], panels.items(), strict=True):
+            _overlay(ax, image, its_panels[row].heatmap)
+            if row == 0:
+                ax.set_title(name.replace("_", "\n", 1).replace("_", " "), fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def curves(path: Path, histories: Mapping[str, pd.DataFrame]) -> None:
+    """Training curves: loss and accuracy by epoch, of each model."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for ax, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for (name, history), colour in zip(histories.items(), COLOURS, strict=False):
+            ax.plot(history.epoch, history[f"validation_{quantity}"], color=colour, label=name)
+            if quantity == "accuracy":
+                ax.plot(history.epoch, history.train_accuracy, color=colour, ls=":")
+        ax.set_xlabel("epoch")
+        ax.set_title(
+            "validation loss (cross-entropy)"
+            if quantity == "loss"
+            else "accuracy: validation (solid), training views (dotted)",
+            fontsize=10,
+        )
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+def _marks(ax: Axes, rows: pd.DataFrame, models: Sequence[str]) -> None:
+    """One metric: a mark with its 95 % interval per model, first model on top."""
+    for y, (name, colour) in enumerate(zip(models, COLOURS, strict=False)):
+        row = rows[rows.model == name].iloc[0]
+        ax.plot([row.ci_low, row.ci_high], [y, y], color=colour, lw=2, solid_capstyle="butt")
+        ax.plot(row["mean"], y, "o", color=colour, ms=5)
+        ax.annotate(
+            f"{row['mean']:.3f}", (row["mean"], y), xytext=(0, 4), textcoords="offset points",
+            ha="center", fontsize=7,
+        )  # fmt: skip
+    ax.set_yticks(range(len(models)), models, fontsize=8)
+    ax.set_ylim(len(models) - 0.4, -0.8)
+    ax.margins(x=0.15)
+    ax.locator_params(axis="x", nbins=5)
+    ax.tick_params(axis="x", labelsize=7)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x", alpha=0.3)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+
+
+def intervals(path: Path, table: pd.DataFrame, models: Sequence[str]) -> None:
+    """Table 1 as a picture: a panel per metric."""
+    metrics = list(dict.fromkeys(table.metric))
+    columns = 4
+    rows = -(-len(metrics) // columns)
+    height = 0.55 + 0.28 * len(models)
+    figure = Figure(figsize=(3 * columns, height * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, metric in zip(axes, metrics, strict=False):
+        _marks(ax, table[table.metric == metric], models)
+        ax.set_title(title(metric), fontsize=9)
+    for ax in axes[len(metrics) :]:
+        ax.set_axis_off()
+    figure.savefig(path, dpi=130)
+
+
+def rungs(path: Path, table: pd.DataFrame, models: Sequence[str], metrics: Sequence[str]) -> None:
+    """An audit: rungs down, metrics across, a mark per model."""
+    names = list(dict.fromkeys(table.rung))
+    size = (3.1 * len(metrics) + 1.6, (0.5 + 0.24 * len(models)) * len(names) + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(names), len(metrics), squeeze=False)
+    for line, name in zip(axes, names, strict=True):
+        for ax, metric in zip(line, metrics, strict=True):
+            _marks(ax, table[(table.rung == name) & (table.metric == metric)], models)
+        line[0].set_ylabel(
+            textwrap.fill(name, 18), rotation=0, ha="right", va="center", labelpad=8, fontsize=9
+        )
+    for ax, metric in zip(axes[0], metrics, strict=True):
+        ax.set_title(title(metric).replace(" (32x32 grid)", ""), fontsize=10)
+    figure.savefig(path, dpi=130)

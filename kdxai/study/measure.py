@@ -1,0 +1,241 @@
+"""Finished runs -> records -> tables; what is measured already is not measured again."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from kdxai import evaluate, measures
+from kdxai.data.datasets import Dataset, Split
+from kdxai.errors import UserError
+from kdxai.explain import Classifier
+from kdxai.metrics import randomisation
+from kdxai.protocol import Protocol
+from kdxai.study import stats
+from kdxai.study.plan import Cell
+from kdxai.training import runs
+from kdxai.training.runs import TrainedModel
+
+IN_FLIGHT = 256  # images on the device at once, with all perturbed copies
+COPIES = {  # of one image that a method has in flight
+    **{"score_cam": 32, "ablation_cam": 32, "occlusion": 32},
+    **{"smooth_grad": 16, "var_grad": 16, "integrated_gradients": 16},
+}
+COPIES_EXTRA = 20  # that a measure has in flight, each with those of the method
+
+
+class Wanted(NamedTuple):
+    """What is to be measured.
+
+    Attributes:
+      protocols: one for each method.
+      extra: names of measures beyond the core.
+      compare: pairs of models.
+      drawn: the random test images, in random order.
+      images: all that are measured, in order.
+      evaluation: the settings these came from.
+    """
+
+    protocols: Sequence[Protocol]
+    extra: Sequence[str]
+    compare: Sequence[tuple[str, str]]
+    drawn: np.ndarray
+    images: np.ndarray
+    evaluation: ConfigDict
+
+
+class Measured(NamedTuple):
+    """All that was found.
+
+    Attributes:
+      cells, trained: the runs and their models.
+      records: a row per model, seed, method and image; `drawn` marks the random images.
+      agreement: a row per pair of models, seed, method and image.
+      tables: file name -> `stats.table` of every method, named in a first column.
+    """
+
+    cells: Sequence[Cell]
+    trained: Sequence[TrainedModel]
+    dataset: Dataset
+    wanted: Wanted
+    records: pd.DataFrame
+    agreement: pd.DataFrame
+    tables: Mapping[str, pd.DataFrame]
+
+
+def wanted(
+    evaluation: ConfigDict,
+    compare: Sequence[tuple[str, str]],
+    models: Sequence[str],
+    available: int,
+) -> Wanted:
+    """Read the settings of an evaluation.
+
+    Args:
+      compare: pairs of model names; those that are not among `models` are left out.
+      available: test images.
+
+    Raises:
+      UserError: no such method or measure; no images asked for, or more than there are.
+    """
+    methods, extra = (
+        [name.strip() for name in names.split(",") if name.strip()]
+        for names in (evaluation.methods, evaluation.metrics)
+    )
+    if not methods or len(set(methods)) < len(methods):
+        raise UserError(f"methods='{evaluation.methods}': name at least one, each once")
+    for name in ("resamples", "gallery"):
+        if evaluation[name] < 1:
+            raise UserError(f"{name} must be at least 1, not {evaluation[name]}")
+    measures.require_known(extra)
+    drawn = draw_images(evaluation, available)
+    return Wanted(
+        protocols=[
+            Protocol(method, evaluation.stage, baseline=evaluation.baseline) for method in methods
+        ],
+        extra=extra,
+        compare=[pair for pair in compare if set(pair) <= set(models)],
+        drawn=drawn,
+        images=np.arange(available) if evaluation.whole else np.sort(drawn),
+        evaluation=evaluation,
+    )
+
+
+def draw_images(evaluation: ConfigDict, available: int) -> np.ndarray:
+    """[evaluation.images] distinct random indices of a split, in random order.
+
+    Raises:
+      UserError: none asked for, or more than there are.
+    """
+    if not 1 <= evaluation.images <= available:
+        raise UserError(f"images={evaluation.images}: ask for 1 to {available} images")
+    return np.random.default_rng(evaluation.seed).permutation(available)[: evaluation.images]
+
+
+def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path) -> Measured:
+    """Explain and measure finished runs; `workdir/records/` keeps what is done."""
+    trained = [runs.load(cell.workdir) for cell in cells]
+    models = {(c.name, c.seed): t for c, t in zip(cells, trained, strict=True)}
+    records, agreement = [], []
+    for protocol in what.protocols:
+        for (name, seed), model in models.items():
+            columns = {"model": name, "seed": seed, "method": protocol.method}
+            records.append(
+                explained(workdir, columns, model, protocol, dataset.test, what.images, what.extra)
+            )
+        for one, other in what.compare:
+            for seed in {seed for name, seed in models if name == one}:
+                columns = {"model": one, "other": other, "seed": seed, "method": protocol.method}
+                pair = models[one, seed], models[other, seed]
+                agreement.append(
+                    compared(workdir, columns, pair, protocol, dataset.test, what.images)
+                )
+    joined = pd.concat(records, ignore_index=True)
+    joined["drawn"] = joined.image.isin(what.drawn)
+    samples = {"table1": joined[joined.drawn]}
+    if len(what.images) > len(what.drawn):
+        samples["table1_whole"] = joined
+    return Measured(
+        cells=cells,
+        trained=trained,
+        dataset=dataset,
+        wanted=what,
+        records=joined,
+        agreement=pd.concat(agreement, ignore_index=True) if agreement else pd.DataFrame(),
+        tables={file: by_method(sample, what) for file, sample in samples.items()},
+    )
+
+
+def explained(
+    workdir: Path,
+    columns: Mapping[str, object],
+    trained: TrainedModel,
+    protocol: Protocol,
+    split: Split,
+    images: np.ndarray,
+    extra: Sequence[str] = (),
+) -> pd.DataFrame:
+    """A model's rows for some images of a split, behind `columns`."""
+    return kept(
+        workdir,
+        columns | {"image": images},
+        lambda: evaluate.evaluate(
+            evaluate.as_classifier(trained, protocol),
+            split.image[images],
+            split.label[images],
+            protocol,
+            mean=trained.mean,
+            std=trained.std,
+            masks=None if split.mask is None else split.mask[images],
+            ids=images,
+            extra=extra,
+            chunk=chunk_size(protocol, extra),
+            randomised=randomised(trained, protocol) if "randomisation" in extra else None,
+            name=" ".join(map(str, columns.values())),
+        ),
+    )
+
+
+def compared(
+    workdir: Path,
+    columns: Mapping[str, object],
+    pair: tuple[TrainedModel, TrainedModel],
+    protocol: Protocol,
+    split: Split,
+    images: np.ndarray,
+) -> pd.DataFrame:
+    """How alike two models explain some images of a split, behind `columns`."""
+    return kept(
+        workdir,
+        columns | {"image": images},
+        lambda: evaluate.compare(
+            *(evaluate.as_classifier(model, protocol) for model in pair),
+            split.image[images],
+            protocol,
+            mean=pair[0].mean,
+            std=pair[0].std,
+            masks=None if split.mask is None else split.mask[images],
+            chunk=chunk_size(protocol),
+            name=" ".join(map(str, columns.values())),
+        ),
+    )
+
+
+def chunk_size(protocol: Protocol, extra: Sequence[str] = ()) -> int:
+    """Images at once, so that `IN_FLIGHT` bounds the memory (at least one)."""
+    copies = COPIES.get(protocol.method, 2) * (COPIES_EXTRA // 2 if extra else 1)
+    return max(1, IN_FLIGHT // copies)
+
+
+def randomised(trained: TrainedModel, protocol: Protocol) -> Classifier:
+    """The model with every parameter's entries shuffled."""
+    variables = randomisation.shuffled(trained.variables, jax.random.key(0))
+    return evaluate.as_classifier(trained._replace(variables=variables), protocol)
+
+
+def kept(
+    workdir: Path, columns: Mapping[str, object], make: Callable[[], pd.DataFrame]
+) -> pd.DataFrame:
+    """The rows that `make` returns, behind `columns`; made once, then read from `records/`."""
+    named = [str(value) for key, value in columns.items() if key not in ("seed", "image")]
+    name = f"seed{columns['seed']}-{'-'.join(named)}.csv"
+    path = workdir / "records" / name
+    if not path.exists():
+        rows = make()
+        path.parent.mkdir(exist_ok=True)
+        runs.write_text(path, rows.assign(**columns)[[*columns, *rows]].to_csv(index=False))
+    return pd.read_csv(path, keep_default_na=False)
+
+
+def by_method(records: pd.DataFrame, what: Wanted) -> pd.DataFrame:
+    """`stats.table` of each method, with a first column that names it."""
+    options = {"resamples": what.evaluation.resamples, "seed": what.evaluation.seed}
+    tables = {
+        method: stats.table(rows, what.compare, **options)
+        for method, rows in records.groupby("method", sort=False)
+    }
+    return pd.concat(tables, names=["method"]).reset_index("method").reset_index(drop=True)

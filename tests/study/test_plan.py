@@ -1,0 +1,72 @@
+import runpy
+from pathlib import Path
+
+import pytest
+from scripts import ROOT
+
+from kdxai.errors import UserError
+from kdxai.study.plan import plan, teachers_first
+
+
+@pytest.fixture
+def config():
+    return runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]("quick")
+
+
+def test_teacher_student_control(config):
+    config.seeds = 2
+    cells = plan(config, Path("work"))
+    names = ["teacher", "student", "control"]
+    assert [(c.name, c.seed) for c in cells] == [(n, s) for s in (0, 1) for n in names]
+    teacher, student, control = (c.config for c in cells[3:])
+    assert {c.seed for c in (teacher, student, control)} == {1}
+    assert student.teacher == str(Path("work/seed1/teacher"))
+    assert teacher.teacher == control.teacher == ""
+    # The control differs from the student in its teacher alone.
+    with student.unlocked():
+        student.teacher = ""
+    assert student == control
+    assert teacher.data == student.data == config.data
+
+
+@pytest.mark.parametrize("recipe", ["published", "fast", "quick", "small"])
+def test_every_recipe_is_a_plan(recipe):
+    get_config = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]
+    assert len(plan(get_config(recipe), Path("work"))) == 3
+
+
+def test_the_published_study_is_the_papers():
+    config = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]()
+    assert config.data.name == "cifar10"
+    assert config.models.teacher.model.name == "wrn-28-10"
+    assert config.models.student.model.name == "resnet18"
+    distill = config.models.student.distill
+    assert (distill.temperature, distill.alpha) == (6.0, 0.95)
+    assert config.evaluation.images == 1000
+
+
+def test_unknown_recipes_are_refused():
+    for name in ("study", "teacher", "student"):
+        get_config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]
+        with pytest.raises(UserError, match="recipes published, fast, quick and small, not 'slow'"):
+            get_config("slow")
+
+
+def test_order():
+    assert teachers_first({"c": "b", "a": "", "b": "a", "d": ""}) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("teachers", [{"a": "b"}, {"a": "b", "b": "a"}, {"a": "a"}])
+def test_teachers_that_cannot_come_first(teachers):
+    with pytest.raises(UserError, match="no model of the study that can be trained before it"):
+        teachers_first(teachers)
+
+
+def test_bad_plans_are_refused(config):
+    config.seeds = 0
+    with pytest.raises(UserError, match="at least 1 seed"):
+        plan(config, Path("work"))
+    config.seeds = 1
+    config.compare = (("student", "uncle"),)
+    with pytest.raises(UserError, match="names 'uncle', which is none of"):
+        plan(config, Path("work"))
