@@ -1,0 +1,31 @@
+"""The paper's protocol on trained models, literally, then repaired one flaw at a time.
+
+    python launch/audit.py --config configs/audit.py \
+        --config.models=teacher=runs/teacher,student=runs/student,control=runs/control \
+        --workdir runs/audit
+
+    python launch/audit.py --config configs/audit.py:quick --workdir runs/audit
+
+takes the models that `launch/study.py --config configs/study.py:quick --workdir runs/quick` leaves.
+"""
+
+from ml_collections import ConfigDict
+
+from kdxai.errors import UserError
+
+
+def get_config(recipe: str = "default") -> ConfigDict:
+    if recipe not in ("default", "quick"):
+        raise UserError(f"audit.py has the recipe quick, or none, not '{recipe}'")
+    quick = ",".join(
+        f"{name}=runs/quick/seed0/{name}" for name in ("teacher", "student", "control")
+    )
+    return ConfigDict(
+        {
+            "models": quick if recipe == "quick" else "",  # NAME=DIRECTORY,NAME=DIRECTORY,...
+            "compare": (("student", "teacher"), ("student", "control")),  # those that are there
+            "images": 250 if recipe == "quick" else 1000,  # random ones, of either split
+            "seed": 0,  # which images, and the bootstrap
+            "resamples": 2000,
+        }
+    )

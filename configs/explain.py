@@ -1,0 +1,24 @@
+"""Explain and measure trained models, without training any.
+
+    python launch/explain.py --config configs/explain.py \
+        --config.models=teacher=runs/teacher,student=runs/student --workdir runs/explained
+
+The models are work directories of launch/train.py (or of a study, such as runs/quick/seed0/teacher)
+with the same data set. `--config.methods=cam,grad_cam,random,mask` draws other maps, the names are
+those of kdxai.explain.METHODS; `--config.metrics=perturbation,road,sensitivity,randomisation` adds
+measures that need more forward passes, those of kdxai.measures.EXTRA.
+"""
+
+from ml_collections import ConfigDict
+
+from kdxai.study import config as studies
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "models": "",  # NAME=DIRECTORY,NAME=DIRECTORY,...
+            "compare": (("student", "teacher"), ("student", "control")),  # those that are there
+            **studies.evaluation(),
+        }
+    )

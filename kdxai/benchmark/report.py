@@ -1,0 +1,87 @@
+"""What a benchmark found, as a table and as JSON."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import pandas as pd
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from kdxai.report import tables
+from kdxai.training import runs
+
+if TYPE_CHECKING:
+    from kdxai.benchmark.run import Row
+
+LIBRARIES = ("torch", "grad-cam", "quantus", "captum")
+
+
+def readable(rows: "list[Row]") -> pd.DataFrame:
+    """Rows as people read them, indexed by task."""
+
+    def cells(row: "Row") -> dict[str, str]:
+        verdict = ""
+        if row.target is not None:
+            met = row.ratio is not None and row.ratio >= row.target
+            verdict = f"≥ {row.target:g}x: {'met' if met else 'not met'}"
+        return {
+            "task": row.task,
+            "library": row.library,
+            "time": "" if row.milliseconds is None else f"{row.milliseconds:.3g} ms/{row.unit}",
+            "fastest to slowest": "" if row.low is None else f"{row.low:.3g} to {row.high:.3g}",
+            "GFLOP/s": "" if row.gflops is None else f"{row.gflops:.0f}",
+            "kdxai is": "" if row.ratio is None else f"{row.ratio:.2f}x as fast",
+            "by CPU time": "" if row.cpu_ratio is None else f"{row.cpu_ratio:.2f}x",
+            "target": verdict,
+            "agreement": "" if row.agreement is None else f"r ≥ {row.agreement:.4f}",
+            "note": row.note,
+        }
+
+    table = pd.DataFrame([cells(row) for row in rows]).set_index("task")
+    return table.loc[:, (table != "").any()]
+
+
+def show(rows: "list[Row]") -> None:
+    """Print the table."""
+    Console().print(tables.terminal(readable(rows), f"Benchmark on {machine()['cpu']}"))
+
+
+def write(workdir: Path, config: ConfigDict, rows: "list[Row]") -> None:
+    """`benchmark.json`, complete, and `benchmark.md`, the table."""
+    runs.write_json(
+        workdir / "benchmark.json",
+        {
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "config": config.to_dict(),
+            "rows": [row._asdict() for row in rows],
+        },
+    )
+    runs.write_text(workdir / "benchmark.md", tables.markdown(readable(rows)) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """`runs.machine`, the processor, and the versions of the peers that are installed."""
+    versions = {}
+    for package in LIBRARIES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"cpu": processor(), "backend": jax.default_backend(), **runs.machine(), **versions}
+
+
+def processor() -> str:
+    """`2 x AMD EPYC 9374F`: the cores that this process may use, and their model."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+        cores = len(os.sched_getaffinity(0))
+    except (OSError, StopIteration, AttributeError):  # not Linux
+        name, cores = platform.processor() or platform.machine(), os.cpu_count()
+    return f"{cores} x {name}"

@@ -1,0 +1,58 @@
+import os
+
+# Compiling is most of the time of these tests, so it is done quickly, and once for all processes.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import numpy as np
+import pytest
+from scripts import SMALL, study
+
+from kdxai.training import config as training
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """No test reads or fills the user's cache of data or of compiled programs."""
+    os.environ["KDXAI_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    compiled = str(tmp_path_factory.mktemp("compiled"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
+    jax.config.update("jax_compilation_cache_dir", compiled)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """A decoded directory: 100 training and 30 test images, 8x8, three classes of colour."""
+    directory = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    for split, size in (("train", 100), ("test", 30)):
+        label = rng.integers(0, 3, size).astype(np.int32)
+        image = rng.integers(0, 120, (size, 8, 8, 3))
+        image[np.arange(size), :, :, label] += 90
+        np.savez(directory / f"{split}.npz", image=image.astype(np.uint8), label=label)
+    return directory
+
+
+@pytest.fixture
+def tiny_config(tiny_data):
+    """A run of a few seconds."""
+    config = training.default()
+    config.data.name = "tiny"
+    config.data.data_dir = str(tiny_data)
+    config.model.name = "wrn-10-1"
+    config.epochs = 2
+    config.batch_size = 16
+    config.optim.lr = 0.05
+    return config
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory):
+    """The work directory of a finished study."""
+    workdir = tmp_path_factory.mktemp("study") / "run"
+    done = study(workdir, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "Average drop" in done.stdout
+    return workdir

@@ -1,0 +1,172 @@
+"""launch/study.py and launch/explain.py as a user runs them, on the rendered data set."""
+
+import json
+import re
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+from scripts import SMALL, launch, study
+
+
+def test_what_a_study_leaves(small_study):
+    records = pd.read_csv(small_study / "records.csv", keep_default_na=False)
+    assert list(records.groupby("model").size()) == [40, 40, 40]
+    assert records.groupby("model").image.apply(tuple).nunique() == 1  # the same images
+    assert records.image.is_unique is False
+    table = pd.read_csv(small_study / "table1.csv")
+    assert {"model", "metric", "mean", "ci_low", "ci_high", "n"} <= set(table)
+    models = ["teacher", "student", "control", "student - teacher", "student - control"]
+    assert list(table.model.unique()) == models
+    assert (table.n == 40).all()
+    assert ((table.ci_low <= table["mean"]) & (table["mean"] <= table.ci_high)).all()
+    teacher = records[records.model == "teacher"]
+    mean = table[(table.model == "teacher") & (table.metric == "ssim")]["mean"].item()
+    assert mean == pytest.approx(teacher.ssim.mean(), abs=1e-5)
+    told = json.loads((small_study / "study.json").read_text())
+    assert told["models"]["teacher, seed 0"]["model"] == "wrn-10-1"
+    assert told["provenance"]["jax"]
+    report = (small_study / "report.md").read_text()
+    for picture in re.findall(r"\(figures/(.*?)\)", report):
+        pixels = matplotlib.image.imread(small_study / "figures" / picture)
+        assert min(pixels.shape[:2]) > 300
+        assert np.ptp(pixels) > 0.5
+    assert len(list((small_study / "figures").iterdir())) == 3
+
+
+def test_what_is_done_is_not_done_again(small_study):
+    records = small_study / "records" / "seed0-student-cam.csv"
+    kept = {
+        path: path.stat().st_mtime_ns
+        for path in small_study.rglob("*")
+        if path.name in ("result.json", "seed0-teacher-cam.csv")
+    }
+    table = (small_study / "table1.csv").read_bytes()
+    records.unlink()
+    done = study(small_study, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "epoch" not in done.stderr
+    assert records.exists()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert (small_study / "table1.csv").read_bytes() == table
+
+
+def test_a_changed_config_is_refused_with_the_difference(small_study):
+    done = study(small_study, *SMALL, "--config.models.student.distill.alpha=0.5")
+    assert done.returncode == 2
+    assert "models.student.distill.alpha 0.95 -> 0.5" in done.stderr
+
+
+def test_explain_measures_the_same(small_study, tmp_path):
+    runs = ",".join(f"{name}={small_study}/seed0/{name}" for name in ("teacher", "student"))
+    done = launch(
+        *("explain.py", "--config", "configs/explain.py", "--workdir", tmp_path / "explained"),
+        *(f"--config.models={runs}", "--config.images=40", "--config.gallery=2"),
+        "--config.whole=False",
+    )
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (pd.read_csv(d / "table1.csv") for d in (tmp_path / "explained", small_study))
+    theirs = theirs[theirs.model.isin(ours.model.unique())].reset_index(drop=True)
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.evaluation.images=0"], "ask for 1 to 2000 images"),
+        (["--config.evaluation.images=9999"], "ask for 1 to 2000 images"),
+        (["--config.evaluation.methods=cam,vibes"], "no method 'vibes'"),
+        (["--config.seeds=0"], "at least 1 seed"),
+        (["--config.models.student.teacher=uncle"], "'uncle', which is no model"),
+        (["--config.models.student.model.name=resnet99"], "no model 'resnet99'"),
+        (["--config.models.control.batch_size=1000"], "more than the 200 training images"),
+        (["--config.evaluation.stage=stage9"], "no stage 'stage9'"),
+        (["--config.evaluation.stage=stage2"], "CAM needs the feature map that a linear head"),
+        (["--config.evaluation.methods=cam,cam"], "each once"),
+        (["--config.evaluation.metrics=vibes"], "no measure 'vibes'"),
+        (["--config.evaluation.resamples=0"], "resamples must be at least 1"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_written(tmp_path, flags, message):
+    done = study(tmp_path / "run", *SMALL, *flags)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [("", "NAME=DIRECTORY"), ("teacher", "NAME=DIRECTORY"), ("teacher=/nowhere", "no directory")],
+)
+def test_explain_refuses_what_it_cannot_read(tmp_path, models, message):
+    done = launch(
+        *("explain.py", "--config", "configs/explain.py", f"--config.models={models}"),
+        *("--workdir", tmp_path / "explained"),
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "explained").exists()
+
+
+def test_methods_measures_and_their_gallery(small_study, tmp_path):
+    workdir = tmp_path / "explained"
+    done = launch(
+        *("explain.py", "--config", "configs/explain.py", "--workdir", workdir),
+        *(f"--config.models=one={small_study}/seed0/teacher", "--config.images=10"),
+        *("--config.methods=cam,edges,random,mask", "--config.whole=False"),
+        "--config.metrics=perturbation,road,sensitivity,randomisation",
+    )
+    assert done.returncode == 0, done.stderr
+    records = pd.read_csv(workdir / "records.csv", keep_default_na=False)
+    assert list(records.groupby("method").size()) == [10, 10, 10, 10]
+    by_method = records.groupby("method")
+    # The truth lies inside itself, bar what a bilinear resize does not change; noise does not.
+    assert (records[records.method == "mask"].energy_inside == 1).all()
+    assert by_method.energy_inside.mean()["random"] < 0.3
+    # Controls that know no model or class do not change with either.
+    blind = records[records.method.isin(["edges", "random", "mask"])]
+    np.testing.assert_allclose(blind.randomised_similarity, 1, atol=1e-5)
+    assert by_method.randomised_similarity.mean()["cam"] < 0.9
+    np.testing.assert_allclose(blind.other_class_similarity, 1, atol=1e-5)
+    assert records[records.method == "random"].max_sensitivity.max() == 0
+    assert {"deletion", "insertion", "road", "average_sensitivity"} <= set(records)
+    assert (workdir / "figures" / "methods-one.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.stage=stage9"], "no stage 'stage9'; it can be cut at: stem, stage1.block0"),
+        (["--config.stage=stage2"], "CAM needs the feature map that a linear head"),
+    ],
+)
+def test_explain_refuses_cuts_that_are_none(small_study, tmp_path, flags, message):
+    done = launch(
+        *("explain.py", "--config", "configs/explain.py", "--workdir", tmp_path / "explained"),
+        *(f"--config.models=one={small_study}/seed0/teacher", "--config.images=4", *flags),
+        "--config.whole=False",
+    )
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+
+
+def test_explain_at_an_earlier_stage(small_study, tmp_path):
+    workdir = tmp_path / "explained"
+    done = launch(
+        *("explain.py", "--config", "configs/explain.py", "--workdir", workdir),
+        *(f"--config.models=one={small_study}/seed0/teacher", "--config.images=4"),
+        *("--config.whole=False", "--config.stage=stage2", "--config.methods=layer_cam"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv(workdir / "records.csv")) == 4
+
+
+def test_explain_refuses_unknown_measures(small_study, tmp_path):
+    done = launch(
+        *("explain.py", "--config", "configs/explain.py", "--workdir", tmp_path / "explained"),
+        *(f"--config.models=one={small_study}/seed0/teacher", "--config.metrics=vibes"),
+    )
+    assert done.returncode == 2
+    assert "no measure 'vibes'; known: perturbation" in done.stderr

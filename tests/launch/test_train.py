@@ -1,0 +1,271 @@
+"""launch/train.py as a user runs it: killed, stopped, damaged, misused."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from scripts import ROOT, launch
+
+from kdxai.training import runs
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory, tiny_data):
+    path = tmp_path_factory.mktemp("configs") / "tiny.py"
+    path.write_text(
+        "from kdxai.training import config as training\n"
+        "def get_config():\n"
+        "    config = training.default()\n"
+        f"    config.data.name, config.data.data_dir = 'tiny', {str(tiny_data)!r}\n"
+        "    config.model.name, config.model.dropout = 'wrn-10-1', 0.3\n"
+        "    config.epochs, config.batch_size = 8, 15\n"
+        "    return config\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(config_file, tmp_path_factory):
+    """A run that nothing disturbed."""
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    done = launch("train.py", "--config", config_file, "--workdir", workdir)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 8/8" in done.stderr
+    assert "images/s" in done.stderr
+    assert "test accuracy" in done.stdout
+    return workdir
+
+
+def start(config_file, workdir):
+    command = [sys.executable, ROOT / "launch" / "train.py", "--config", config_file]
+    return subprocess.Popen(
+        [*map(str, command), "--workdir", str(workdir)], stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_epoch(process, epoch):
+    for line in process.stderr:
+        if f"epoch {epoch}/" in line:
+            return
+    raise AssertionError(f"the run ended before epoch {epoch}")
+
+
+def assert_same_run(one, other):
+    a, b = runs.load(one), runs.load(other)
+    jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
+    assert a.result["test_accuracy"] == b.result["test_accuracy"]
+    history = [pd.read_csv(run / "history.csv").drop(columns="seconds") for run in (one, other)]
+    pd.testing.assert_frame_equal(*history)
+
+
+def test_a_killed_run_continues_bit_identically(config_file, finished, tmp_path):
+    workdir = tmp_path / "killed"
+    for epoch in (1, 3):
+        process = start(config_file, workdir)
+        wait_for_epoch(process, epoch)
+        time.sleep(0.03 * epoch)  # somewhere: in a step, a save, a write
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (workdir / "result.json").exists()
+    done = launch("train.py", "--config", config_file, "--workdir", workdir)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/8" not in done.stderr
+    assert_same_run(workdir, finished)
+
+
+def test_sigterm_saves_first_and_the_run_continues(config_file, finished, tmp_path):
+    workdir = tmp_path / "terminated"
+    process = start(config_file, workdir)
+    wait_for_epoch(process, 3)
+    process.terminate()
+    assert process.wait() == 143
+    steps = [int(path.name) for path in (workdir / "checkpoints").iterdir()]
+    assert max(steps) >= 3 * 6
+    assert launch("train.py", "--config", config_file, "--workdir", workdir).returncode == 0
+    assert_same_run(workdir, finished)
+
+
+def test_a_damaged_newest_checkpoint_falls_back(config_file, finished, tmp_path):
+    workdir = tmp_path / "damaged"
+    shutil.copytree(finished, workdir)
+    (workdir / "result.json").unlink()
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    for path in newest.rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = launch("train.py", "--config", config_file, "--workdir", workdir)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be read" in done.stderr
+    assert "going back to the one before it" in done.stderr
+    assert_same_run(workdir, finished)
+
+    (workdir / "result.json").unlink()
+    for path in (workdir / "checkpoints").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(b"")
+    done = launch("train.py", "--config", config_file, "--workdir", workdir)
+    assert_refused(done, "no checkpoint in .* can be read")
+
+
+def assert_refused(done, message):
+    """Exit code 2, nothing on stdout and one plain last line on stderr."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert re.search(message, errors[0]), errors[0]
+
+
+def test_damaged_metrics_fall_back_too(config_file, finished, tmp_path):
+    workdir = tmp_path / "damaged"
+    shutil.copytree(finished, workdir)
+    (workdir / "result.json").unlink()
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    (newest / "metrics" / "metrics").write_text("")
+    done = launch("train.py", "--config", config_file, "--workdir", workdir)
+    assert done.returncode == 0, done.stderr
+    assert "its metrics are damaged" in done.stderr
+    assert_same_run(workdir, finished)
+
+
+def test_a_damaged_result_is_refused(config_file, finished, tmp_path):
+    workdir = tmp_path / "damaged"
+    shutil.copytree(finished, workdir)
+    (workdir / "result.json").write_text("{")
+    done = launch("train.py", "--config", config_file, "--workdir", workdir)
+    assert_refused(done, "result.json is damaged")
+
+
+def test_a_full_disk_is_one_line(config_file, tmp_path):
+    """Files of at most 100 KiB: TensorStore fails as it does where space ends while it writes."""
+
+    flags = ["--config", config_file, "--workdir", tmp_path / "run"]
+    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "_"]
+    done = launch("train.py", *flags, before=limited)
+    assert done.returncode == 2, done.stderr
+    assert re.search("\nerror: cannot write a checkpoint to .*; free some space", done.stderr)
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_four_devices_train_what_one_loads(config_file, tmp_path):
+    flags = ["--config.batch_size=16", "--config.epochs=1"]
+    done = launch(
+        "train.py", "--config", config_file, "--workdir", tmp_path / "run", *flags, devices=4
+    )
+    assert done.returncode == 0, done.stderr
+    variables = runs.load(tmp_path / "run").variables
+    assert {len(leaf.devices()) for leaf in jax.tree.leaves(variables)} == {1}
+
+
+def test_a_finished_run_is_only_read(config_file, finished):
+    before = {path: path.stat().st_mtime for path in finished.rglob("*")}
+    done = launch("train.py", "--config", config_file, "--workdir", finished)
+    assert done.returncode == 0
+    assert "epoch" not in done.stderr
+    assert {path: path.stat().st_mtime for path in finished.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.optim.lrate=1"], "no 'optim.lrate'; the nearest name is 'optim.lr'"),
+        (["--config.epochs=many"], "invalid literal"),
+        (["--config.model.name=vgg16"], "no model 'vgg16'"),
+        (["--config.data.name=nothing", "--config.data.data_dir=/nowhere"], "nothing"),
+        (["--config.batch_size=1000"], "more than the 90 training images"),
+        (["--config.epochs=0"], "epochs must be at least 1"),
+        (["--config.data.train_size=1000"], "1,?000"),
+        (["--config.data.validation_size=0"], "set validation_size"),
+        (["--config.teacher=/nowhere"], "no directory /nowhere; train"),
+        (["--config.distill.alpha=2"], "alpha"),
+        (["--config.model.dtype=float16"], "float32 or bfloat16"),
+        (["--config.augment.pad=-1"], "numbers of pixels"),
+        (["--nonsense=1"], "Unknown command line flag 'nonsense'"),
+        (["more"], "'more' is not a flag"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_written(config_file, tmp_path, flags, message):
+    workdir = tmp_path / "run"
+    done = launch("train.py", "--config", config_file, "--workdir", workdir, *flags)
+    assert_refused(done, message)
+    assert not workdir.exists()
+
+
+def test_a_config_of_another_script(tmp_path):
+    done = launch("train.py", "--config", "configs/study.py:quick", "--workdir", tmp_path / "run")
+    assert_refused(done, "is no config for train.py: it has no 'optim'")
+
+
+def test_no_config_no_workdir(config_file):
+    assert_refused(launch("train.py"), "--config is missing")
+    assert_refused(launch("train.py", "--config", "/nowhere.py"), "no config file /nowhere.py")
+    assert_refused(launch("train.py", "--config", config_file), "--workdir is missing")
+
+
+def test_devices_that_do_not_divide_the_batch(config_file, tmp_path):
+    done = launch("train.py", "--config", config_file, "--workdir", tmp_path / "run", devices=4)
+    assert_refused(done, "4 devices do not divide batch_size=15")
+
+
+def test_another_config_for_the_same_directory(config_file, finished):
+    done = launch(
+        "train.py", "--config", config_file, "--workdir", finished, "--config.optim.lr=0.3"
+    )
+    assert_refused(done, r"another config: optim.lr 0.1 -> 0.3;")
+
+
+def test_teachers_that_do_not_fit(config_file, finished, tmp_path):
+    teacher = tmp_path / "teacher"
+
+    def refused(message):
+        flags = [f"--config.teacher={teacher}", "--workdir", tmp_path / "student"]
+        assert_refused(launch("train.py", "--config", config_file, *flags), message)
+        assert not (tmp_path / "student").exists()
+
+    teacher.mkdir()
+    refused("holds no training run")
+    shutil.copytree(finished, teacher, dirs_exist_ok=True)
+    result = json.loads((teacher / "result.json").read_text())
+    for key, value, message in (
+        ("class_names", ["cat", "dog"], "differ in classes"),
+        ("data", "cifar10", "differ in data set"),
+        ("mean", [0.1, 0.1, 0.1], "differ in normalisation"),
+    ):
+        (teacher / "result.json").write_text(json.dumps(result | {key: value}))
+        refused(message)
+    (teacher / "result.json").unlink()
+    refused("not finished; continue it")
+
+
+def test_a_loss_that_is_not_finite(config_file, tmp_path):
+    flags = ["--config.optim.lr=1e20", "--config.optim.momentum=0.0"]
+    done = launch("train.py", "--config", config_file, "--workdir", tmp_path / "run", *flags)
+    assert_refused(done, r"the loss is \w+ at step \d+, learning rate \S+; no checkpoint yet in")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_cannot_be_written(config_file, tmp_path):
+    tmp_path.chmod(0o500)
+    done = launch("train.py", "--config", config_file, "--workdir", tmp_path / "run")
+    assert_refused(done, "cannot use .*Permission denied")
+
+
+def test_a_directory_that_is_a_file(config_file, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    done = launch("train.py", "--config", config_file, "--workdir", tmp_path / "run")
+    assert_refused(done, "cannot use .*; choose another --workdir")
+
+
+def test_a_student_trains_from_a_teacher(config_file, finished, tmp_path):
+    flags = [f"--config.teacher={finished}", "--config.epochs=1"]
+    done = launch("train.py", "--config", config_file, "--workdir", tmp_path / "student", *flags)
+    assert done.returncode == 0, done.stderr

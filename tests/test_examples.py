@@ -1,0 +1,11 @@
+import runpy
+
+import pytest
+from scripts import ROOT
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_examples_run_and_are_short(script, capsys):
+    assert len(script.read_text().splitlines()) <= 25
+    runpy.run_path(str(script))
+    assert "adcc" in capsys.readouterr().out
