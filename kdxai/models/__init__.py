@@ -10,13 +10,18 @@ from flax import linen as nn
 
 from kdxai.errors import UserError
 from kdxai.models.network import LAST, Network, layers
+from kdxai.models.plain import plain
 from kdxai.models.resnet import resnet
+from kdxai.models.resnext import resnext
 from kdxai.models.wide_resnet import wide_resnet
 
 __all__ = ["LAST", "Network", "create"]
 
 RESNETS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-NAMES = "wrn-D-K (such as wrn-28-10; D = 6n + 4), resnet10, resnet18, resnet34, resnet18-w16"
+NAMES = (
+    "wrn-D-K (such as wrn-28-10; D = 6n + 4), resnet10, resnet18, resnet34, resnext29-8x64 "
+    "(D = 9n + 2), plain5; -w16 behind a name sets the base width"
+)
 
 
 def create(
@@ -31,8 +36,9 @@ def create(
     """Make a model by name.
 
     Args:
-      name: `wrn-D-K` (depth D = 6n + 4, width K); `resnet10`, `resnet18` or `resnet34`, with `-wB`
-        for a base width B other than 64.
+      name: `wrn-D-K` (depth D = 6n + 4, width K); `resnet10`, `resnet18`, `resnet34`,
+        `resnextD-CxW` (D = 9n + 2, C groups of W channels) or `plainD` (D layers), these with
+        `-wB` for a base width B other than 64.
       dtype: compute dtype; parameters, statistics and logits are float32 whatever it is.
       dropout: rate inside the blocks of a wide ResNet.
       axis_name: the pmap axis over which BatchNorm takes its batch statistics.
@@ -54,9 +60,18 @@ def create(
                 "least 1"
             )
         return wide_resnet(depth, width, num_classes, shared, dropout)
-    res = re.fullmatch(r"(resnet\d+)(?:-w(\d+))?", name)
-    if not res or res[1] not in RESNETS or res[2] == "0":
-        raise UserError(f"there is no model '{name}'; known: {NAMES}")
     if dropout:
         raise UserError(f"'{name}' has no dropout; set model.dropout=0")
-    return resnet(RESNETS[res[1]], num_classes, shared, int(res[2] or 64))
+    kind, _, width = name.partition("-w")
+    if not re.fullmatch(r"(-w[1-9]\d*)?", name.removeprefix(kind)):
+        kind = ""
+    base_width = int(width or 64)
+    if kind in RESNETS:
+        return resnet(RESNETS[kind], num_classes, shared, base_width)
+    if (found := re.fullmatch(r"plain(\d+)", kind)) and int(found[1]) >= 3:
+        return plain(int(found[1]), num_classes, shared, base_width)
+    if found := re.fullmatch(r"resnext(\d+)-([1-9]\d*)x([1-9]\d*)", kind):
+        depth, cardinality, group_width = map(int, found.groups())
+        if depth >= 11 and depth % 9 == 2:
+            return resnext(depth, cardinality, group_width, num_classes, shared, base_width)
+    raise UserError(f"there is no model '{name}'; known: {NAMES}")

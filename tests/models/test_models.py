@@ -16,7 +16,12 @@ def shapes_of(name, size=32, **options):
 
 @pytest.mark.parametrize(
     ("name", "parameters", "grid"),
-    [("wrn-28-10", 36_479_194, (8, 8, 640)), ("resnet18", 11_173_962, (4, 4, 512))],
+    [
+        ("wrn-28-10", 36_479_194, (8, 8, 640)),
+        ("resnet18", 11_173_962, (4, 4, 512)),
+        ("resnext29-8x64", 34_426_698, (8, 8, 1024)),  # the paper: 34.4 million
+        ("plain5", 964_170, (8, 8, 256)),
+    ],
 )
 def test_published_sizes(name, parameters, grid):
     model, variables = shapes_of(name)
@@ -27,7 +32,7 @@ def test_published_sizes(name, parameters, grid):
     assert features.shape == (2, *grid)
 
 
-@pytest.fixture(scope="module", params=["wrn-10-1", "resnet10-w4"])
+@pytest.fixture(scope="module", params=["wrn-10-1", "resnet10-w4", "resnext11-2x2-w4", "plain4-w4"])
 def network(request):
     model = models.create(request.param, num_classes=7)
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))

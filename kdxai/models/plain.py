@@ -1,0 +1,30 @@
+"""A plain shallow CNN without shortcuts: the paper's prediction is that it explains badly."""
+
+from flax import linen as nn
+
+from kdxai.models.network import Layers, Network
+
+STRIDES = (1, 2, 2)  # of the first convolutions; 1 after them
+
+
+class Convolution(nn.Module):
+    width: int
+    stride: int
+    layers: Layers
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = self.layers.conv(self.width, (3, 3), self.stride)(x)
+        return self.layers.activation(self.layers.norm()(x, use_running_average=not train))
+
+
+def plain(depth: int, num_classes: int, layers: Layers, base_width: int = 64) -> Network:
+    """`depth` - 1 convolutions with 1, 2, 4, 4, ... x `base_width` channels, then the linear head.
+
+    The last feature map is 8 x 8 for 32 x 32 images, from a depth of 4.
+    """
+    units: dict[str, nn.Module] = {}
+    for i in range(depth - 1):
+        stride = STRIDES[i] if i < len(STRIDES) else 1
+        units[f"stage{i + 1}"] = Convolution(base_width * 2 ** min(i, 2), stride, layers)
+    return Network(units, num_classes)
