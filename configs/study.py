@@ -24,13 +24,25 @@ from ml_collections import ConfigDict
 
 from kdxai.study import config as studies
 
+SIZES = {  # the models that stand beside teacher and student
+    "published": {"tiny": "resnet18-w20", "shallow": "plain5", "resnext": "resnext29-8x64"},
+    "small": {"tiny": "resnet10-w2", "shallow": "plain5-w16", "resnext": "resnext11-2x4-w8"},
+}
+SIZES |= {"fast": SIZES["published"], "quick": SIZES["small"]}
+
 
 def get_config(recipe: str = "published") -> ConfigDict:
     teacher, student = (
         runpy.run_path(str(Path(__file__).with_name(f"{name}.py")))["get_config"](recipe)
         for name in ("teacher", "student")
     )
-    config = studies.study(teacher, student)
+    config = studies.study(teacher, student, **SIZES[recipe])
     if recipe == "quick":
         config.evaluation.images = 500
+    elif recipe == "small":
+        config.only = (
+            "teacher,second_teacher,student,control,tiny_student,shallow_student,shallow_control,"
+            "untrained"
+        )
+        config.evaluation.whole = False
     return config

@@ -9,7 +9,11 @@ from kdxai.study import run
 
 
 def main(config: ConfigDict, workdir: str) -> None:
-    tables.show(write(run.study(config, workdir), config, workdir))
+    measured = run.study(config, workdir)
+    if measured is None:
+        print(f"{workdir}: share {config.cell} is done; without it the same command merges all")
+        return
+    tables.show(write(measured, config, workdir))
     print(f"{workdir}: report.md, table1.csv, records.csv, study.json and figures/")
 
 

@@ -74,7 +74,11 @@ def draw_figures(measured: Measured, directory: Path) -> list[str]:
         for cell, model in first
         for protocol in what.protocols
     }
-    histories = {cell.name: pd.read_csv(cell.workdir / runs.HISTORY) for cell, _ in first}
+    histories = {
+        cell.name: pd.read_csv(cell.workdir / runs.HISTORY)
+        for cell, _ in first
+        if cell.config.epochs
+    }
     figures.curves(directory / "training-curves.png", histories)
     table = measured.tables["table1"]
     pictures = ["training-curves.png"]

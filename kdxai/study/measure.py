@@ -116,19 +116,32 @@ def draw_images(evaluation: ConfigDict, available: int) -> np.ndarray:
     return np.random.default_rng(evaluation.seed).permutation(available)[: evaluation.images]
 
 
-def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path) -> Measured:
-    """Explain and measure finished runs; `workdir/records/` keeps what is done."""
-    trained = [runs.load(cell.workdir) for cell in cells]
-    models = {(c.name, c.seed): t for c, t in zip(cells, trained, strict=True)}
-    records, agreement = [], []
+def measure_cells(
+    cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path
+) -> tuple[dict[tuple[str, int], TrainedModel], list[pd.DataFrame]]:
+    """Explain and measure finished runs; `workdir/records/` keeps what is done.
+
+    Returns:
+      (name, seed) -> model, and records of every method and model.
+    """
+    models = {(cell.name, cell.seed): runs.load(cell.workdir) for cell in cells}
+    records = []
     for protocol in what.protocols:
         for (name, seed), model in models.items():
             columns = {"model": name, "seed": seed, "method": protocol.method}
             records.append(
                 explained(workdir, columns, model, protocol, dataset.test, what.images, what.extra)
             )
+    return models, records
+
+
+def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path) -> Measured:
+    """All of a study's records and tables."""
+    models, records = measure_cells(cells, dataset, what, workdir)
+    agreement = []
+    for protocol in what.protocols:
         for one, other in what.compare:
-            for seed in {seed for name, seed in models if name == one}:
+            for seed in sorted({seed for name, seed in models if name == one}):
                 columns = {"model": one, "other": other, "seed": seed, "method": protocol.method}
                 pair = models[one, seed], models[other, seed]
                 agreement.append(
@@ -141,7 +154,7 @@ def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path
         samples["table1_whole"] = joined
     return Measured(
         cells=cells,
-        trained=trained,
+        trained=list(models.values()),
         dataset=dataset,
         wanted=what,
         records=joined,

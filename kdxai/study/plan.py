@@ -1,12 +1,18 @@
 """Which models a study trains, and in which order."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from kdxai.errors import UserError
+
+ORDER = (
+    *("teacher", "second_teacher", "student", "control", "tiny_student"),
+    *("shallow_student", "shallow_control", "untrained", "resnext", "resnext_student"),
+)
 
 
 class Cell(NamedTuple):
@@ -29,18 +35,13 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
     """The training runs of a study, every teacher before its students.
 
     Raises:
-      UserError: no seeds, a teacher or a comparison that names no model, teachers in a circle.
+      UserError: no seeds, a name that is none of the models, teachers in a circle.
     """
     if config.seeds < 1:
         raise UserError(f"a study needs at least 1 seed, not {config.seeds}")
     for pair in config.compare:
-        for name in pair:
-            if name not in config.models:
-                raise UserError(
-                    f"compare names '{name}', which is none of the study's models: "
-                    f"{', '.join(config.models)}"
-                )
-    names = teachers_first({name: m.teacher for name, m in config.models.items()})
+        require_known("compare", pair, config.models)
+    names = chosen(config)
     cells = []
     for seed in range(config.seeds):
         for name in names:
@@ -48,10 +49,64 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
             with model.unlocked():
                 model.data = config.data
             model.seed += seed
+            model.augment.seed += seed  # a replicate has views of its own
             if model.teacher:
                 model.teacher = str(directory(workdir, seed, model.teacher))
             cells.append(Cell(name, seed, model, directory(workdir, seed, name)))
     return cells
+
+
+def chosen(config: ConfigDict) -> list[str]:
+    """The models of `config.only`, in its order, but every teacher before its students.
+
+    Raises:
+      UserError: a name that is none of the models, a student without its teacher.
+    """
+    teachers = {name: model.teacher for name, model in config.models.items()}
+    if config.only == "all":
+        return teachers_first(dict(sorted(teachers.items(), key=lambda item: rank(item[0]))))
+    only = list(dict.fromkeys(name.strip() for name in config.only.split(",")))
+    require_known("only", only, config.models)
+    for name in only:
+        if teachers[name] and teachers[name] not in only:
+            raise UserError(f"only names '{name}' without its teacher; add '{teachers[name]}'")
+    return teachers_first({name: teachers[name] for name in only})
+
+
+def rank(name: str) -> int:
+    """Place of a model in tables; those that this package does not know come last."""
+    return ORDER.index(name) if name in ORDER else len(ORDER)
+
+
+def require_known(key: str, names: Iterable[str], models: Mapping[str, object]) -> None:
+    """Raises:
+    UserError: a name is none of the models.
+    """
+    for name in names:
+        if name not in models:
+            raise UserError(
+                f"{key} names '{name}', which is none of the study's models: {', '.join(models)}"
+            )
+
+
+def share(cells: Sequence[Cell], cell: str) -> list[Cell]:
+    """The cells of the i-th of n jobs, for `cell` = "i/n" (1/n to n/n); all of them for "".
+
+    A student stays in one job with its teacher, so that the jobs need not wait for each other.
+
+    Raises:
+      UserError: `cell` is no such share.
+    """
+    if not cell:
+        return list(cells)
+    found = re.fullmatch(r"(\d+)/(\d+)", cell)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise UserError(f"cell is i/n, the i-th of n shares such as 1/4, not '{cell}'")
+    families: dict[str, str] = {}  # a run's directory -> that of its first teacher
+    for one in cells:
+        families[str(one.workdir)] = families.get(one.config.teacher, str(one.workdir))
+    mine = list(dict.fromkeys(families.values()))[int(found[1]) - 1 :: int(found[2])]
+    return [one for one in cells if families[str(one.workdir)] in mine]
 
 
 def directory(workdir: Path, seed: int, name: str) -> Path:
@@ -59,10 +114,7 @@ def directory(workdir: Path, seed: int, name: str) -> Path:
 
 
 def teachers_first(teachers: Mapping[str, str]) -> list[str]:
-    """Order names so that each follows its teacher; {name: teacher's name or ""}.
-
-    Distilled models come with their teachers first, the order in which people compare them.
-    """
+    """Order names so that each follows its teacher; {name: teacher's name or ""}."""
     ordered: list[str] = []
 
     def visit(name: str, students: tuple[str, ...] = ()) -> None:
@@ -76,6 +128,6 @@ def teachers_first(teachers: Mapping[str, str]) -> list[str]:
                 visit(teachers[name], (*students, name))
             ordered.append(name)
 
-    for name in sorted(teachers, key=lambda name: not teachers[name]):
+    for name in teachers:
         visit(name)
     return ordered

@@ -1,7 +1,12 @@
 """A study from its config: train what is planned, then measure it."""
 
+import itertools
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from kdxai import evaluate
@@ -9,29 +14,56 @@ from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.models import Network
-from kdxai.study.measure import Measured, Wanted, measure, wanted
-from kdxai.study.plan import Cell, plan
+from kdxai.study.measure import Measured, Wanted, measure, measure_cells, wanted
+from kdxai.study.plan import Cell, chosen, plan, share
 from kdxai.training import loop, runs
 
 
-def study(config: ConfigDict, workdir: str | Path) -> Measured:
-    """Run a whole study; what is done already is not done again.
+def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
+    """Run a whole study, or one job's share of it; what is done already is not done again.
+
+    Returns:
+      What was found; None of a share (`config.cell`), whose records wait for the whole.
 
     Raises:
       UserError: bad settings, or a directory that another config made.
     """
     workdir = Path(workdir)
     cells = plan(config, workdir)
+    mine = share(cells, config.cell)
     dataset = datasets.load(**config.data)
     available = len(dataset.test.label)
-    what = wanted(config.evaluation, config.compare, list(config.models), available)
+    what = wanted(config.evaluation, config.compare, chosen(config), available)
     for cell in cells:
         require_defined(loop.check(cell.config, dataset), what, dataset)
-    runs.claim(workdir, config)
-    for cell in cells:
-        if runs.read_result(cell.workdir) is None:
-            loop.train(cell.config, cell.workdir, dataset)
+    shared = config.copy_and_resolve_references()
+    shared.cell = ""  # every job of an array works for the same study
+    runs.claim(workdir, shared)
+    train(mine, dataset)
+    if len(mine) < len(cells):
+        measure_cells(mine, dataset, what, workdir)
+        return None
     return measure(cells, dataset, what, workdir)
+
+
+def train(cells: Sequence[Cell], dataset: Dataset) -> None:
+    """Train what is not trained yet, saying how far the study is and how long it may take."""
+    seconds: dict[str, list[float]] = {}  # a model's name -> of its runs
+    waiting = [cell for cell in cells if runs.read_result(cell.workdir) is None]
+    started = time.perf_counter()
+    for number, cell in enumerate(waiting):
+        left = ""
+        if known := list(itertools.chain.from_iterable(seconds.values())):
+            ahead = (seconds.get(one.name, known) for one in waiting[number:])
+            left = f", about {sum(np.mean(times) for times in ahead) / 60:,.0f} min left"
+        done = len(cells) - len(waiting) + number
+        print(
+            f"{cell.workdir}: model {done + 1} of {len(cells)}, {done} done{left}", file=sys.stderr
+        )
+        loop.train(cell.config, cell.workdir, dataset)
+        now = time.perf_counter()
+        seconds.setdefault(cell.name, []).append(now - started)
+        started = now
 
 
 def explain(config: ConfigDict, workdir: str | Path) -> Measured:

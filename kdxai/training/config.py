@@ -9,7 +9,7 @@ def default() -> ConfigDict:
     return ConfigDict(
         {
             "seed": 0,  # initialisation, order of the examples, dropout
-            "epochs": 200,
+            "epochs": 200,  # 0: keep the fresh weights, as a control
             "batch_size": 128,  # global, over all devices
             "data": {
                 "name": "cifar10",

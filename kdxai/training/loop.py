@@ -65,12 +65,13 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
     checkpoints.wait()
     best = checkpoints.best(program.state)
     checkpoints.close()
+    _, validation_accuracy = evaluate(program.eval_step, best.variables, program.validation)
     _, test_accuracy = evaluate(program.eval_step, best.variables, resident(dataset.test, dataset))
     result = {
         "model": config.model.name,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
         "best_epoch": int(best.step) // program.steps_per_epoch,
-        "validation_accuracy": max(row["validation_accuracy"] for row in history),
+        "validation_accuracy": validation_accuracy,
         "test_accuracy": test_accuracy,
         "seconds": sum(row["seconds"] for row in history),
         "data": dataset.name,
@@ -132,9 +133,9 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
     if jax.process_count() > 1:
         raise UserError("training on several hosts is not supported; use the devices of one")
     size = len(dataset.train.label)
-    for name in ("epochs", "batch_size"):
-        if config[name] < 1:
-            raise UserError(f"{name} must be at least 1, not {config[name]}")
+    for name, least in (("epochs", 0), ("batch_size", 1)):
+        if config[name] < least:
+            raise UserError(f"{name} must be at least {least}, not {config[name]}")
     if config.batch_size > size:
         raise UserError(f"batch_size={config.batch_size} is more than the {size} training images")
     if not len(dataset.validation.label):
@@ -184,6 +185,8 @@ def fit(
     first_step = int(state.step)
     spe, total = program.steps_per_epoch, config.epochs * program.steps_per_epoch
     history = runs.read_history(workdir, first_step)
+    if not config.epochs:  # a control that is to stay untrained
+        checkpoints.save(state, evaluate(program.eval_step, state.variables, program.validation)[1])
     started = time.perf_counter()
     with (
         sigterm() as terminated,

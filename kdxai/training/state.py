@@ -52,7 +52,7 @@ class TrainState:
 
 def learning_rate(optim: ConfigDict, epochs: float, steps_per_epoch: int) -> optax.Schedule:
     """step -> learning rate: linear warm-up, then cosine to zero or steps."""
-    total = round(epochs * steps_per_epoch)
+    total = max(round(epochs * steps_per_epoch), 1)  # no epochs, no steps, and no schedule to check
     warmup = round(optim.warmup_epochs * steps_per_epoch)
     if not 0 <= warmup < total:
         raise UserError(f"optim.warmup_epochs={optim.warmup_epochs} leaves nothing of {epochs}")

@@ -15,6 +15,7 @@ def config():
 
 def test_teacher_student_control(config):
     config.seeds = 2
+    config.only = "teacher,student,control"
     cells = plan(config, Path("work"))
     names = ["teacher", "student", "control"]
     assert [(c.name, c.seed) for c in cells] == [(n, s) for s in (0, 1) for n in names]
@@ -32,7 +33,11 @@ def test_teacher_student_control(config):
 @pytest.mark.parametrize("recipe", ["published", "fast", "quick", "small"])
 def test_every_recipe_is_a_plan(recipe):
     get_config = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]
-    assert len(plan(get_config(recipe), Path("work"))) == 3
+    config = get_config(recipe)
+    names = [cell.name for cell in plan(config, Path("work"))]
+    assert names == config.only.split(",")
+    config.only = "all"
+    assert len(plan(config, Path("work"))) == 10
 
 
 def test_the_published_study_is_the_papers():
