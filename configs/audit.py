@@ -6,7 +6,8 @@
 
     python launch/audit.py --config configs/audit.py:quick --workdir runs/audit
 
-takes the models that `launch/study.py --config configs/study.py:quick --workdir runs/quick` leaves.
+takes the models that `launch/study.py --config configs/study.py:quick --workdir runs/quick` leaves;
+`--config.study=DIRECTORY` those of any study, with all its seeds.
 """
 
 from ml_collections import ConfigDict
@@ -17,12 +18,11 @@ from kdxai.errors import UserError
 def get_config(recipe: str = "default") -> ConfigDict:
     if recipe not in ("default", "quick"):
         raise UserError(f"audit.py has the recipe quick, or none, not '{recipe}'")
-    quick = ",".join(
-        f"{name}=runs/quick/seed0/{name}" for name in ("teacher", "student", "control")
-    )
     return ConfigDict(
         {
-            "models": quick if recipe == "quick" else "",  # NAME=DIRECTORY,NAME=DIRECTORY,...
+            "study": "runs/quick" if recipe == "quick" else "",  # a study's work directory, or
+            "models": "",  # NAME=DIRECTORY,NAME=DIRECTORY,...
+            "rungs": "",  # by name, with commas; "": all that the models provide
             "compare": (("student", "teacher"), ("student", "control")),  # those that are there
             "images": 250 if recipe == "quick" else 1000,  # random ones, of either split
             "seed": 0,  # which images, and the bootstrap

@@ -1,5 +1,6 @@
 """The choices of an evaluation as one frozen value."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args, get_type_hints
 
@@ -65,6 +66,20 @@ class Protocol:
 
 SOUND = Protocol()
 
+# ADCC as Poppi et al. 2021 publish it, spelt out; the sound protocol adds nothing to it but SSIM,
+# which they do not use, in its published form.
+POPPI = Protocol(
+    stage=LAST,
+    mode="evaluation",
+    target="predicted",
+    relu=True,
+    score="probability",
+    masking="multiply",
+    similarity="pearson",
+    complexity="mean",
+    split="test",
+)
+
 
 def literal(model: Network) -> Protocol:
     """What the paper's published notebook did, all of it.
@@ -88,6 +103,12 @@ def literal(model: Network) -> Protocol:
         split="train",
     )
 
+
+PRESETS: dict[str, Callable[[Network], Protocol]] = {
+    "literal": literal,
+    "poppi": lambda model: POPPI,
+    "sound": lambda model: SOUND,
+}
 
 # From `literal` to `SOUND`, one repair per rung; every rung keeps the repairs above it.
 REPAIRS: dict[str, dict[str, object]] = {

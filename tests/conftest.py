@@ -50,9 +50,15 @@ def tiny_config(tiny_data):
 
 @pytest.fixture(scope="session")
 def small_study(tmp_path_factory):
-    """The work directory of a finished study."""
+    """The work directory of a finished study, whose control another job of an array did first."""
     workdir = tmp_path_factory.mktemp("study") / "run"
+    share = study(workdir, *SMALL, "--config.cell=2/2")
+    assert share.returncode == 0, share.stderr
+    assert "share 2/2 is done" in share.stdout
+    assert [path.name for path in (workdir / "seed0").iterdir()] == ["control"]
+    assert not (workdir / "report.md").exists()
     done = study(workdir, *SMALL)
     assert done.returncode == 0, done.stderr
     assert "Average drop" in done.stdout
+    assert "control: epoch" not in done.stderr
     return workdir

@@ -28,7 +28,10 @@ SMALL = [
     "--config.evaluation.whole=False",
     "--config.evaluation.gallery=2",
     *(f"--config.models.{name}.epochs=1" for name in ("teacher", "student", "control")),
-    *(f"--config.models.{name}.model.name=wrn-10-1" for name in ("teacher", "student", "control")),
+    *(
+        f"--config.models.{name}.model.name=wrn-10-1"
+        for name in ("teacher", "student", "control", "untrained")
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 
 from kdxai import evaluate, models
 from kdxai.errors import UserError
-from kdxai.protocol import SOUND, Protocol, ladder, literal
+from kdxai.protocol import PRESETS, SOUND, Protocol, ladder, literal
 from kdxai.training import config
 from kdxai.training.runs import TrainedModel
 
@@ -149,6 +149,11 @@ def test_the_ladder_repairs_one_thing_at_a_time_and_ends_sound(name):
     assert len(set(rungs.values())) >= 8
     # Only ResNet-18 has a last block with an identity shortcut to read from.
     assert rungs["literal"].stage == ("stage4.block0" if name == "resnet18-w4" else "last")
+
+
+def test_the_sound_protocol_is_adcc_as_published():
+    model = models.create("resnet18", num_classes=10)
+    assert PRESETS["poppi"](model) == PRESETS["sound"](model) == SOUND
 
 
 def test_values_that_are_none_are_refused():

@@ -1,5 +1,6 @@
 """The paper's protocol, repaired one flaw at a time, on models that are trained already."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,11 +8,19 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kdxai.protocol import ladder
+from kdxai.data.datasets import Dataset
+from kdxai.errors import UserError
+from kdxai.protocol import PRESETS, REPAIRS, SOUND, Protocol, ladder
 from kdxai.study import stats
 from kdxai.study.measure import draw_images, explained
-from kdxai.study.run import finished_cells
+from kdxai.study.plan import finished_cells, study_cells
 from kdxai.training import runs
+from kdxai.training.runs import TrainedModel
+
+# The notebook's student came from another teacher than the one it is compared with: as long as
+# this rung is not reached, that one stands in for the student, where there is one.
+RIGHT_TEACHER = "student of the right teacher"
+STAND_INS = {"student": "resnext_student"}
 
 
 class Audit(NamedTuple):
@@ -31,28 +40,101 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     """Table 1 at every rung of the ladder, for every model.
 
     Raises:
-      UserError: a run is not finished, or the runs are of different data; no images asked for, or
-        more than there are.
+      UserError: a run or a study is not finished, the runs are of different data, the models do not
+        provide a rung; no images asked for, or more than there are.
     """
     workdir = Path(workdir)
-    cells, dataset = finished_cells(config.models)
-    splits = {"test": dataset.test, "train": dataset.train}
-    drawn = {name: draw_images(config, len(split.label)) for name, split in splits.items()}
+    if bool(config.models) == bool(config.study):
+        raise UserError("give either models=NAME=DIRECTORY,... or study=DIRECTORY")
+    cells, dataset = study_cells(config.study) if config.study else finished_cells(config.models)
+    names = list(dict.fromkeys(cell.name for cell in cells))
+    wanted = rungs(config.rungs, names)
+    for split in (dataset.test, dataset.train):
+        draw_images(config, len(split.label))
     runs.claim(workdir, config)
-    records = []
-    for cell in cells:
-        trained = runs.load(cell.workdir)
-        for number, (rung, protocol) in enumerate(ladder(trained.model).items()):
-            split, images = splits[protocol.split], np.sort(drawn[protocol.split])
-            columns = {"model": cell.name, "seed": 0, "method": f"rung{number}"}
-            rows = explained(workdir, columns, trained, protocol, split, images)
-            records.append(rows.assign(rung=rung))
-    joined = pd.concat(records, ignore_index=True)
-    present = {cell.name for cell in cells}
-    compare = [pair for pair in config.compare if set(pair) <= present]
-    tables = {
-        rung: stats.table(part, compare, resamples=config.resamples, seed=config.seed)
-        for rung, part in joined.groupby("rung", sort=False)
+    models = {(cell.name, cell.seed): runs.load(cell.workdir) for cell in cells}
+    records = climb(models, dataset, config, workdir, wanted)
+    shown = list(records.model.unique())
+    compare = [pair for pair in config.compare if set(pair) <= set(shown)]
+    return Audit(table(records, compare, config), shown)
+
+
+def rungs(asked: str, models: Sequence[str]) -> list[str]:
+    """The rungs that are asked for, by name with commas; "": all that the models provide.
+
+    Raises:
+      UserError: there is no such rung, or the models do not provide it.
+    """
+    provided = ["literal", *REPAIRS]
+    if any({name, stand_in} <= set(models) for name, stand_in in STAND_INS.items()):
+        provided.append(RIGHT_TEACHER)
+    chosen = [name.strip() for name in asked.split(",")] if asked else provided
+    for name in chosen:
+        if name == RIGHT_TEACHER and name not in provided:
+            needs = " and ".join(f"{one} and {other}" for one, other in STAND_INS.items())
+            raise UserError(f"the rung '{name}' needs the models {needs}")
+        if name not in (*provided, *PRESETS):
+            known = ", ".join(dict.fromkeys([*provided, *PRESETS]))
+            raise UserError(f"there is no rung '{name}'; known: {known}")
+    return chosen
+
+
+def climb(
+    models: Mapping[tuple[str, int], TrainedModel],
+    dataset: Dataset,
+    evaluation: ConfigDict,
+    workdir: Path,
+    chosen: Sequence[str],
+) -> pd.DataFrame:
+    """Explain and measure models at every rung; `workdir/records/` keeps what is done.
+
+    Args:
+      models: (name, seed) -> model.
+      evaluation: how many `images` of a split, and the `seed` that draws them.
+      chosen: rungs.
+
+    Returns:
+      A row per rung, model, seed and image.
+    """
+    splits = {"test": dataset.test, "train": dataset.train}
+    drawn = {
+        name: np.sort(draw_images(evaluation, len(split.label))) for name, split in splits.items()
     }
-    table = pd.concat(tables, names=["rung"]).reset_index("rung").reset_index(drop=True)
-    return Audit(table, [cell.name for cell in cells])
+    present = {name for name, _ in models}
+    away = {one: other for one, other in STAND_INS.items() if {one, other} <= present}
+    records = []
+    for (name, seed), model in models.items():
+        if name in away.values():
+            continue
+        for rung in chosen:
+            stands_in = rung not in (RIGHT_TEACHER, "poppi", "sound") and name in away
+            shown = models[away[name], seed] if stands_in else model
+            protocol = rung_protocol(rung, shown)
+            split, images = splits[protocol.split], drawn[protocol.split]
+            columns = {
+                "model": name,
+                "seed": seed,
+                "method": rung.replace(",", "").replace(" ", "-"),
+            }
+            rows = explained(workdir, columns, shown, protocol, split, images)
+            records.append(rows.assign(rung=rung))
+    return pd.concat(records, ignore_index=True)
+
+
+def rung_protocol(rung: str, trained: TrainedModel) -> Protocol:
+    """What a rung asks of a model."""
+    if rung == RIGHT_TEACHER:
+        return SOUND
+    climbed = ladder(trained.model)
+    return climbed[rung] if rung in climbed else PRESETS[rung](trained.model)
+
+
+def table(
+    records: pd.DataFrame, compare: Sequence[tuple[str, str]], evaluation: ConfigDict
+) -> pd.DataFrame:
+    """`stats.table` of each rung, with a first column that names it."""
+    tables = {
+        rung: stats.table(part, compare, resamples=evaluation.resamples, seed=evaluation.seed)
+        for rung, part in records.groupby("rung", sort=False)
+    }
+    return pd.concat(tables, names=["rung"]).reset_index("rung").reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Which models a study trains, and in which order."""
+"""Which models a study trains, and in which order; which are there already."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from kdxai.data import datasets
+from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
+from kdxai.study.config import VERSION
+from kdxai.training import runs
 
 ORDER = (
     *("teacher", "second_teacher", "student", "control", "tiny_student"),
@@ -131,3 +135,47 @@ def teachers_first(teachers: Mapping[str, str]) -> list[str]:
     for name in teachers:
         visit(name)
     return ordered
+
+
+def study_cells(workdir: str | Path) -> tuple[list[Cell], Dataset]:
+    """All runs of a study and their data set.
+
+    Raises:
+      UserError: it is no study of this version, or a run is not finished.
+    """
+    path = Path(workdir) / runs.CONFIG
+    if not path.exists():
+        raise UserError(f"{workdir} holds no study; give a work directory of launch/study.py")
+    config = ConfigDict(runs.read_json(path))
+    if config.get("version") != VERSION:
+        raise UserError(
+            f"{workdir} is a study of another version of kdxai; name its models instead: "
+            "--config.models=NAME=DIRECTORY,..."
+        )
+    cells = plan(config, Path(workdir))
+    for cell in cells:
+        runs.finished(cell.workdir)
+    return cells, datasets.load(**config.data)
+
+
+def finished_cells(models: str) -> tuple[list[Cell], Dataset]:
+    """The runs of `NAME=DIRECTORY,NAME=DIRECTORY,...` and the data set of all.
+
+    Raises:
+      UserError: a run is not finished, or the runs are of different data.
+    """
+    cells: list[Cell] = []
+    for name, _, directory in (entry.partition("=") for entry in models.split(",")):
+        if not directory or not name or "/" in name or name in [cell.name for cell in cells]:
+            raise UserError(
+                f"models is NAME=DIRECTORY,NAME=DIRECTORY,... with plain names, each once, not "
+                f"'{models}'"
+            )
+        cells.append(Cell(name, 0, runs.finished(directory)[0], Path(directory)))
+    for cell in cells:
+        if cell.config.data != cells[0].config.data:
+            raise UserError(
+                f"{cells[0].workdir} and {cell.workdir} have different data: "
+                f"{runs.difference(cells[0].config.data, cell.config.data)}"
+            )
+    return cells, datasets.load(**cells[0].config.data)

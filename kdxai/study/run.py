@@ -12,10 +12,9 @@ from ml_collections import ConfigDict
 from kdxai import evaluate
 from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
-from kdxai.errors import UserError
 from kdxai.models import Network
 from kdxai.study.measure import Measured, Wanted, measure, measure_cells, wanted
-from kdxai.study.plan import Cell, chosen, plan, share
+from kdxai.study.plan import Cell, chosen, finished_cells, plan, share
 from kdxai.training import loop, runs
 
 
@@ -87,26 +86,3 @@ def require_defined(model: Network, what: Wanted, dataset: Dataset) -> None:
     """
     for protocol in what.protocols:
         evaluate.require_defined(model, protocol, masks=dataset.test.mask is not None)
-
-
-def finished_cells(models: str) -> tuple[list[Cell], Dataset]:
-    """The runs of `NAME=DIRECTORY,NAME=DIRECTORY,...` and the data set of all.
-
-    Raises:
-      UserError: a run is not finished, or the runs are of different data.
-    """
-    cells: list[Cell] = []
-    for name, _, directory in (entry.partition("=") for entry in models.split(",")):
-        if not directory or not name or "/" in name or name in [cell.name for cell in cells]:
-            raise UserError(
-                f"models is NAME=DIRECTORY,NAME=DIRECTORY,... with plain names, each once, not "
-                f"'{models}'"
-            )
-        cells.append(Cell(name, 0, runs.finished(directory)[0], Path(directory)))
-    for cell in cells:
-        if cell.config.data != cells[0].config.data:
-            raise UserError(
-                f"{cells[0].workdir} and {cell.workdir} have different data: "
-                f"{runs.difference(cells[0].config.data, cell.config.data)}"
-            )
-    return cells, datasets.load(**cells[0].config.data)

@@ -1,5 +1,7 @@
 """launch/audit.py as a user runs it."""
 
+import json
+
 import matplotlib.image
 import numpy as np
 import pandas as pd
@@ -46,11 +48,51 @@ def test_every_rung_of_every_model(small_study, tmp_path):
     np.testing.assert_allclose(both["mean"], both["mean_audit"], atol=1e-5)
 
 
+def test_a_stand_in_plays_the_student_until_the_last_rung(small_study, tmp_path):
+    rungs = "held-out images,student of the right teacher"
+    runs = {name: f"{small_study}/seed0/{name}" for name in ("teacher", "student", "control")}
+    models = (
+        f"teacher={runs['teacher']},student={runs['student']},resnext_student={runs['control']}"
+    )
+    done = audit(tmp_path / "a", models, "--config.images=10", f"--config.rungs={rungs}")
+    assert done.returncode == 0, done.stderr
+    foreign, right = (rows for _, rows in pd.read_csv(tmp_path / "a/audit.csv").groupby("rung"))
+    done = audit(
+        tmp_path / "b", "", f"--config.study={small_study}", "--config.images=10",
+        "--config.rungs=sound",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    own = pd.read_csv(tmp_path / "b/audit.csv")
+
+    def means(table, model):
+        return table[table.model == model].set_index("metric")["mean"]
+
+    pd.testing.assert_series_equal(means(foreign, "student"), means(own, "control"), rtol=1e-5)
+    pd.testing.assert_series_equal(means(right, "student"), means(own, "student"), rtol=1e-5)
+
+
+def test_a_study_of_another_version_is_refused(small_study, tmp_path):
+    old = json.loads((small_study / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(old | {"version": 1}))
+    done = audit(tmp_path / "audit", "", f"--config.study={tmp_path}")
+    assert done.returncode == 2
+    assert "is a study of another version" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("models", "flags", "message"),
     [
         ("teacher=/nowhere", [], "no directory /nowhere"),
-        ("", [], "NAME=DIRECTORY"),
+        ("", [], "give either models="),
+        ("teacher", [], "NAME=DIRECTORY"),
+        ("teacher={study}/seed0/teacher", ["--config.rungs=attic"], "no rung 'attic'"),
+        (
+            "teacher={study}/seed0/teacher",
+            ["--config.rungs=student of the right teacher"],
+            "needs the models student and resnext_student",
+        ),
+        ("", ["--config.study=/nowhere"], "/nowhere holds no study"),
         ("teacher={study}/seed0/teacher", ["--config.images=0"], "ask for 1 to"),
     ],
 )

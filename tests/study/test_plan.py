@@ -5,7 +5,8 @@ import pytest
 from scripts import ROOT
 
 from kdxai.errors import UserError
-from kdxai.study.plan import plan, teachers_first
+from kdxai.study.plan import plan, share, teachers_first
+from kdxai.training.runs import flatten
 
 
 @pytest.fixture
@@ -48,6 +49,55 @@ def test_the_published_study_is_the_papers():
     distill = config.models.student.distill
     assert (distill.temperature, distill.alpha) == (6.0, 0.95)
     assert config.evaluation.images == 1000
+
+
+def difference(one, other):
+    return {key for key, value in flatten(one).items() if flatten(other)[key] != value}
+
+
+def test_controls_differ_in_one_thing(config):
+    models = config.models
+    assert difference(models.teacher, models.second_teacher) == {"seed", "augment.seed"}
+    assert difference(models.student, models.control) == {"teacher"}
+    assert difference(models.student, models.tiny_student) == {"model.name"}
+    assert difference(models.shallow_student, models.shallow_control) == {"teacher"}
+    assert difference(models.resnext_student, models.student) == {"teacher"}
+    assert models.untrained.epochs == 0
+
+
+def test_replicates_differ_in_their_seeds(config):
+    config.seeds = 2
+    cells = {(cell.name, cell.seed): cell.config for cell in plan(config, Path("work"))}
+    assert difference(cells["control", 0], cells["control", 1]) == {"seed", "augment.seed"}
+
+
+def test_shares_keep_students_with_their_teacher(config):
+    config.only, config.seeds = "all", 3
+    cells = plan(config, Path("work"))
+    for n in (1, 2, 4, 40):
+        shares = [share(cells, f"{i}/{n}") for i in range(1, n + 1)]
+        assert sorted(c.workdir for part in shares for c in part) == sorted(
+            c.workdir for c in cells
+        )
+        for part in shares:
+            directories = [str(cell.workdir) for cell in part]
+            for i, cell in enumerate(part):
+                assert not cell.config.teacher or cell.config.teacher in directories[:i]
+    assert share(cells, "") == cells
+    for cell in ("0/2", "3/2", "1", "a/b"):
+        with pytest.raises(UserError, match="cell is i/n"):
+            share(cells, cell)
+
+
+def test_only_some_models(config):
+    config.only = "control, student, teacher"
+    assert [cell.name for cell in plan(config, Path("work"))] == ["control", "teacher", "student"]
+    config.only = "student"
+    with pytest.raises(UserError, match="'student' without its teacher; add 'teacher'"):
+        plan(config, Path("work"))
+    config.only = "teacher,uncle"
+    with pytest.raises(UserError, match="only names 'uncle', which is none of"):
+        plan(config, Path("work"))
 
 
 def test_unknown_recipes_are_refused():
