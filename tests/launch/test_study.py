@@ -12,13 +12,13 @@ from scripts import SMALL, launch, study
 
 def test_what_a_study_leaves(small_study):
     records = pd.read_csv(small_study / "records.csv", keep_default_na=False)
-    assert list(records.groupby("model").size()) == [40, 40, 40]
+    assert list(records.groupby("model").size()) == [40] * 4
     assert records.groupby("model").image.apply(tuple).nunique() == 1  # the same images
     assert records.image.is_unique is False
     table = pd.read_csv(small_study / "table1.csv")
     assert {"model", "metric", "mean", "ci_low", "ci_high", "n"} <= set(table)
-    models = ["teacher", "student", "control", "student - teacher", "student - control"]
-    assert list(table.model.unique()) == models
+    pairs = ["student - teacher", "student - control", "untrained - teacher"]
+    assert list(table.model.unique()) == ["teacher", "student", "control", "untrained", *pairs]
     assert (table.n == 40).all()
     assert ((table.ci_low <= table["mean"]) & (table["mean"] <= table.ci_high)).all()
     teacher = records[records.model == "teacher"]
@@ -26,6 +26,7 @@ def test_what_a_study_leaves(small_study):
     assert mean == pytest.approx(teacher.ssim.mean(), abs=1e-5)
     told = json.loads((small_study / "study.json").read_text())
     assert told["models"]["teacher, seed 0"]["model"] == "wrn-10-1"
+    assert told["models"]["untrained, seed 0"]["best_epoch"] == 0
     assert told["provenance"]["jax"]
     report = (small_study / "report.md").read_text()
     for picture in re.findall(r"\(figures/(.*?)\)", report):
