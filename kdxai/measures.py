@@ -114,6 +114,7 @@ def core(subject: Subject) -> Values:
     values = {
         "score": before,
         "score_masked": after,
+        "confidence": jax.nn.softmax(e.logits).max(),
         "average_drop": drop,
         "increase": faithfulness.increase(before, after),
         "average_gain": faithfulness.average_gain(before, after),

@@ -1,5 +1,7 @@
 """Every setting of a study, with its default."""
 
+from collections.abc import Collection
+
 from ml_collections import ConfigDict
 
 VERSION = 2  # of the layout of a study's directory; another one is not continued
@@ -19,6 +21,53 @@ def evaluation() -> ConfigDict:
             "resamples": 2000,  # of the bootstrap intervals
             "gallery": 6,  # images in the figure of maps: the first of those drawn
         }
+    )
+
+
+def claim(
+    says: str, metric: str, pair: tuple[str, str], direction: str, matters: float
+) -> dict[str, str | float]:
+    """An entry of the ledger of claims; its fields are those of `study.claims.judge`."""
+    one, other = pair
+    fields = {"says": says, "metric": metric, "one": one, "other": other}
+    return fields | {"direction": direction, "matters": matters}
+
+
+def claims(models: Collection[str]) -> ConfigDict:
+    """The paper's claims about some of `models`, and their controls.
+
+    The margin 0.02 is half of what the paper found in average drop; what is bad or collapses loses
+    more, 0.05; accuracy may lose one point.
+    """
+    student, control = ("student", "teacher"), ("student", "control")
+    shallow, tiny = ("shallow_student", "teacher"), ("tiny_student", "teacher")
+    declared = {
+        "drop": claim("The student's drop is lower", "average_drop", student, "lower", 0.02),
+        "complexity": claim(
+            "The student's maps are less complex", "complexity", student, "lower", 0.02
+        ),
+        "coherency": claim("The student's maps are more coherent", "ssim", student, "higher", 0.02),
+        "accuracy": claim(
+            "The student reaches its teacher's accuracy", "accuracy", student, "not_lower", 0.01
+        ),
+        "shallow": claim("A very shallow student explains badly", "adcc", shallow, "lower", 0.05),
+        "slight": claim("A slight compression helps", "adcc", student, "higher", 0.02),
+        "aggressive": claim(
+            "An aggressive compression makes explanations collapse", "adcc", tiny, "lower", 0.05
+        ),
+        # Is it distillation at all, or any training of a model of that size?
+        "drop_distilled": claim(
+            "Distillation lowers the drop", "average_drop", control, "lower", 0.02
+        ),
+        "complexity_distilled": claim(
+            "Distillation makes maps less complex", "complexity", control, "lower", 0.02
+        ),
+        "coherency_distilled": claim(
+            "Distillation makes maps more coherent", "ssim", control, "higher", 0.02
+        ),
+    }
+    return ConfigDict(
+        {name: one for name, one in declared.items() if {one["one"], one["other"]} <= {*models}}
     )
 
 

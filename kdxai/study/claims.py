@@ -1,0 +1,175 @@
+"""The ledger of claims: declared before the run, judged by one rule."""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import pandas as pd
+
+from kdxai.errors import UserError
+from kdxai.study import stats
+from kdxai.study.stats import FEWEST, LEVEL, NO_SPREAD, OF_MODEL, STATISTICS
+
+FIELDS = ("says", "metric", "one", "other", "direction", "matters")
+DIRECTIONS = ("lower", "higher", "not_lower")
+ACROSS = ("auto", "seeds", "images")
+NUMBERS = ("mean", "ci_low", "ci_high", "p", "p_holm", "across", "seeds", "n", "verdict")
+
+
+def check(
+    claims: Mapping[str, Mapping], models: Collection[str], seeds: int, across: str = "auto"
+) -> None:
+    """Refuse claims that cannot be judged, before any time is spent on them.
+
+    Args:
+      claims: as for `judge`.
+      models: names of those that the study plans.
+      seeds: how many replicates it plans.
+
+    Raises:
+      UserError: a claim lacks a field or has one too many; its model, metric or direction is
+        unknown; its two models are one; its margin is no positive number; there is no such
+        `across`, or it is `seeds` with fewer than two.
+    """
+    if across not in ACROSS:
+        raise UserError(f"claims are judged across {', '.join(ACROSS)}, not '{across}'")
+    if across == "seeds" and seeds < 2:
+        raise UserError(
+            f"a verdict between seeds needs at least 2 seeds, not {seeds}; ask for more, or judge "
+            "across images"
+        )
+    for name, claim in claims.items():
+        if set(claim) != set(FIELDS):
+            raise UserError(f"the claim '{name}' needs exactly the fields {', '.join(FIELDS)}")
+        for key, known in (
+            *(("one", models), ("other", models)),
+            *(("metric", STATISTICS), ("direction", DIRECTIONS)),
+        ):
+            if claim[key] not in known:
+                raise UserError(
+                    f"the claim '{name}' has {key}='{claim[key]}'; known: {', '.join(known)}"
+                )
+        if claim["one"] == claim["other"]:
+            raise UserError(f"the claim '{name}' compares '{claim['one']}' with itself")
+        margin = claim["matters"]
+        if not isinstance(margin, int | float) or not 0 < margin < np.inf:
+            raise UserError(
+                f"the claim '{name}' has matters={margin}; give the smallest difference that "
+                "matters, a number above 0"
+            )
+
+
+def judge(
+    records: pd.DataFrame,
+    claims: Mapping[str, Mapping],
+    *,
+    across: str = "auto",
+    resamples: int,
+    seed: int = 0,
+    reference: str | None = None,
+) -> pd.DataFrame:
+    """The verdict on every claim, by the rule of `verdict` alone.
+
+    All is about the mean difference d = one - other, its 95 % interval (`stats.estimate`) and the
+    two-sided p that agrees with it: Student's t (`scipy.stats.t`) of d over its standard error,
+    with the degrees of freedom that seeds and images have (`stats.tails`). The hypothesis tested is
+    d = 0, for `not_lower` d = -matters. Wilcoxon's test is no substitute: it rejects for skewed
+    differences of mean 0. Holm (1979) adjusts p over all claims given, so that at most 5 % of such
+    families hold one claim, or more, that is called supported or contradicted by chance; that holds
+    for claims that depend on each other too.
+
+    `across="seeds"` generalises to new runs of the recipes and to new images; `"images"` speaks of
+    these trained models, whatever another seed would have given; `"auto"` is the former where there
+    are two seeds or more.
+
+    Args:
+      records, reference: as for `stats.table`.
+      claims: name -> `says` (one sentence), `metric`, `one`, `other`, `direction` (`lower`,
+        `higher`, `not_lower`: of `one`), `matters` (the smallest difference that does).
+
+    Returns:
+      Columns `claim`, the fields, `mean, ci_low, ci_high, p, p_holm, across, seeds, n, verdict`,
+      and `verdict_correct`: the same on the images that both models classify correctly with every
+      seed, Holm over its own family; empty where that has no meaning (accuracy, calibration,
+      agreement) or fewer than 20 images. What was not measured has NaN. That, and a difference that
+      is the same on every image and seed, is undecided: there is nothing to test it by.
+
+    Raises:
+      UserError: as `check`; models or seeds have different images.
+    """
+    seeds = records.seed.nunique()
+    check(claims, list(records.model.unique()), seeds, across)
+    if not claims:
+        return pd.DataFrame()
+    if across == "auto":
+        across = "seeds" if seeds > 1 else "images"
+    options = {"resamples": resamples, "seed": seed}
+    samples = stats.resampled(records, reference=reference, **options)
+    found, on_correct = {}, {}
+    for one, other in dict.fromkeys((claim["one"], claim["other"]) for claim in claims.values()):
+        found[one, other] = stats.estimate(samples[one].minus(samples[other]), across)
+        correct = stats.both_correct(records, one, other)
+        if correct.image.nunique() >= FEWEST:
+            pair = stats.resampled(correct, **options)
+            on_correct[one, other] = stats.estimate(pair[one].minus(pair[other]), across)
+    of_maps = {
+        name: claim
+        for name, claim in claims.items()
+        if claim["metric"] not in OF_MODEL and (claim["one"], claim["other"]) in on_correct
+    }
+    table = ledger(claims, found, across)
+    table["verdict_correct"] = ""
+    if of_maps:
+        table.loc[list(of_maps), "verdict_correct"] = ledger(of_maps, on_correct, across).verdict
+    return table.assign(seeds=seeds, n=records.image.nunique()).rename_axis("claim").reset_index()
+
+
+def ledger(
+    claims: Mapping[str, Mapping], found: Mapping[tuple[str, str], pd.DataFrame], across: str
+) -> pd.DataFrame:
+    """The rows of `judge`, by claim, from the `stats.estimate` of every pair's difference."""
+    rows = []
+    for claim in claims.values():
+        numbers = found[claim["one"], claim["other"]].reindex([claim["metric"]])
+        rows.append({key: claim[key] for key in FIELDS} | numbers.iloc[0].to_dict())
+    table = pd.DataFrame(rows, index=list(claims))
+    null = -table.matters.where(table.direction == "not_lower", 0.0)
+    table["p"] = stats.p_values(table, null)
+    table["p_holm"] = holm(table.p.to_numpy())
+    table["across"] = across
+    table["verdict"] = [
+        verdict(row.direction, row.matters, row.mean, row.ci_low, row.ci_high, row.p_holm)
+        if row.error > NO_SPREAD
+        else "undecided"
+        for row in table.itertuples()
+    ]
+    return table[[*FIELDS, *NUMBERS]]
+
+
+def verdict(direction: str, matters: float, mean: float, low: float, high: float, p: float) -> str:
+    """The rule.
+
+    Let g be the difference in the claimed direction, and p as adjusted by Holm.
+
+    - `lower`, `higher`: *supported* if p <= 0.05 and g >= matters; *contradicted* if p <= 0.05 and
+      g <= -matters; *no meaningful difference* if the whole 95 % interval is inside (-matters,
+      matters), which is two one-sided tests at 2.5 % (Schuirmann 1987); else *undecided*.
+    - `not_lower` (non-inferiority): *supported* if p <= 0.05 and g > -matters; *contradicted* if
+      p <= 0.05 and g < -matters; else *undecided*.
+    """
+    if direction == "lower":
+        mean, low, high = -mean, -high, -low
+    if -matters < low and high < matters and direction != "not_lower":
+        return "no meaningful difference"
+    least = -matters if direction == "not_lower" else matters
+    if p <= LEVEL and mean >= least:
+        return "supported"
+    if p <= LEVEL and mean <= -matters:
+        return "contradicted"
+    return "undecided"
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """[m] p values adjusted for their family (Holm 1979)."""
+    order = np.argsort(p)
+    adjusted = np.maximum.accumulate(np.sort(p) * np.arange(len(p), 0, -1))
+    return np.minimum(adjusted, 1)[np.argsort(order)]
