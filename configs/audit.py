@@ -13,6 +13,8 @@ takes the models that `launch/study.py --config configs/study.py:quick --workdir
 from ml_collections import ConfigDict
 
 from kdxai.errors import UserError
+from kdxai.study import config as studies
+from kdxai.study.plan import ORDER
 
 
 def get_config(recipe: str = "default") -> ConfigDict:
@@ -24,6 +26,8 @@ def get_config(recipe: str = "default") -> ConfigDict:
             "models": "",  # NAME=DIRECTORY,NAME=DIRECTORY,...
             "rungs": "",  # by name, with commas; "": all that the models provide
             "compare": (("student", "teacher"), ("student", "control")),  # those that are there
+            "claims": studies.claims(ORDER),  # those whose models are there
+            "across": "auto",  # verdicts: seeds where there are two, else images; or name one
             "images": 250 if recipe == "quick" else 1000,  # random ones, of either split
             "seed": 0,  # which images, and the bootstrap
             "resamples": 2000,

@@ -39,6 +39,7 @@ def get_config(recipe: str = "published") -> ConfigDict:
     config = studies.study(teacher, student, **SIZES[recipe])
     if recipe == "quick":
         config.evaluation.images = 500
+        config.ladder = ""  # launch/audit.py does it
     elif recipe == "small":
         config.only = (
             "teacher,second_teacher,student,control,tiny_student,shallow_student,shallow_control,"

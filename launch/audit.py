@@ -9,15 +9,15 @@ from kdxai.report import figures, tables
 from kdxai.study.audit import audit
 from kdxai.training import runs
 
-METRICS = ("average_drop", "complexity", "ssim", "adcc")
-
 
 def main(config: ConfigDict, workdir: str) -> None:
     found = audit(config, workdir)
     runs.write_text(Path(workdir) / "audit.csv", found.table.to_csv(index=False))
-    figures.rungs(Path(workdir) / "audit.png", found.table, found.models, METRICS)
-    tables.show(found.table[found.table.metric.isin(METRICS)], by="rung")
-    print(f"{workdir}: audit.csv and audit.png")
+    runs.write_text(Path(workdir) / "claims.csv", found.claims.to_csv(index=False))
+    figures.rungs(Path(workdir) / "audit.png", found.table, tables.LADDER)
+    tables.show(found.table[found.table.metric.isin(tables.LADDER)], by="rung")
+    tables.show_claims(found.claims)
+    print(f"{workdir}: audit.csv, claims.csv and audit.png")
 
 
 if __name__ == "__main__":

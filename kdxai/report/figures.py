@@ -174,8 +174,9 @@ def intervals(path: Path, table: pd.DataFrame, models: Sequence[str]) -> None:
     figure.savefig(path, dpi=130)
 
 
-def rungs(path: Path, table: pd.DataFrame, models: Sequence[str], metrics: Sequence[str]) -> None:
+def rungs(path: Path, table: pd.DataFrame, metrics: Sequence[str]) -> None:
     """An audit: rungs down, metrics across, a mark per model."""
+    models = [name for name in table.model.unique() if " - " not in name]
     names = list(dict.fromkeys(table.rung))
     size = (3.1 * len(metrics) + 1.6, (0.5 + 0.24 * len(models)) * len(names) + 0.6)
     figure = Figure(figsize=size, layout="constrained")

@@ -8,6 +8,7 @@ import pandas as pd
 from kdxai.protocol import TRUTH
 from kdxai.report import tables
 from kdxai.study import stats
+from kdxai.study.measure import Measured
 from kdxai.study.stats import STATISTICS
 
 DEGENERATE = ("degenerate", "degenerate_masked")
@@ -16,9 +17,7 @@ CONTROLS = ("random", "centred_gaussian", "edges", TRUTH)
 
 def report(
     results: Mapping[str, Mapping[str, Any]],
-    measured: Mapping[str, pd.DataFrame],
-    agreement: pd.DataFrame,
-    records: pd.DataFrame,
+    measured: Measured,
     figures: Sequence[str],
     provenance: Mapping[str, Any],
 ) -> str:
@@ -26,12 +25,11 @@ def report(
 
     Args:
       results: run's name -> its `result.json`.
-      measured: file name -> tables of every method.
-      agreement: a row per pair of models, seed, method and image.
-      records: a row per model, seed, method and image.
+      measured: all that was found.
       figures: file names below `figures/`.
       provenance: what made the numbers.
     """
+    records, trust = measured.records, measured.trust
     models = pd.DataFrame(
         {
             name: {
@@ -50,19 +48,29 @@ def report(
         .rename(columns={"degenerate": "of the image", "degenerate_masked": "of the masked image"})
     )
     counts.index = [f"{model}, {method}" for model, method in counts.index]
-    parts = ["# Explanations before and after compression", "## Models", tables.markdown(models)]
-    for table in measured.values():
+    parts = ["# Explanations before and after compression", *claims_section(measured.claims)]
+    parts += ["## Models", tables.markdown(models)]
+    doubts = set()
+    if len(trust):
+        doubts = set(
+            trust[~trust.trustworthy][["model", "metric"]].itertuples(index=False, name=None)
+        )
+    first = records.method.iloc[0]
+    for table in measured.tables.values():
         for method, rows in table.groupby("method", sort=False):
             parts += [
                 f"## {method}, {rows.n.iloc[0]:,} test images",
-                tables.markdown(tables.readable(rows)),
+                tables.markdown(tables.readable(rows, doubts if method == first else set())),
             ]
     parts += [
-        "Means with 95 % bootstrap intervals over images; `a - b` is the mean paired difference. "
-        "An arrow says which way is better.",
+        f"Means with 95 % intervals {over(records)}; `a - b` is the mean paired difference. "
+        "An arrow says which way is better."
+        + (f" {tables.DOUBT} not trustworthy here, see the checks below." if doubts else ""),
+        *differences_section(measured.differences),
+        *trust_section(trust),
         *methods_section(records),
         *preferences_section(records),
-        *agreement_section(agreement),
+        *agreement_section(measured.agreement),
         "## Zero and constant maps",
         "Counted above with the values that their definitions give, never left out.",
         tables.markdown(counts),
@@ -72,6 +80,74 @@ def report(
         "\n".join(f"- {key}: {value}" for key, value in provenance.items()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def over(records: pd.DataFrame) -> str:
+    """What the intervals are about."""
+    seeds = records.seed.nunique()
+    if seeds == 1:
+        return "over images, which speak of these trained models (one seed)"
+    return f"over {seeds} seeds and images, which speak of the recipes"
+
+
+def claims_section(claims: pd.DataFrame) -> list[str]:
+    """The ledger, and the verdicts of every rung where there are several."""
+    if claims.empty:
+        return []
+    parts = [
+        "## Claims",
+        f"Declared before the run, judged {tables.scope(claims)}; p adjusted by Holm's method.",
+        tables.markdown(tables.ledger(claims)),
+    ]
+    if claims.rung.nunique() > 1:
+        parts += [
+            "The same claims, from the notebook's literal protocol down to the sound one, one "
+            f"repair per row: {tables.LEGEND}.",
+            tables.markdown(tables.verdicts(claims)),
+        ]
+    return parts
+
+
+def differences_section(differences: pd.DataFrame) -> list[str]:
+    """How large the differences are, by other measures, and where both models are right."""
+    rows = differences[differences.metric.isin(tables.MAIN)] if len(differences) else differences
+    if rows.empty:
+        return []
+    parts = ["## Differences"]
+    for (method, one, other), pair in rows.groupby(["method", "one", "other"], sort=False):
+        lines = pd.DataFrame(
+            {
+                tables.title(row.metric): {
+                    "difference": tables.interval(row.mean, row.ci_low, row.ci_high),
+                    "in seed-to-seed floors": tables.number(row.in_floors, "+.1f"),
+                    "rank-biserial": tables.number(row.rank_biserial, "+.2f"),
+                    "Wilcoxon p": tables.number(row.wilcoxon_p, ".2g"),
+                    f"both right ({row.n_correct:,.0f} images)": tables.interval(
+                        row.mean_correct, row.ci_low_correct, row.ci_high_correct
+                    ),
+                }
+                for row in pair.itertuples()
+            }
+        ).T
+        parts += [f"{one} - {other}, {method}:", tables.markdown(lines)]
+    parts.append(
+        "A floor is how much two runs of one recipe differ (root mean square). Wilcoxon's test and "
+        "the rank-biserial correlation are over images, of these trained models."
+    )
+    return parts
+
+
+def trust_section(trust: pd.DataFrame) -> list[str]:
+    """Which metrics fail their sanity checks."""
+    if trust.empty:
+        return []
+    parts = ["## Sanity checks", "Metrics that are not trustworthy here, and why:"]
+    failed = trust[~trust.trustworthy]
+    parts += [
+        "\n".join(f"- {model}: {tables.title(row.metric)}: {row.why}" for row in rows.itertuples())
+        for model, rows in failed.groupby("model", sort=False)
+    ]
+    return parts if len(failed) else [*parts[:1], "Every metric passes them."]
 
 
 def agreement_section(agreement: pd.DataFrame) -> list[str]:

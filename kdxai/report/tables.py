@@ -1,5 +1,8 @@
 """Table 1 as text."""
 
+from collections.abc import Collection
+
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +14,10 @@ MAIN = (
     *("accuracy", "average_drop", "complexity", "ssim", "coherency", "adcc", "adcc_of_means"),
     *("increase", "logit_drop", "symmetric_relevance_gain", "road", "energy_inside"),
 )
+LADDER = ("average_drop", "complexity", "ssim", "adcc")  # what an audit shows
+MARKS = {"supported": "+", "contradicted": "-", "no meaningful difference": "=", "undecided": "?"}
+DOUBT = "†"  # behind a number that is not trustworthy here
+LEGEND = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 
 
@@ -19,17 +26,34 @@ def title(metric: str) -> str:
     return STATISTICS[metric].title + ARROWS[STATISTICS[metric].better]
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """One method's table, metrics down and models across: `0.123 [0.120, 0.126]`."""
+def readable(
+    table: pd.DataFrame, doubts: Collection[tuple[str, str]] = frozenset()
+) -> pd.DataFrame:
+    """One method's table, metrics down and models across: `0.123 [0.120, 0.126]`.
+
+    Args:
+      doubts: (model, metric) that are not trustworthy; their numbers are marked.
+    """
     cells = table.assign(
-        metric=table.metric.map(title),
+        title=table.metric.map(title),
         text=[
-            f"{row.mean:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
-            for row in table[["mean", "ci_low", "ci_high"]].itertuples()
+            interval(row.mean, row.ci_low, row.ci_high)
+            + (f" {DOUBT}" if (row.model, row.metric) in doubts else "")
+            for row in table.itertuples()
         ],
     )
-    wide = cells.pivot(index="metric", columns="model", values="text")
-    return wide.loc[cells.metric.unique(), cells.model.unique()]
+    wide = cells.pivot(index="title", columns="model", values="text").rename_axis("metric")
+    return wide.loc[cells.title.unique(), cells.model.unique()]
+
+
+def interval(mean: float, low: float, high: float) -> str:
+    """`0.123 [0.120, 0.126]`; `-` for NaN."""
+    return "-" if np.isnan(mean) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def number(value: float, form: str) -> str:
+    """A number by a format; `-` for NaN."""
+    return "-" if np.isnan(value) else format(value, form)
 
 
 def markdown(wide: pd.DataFrame) -> str:
@@ -56,3 +80,48 @@ def show(table: pd.DataFrame, by: str = "method") -> None:
     table = table[table.metric.isin(MAIN)]
     for name, rows in table.groupby(by, sort=False):
         console.print(terminal(readable(rows), f"Table 1: {name}, {rows.n.iloc[0]:,} images"))
+
+
+def ledger(claims: pd.DataFrame) -> pd.DataFrame:
+    """`claims.judge` of the last rung, to be read: claims down."""
+    last = claims[claims.rung == claims.rung.iloc[-1]]
+    rows = {
+        row.says: {
+            "models": f"{row.one} - {row.other}",
+            "metric": STATISTICS[row.metric].title,
+            "difference": interval(row.mean, row.ci_low, row.ci_high),
+            "matters from": f"{row.matters:g}",
+            "p (Holm)": number(row.p_holm, ".2g"),
+            "verdict": row.verdict,
+            "on images both get right": row.verdict_correct or "-",
+        }
+        for row in last.itertuples()
+    }
+    return pd.DataFrame(rows).T.rename_axis("claim")
+
+
+def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
+    """Rungs down, claims across: how each verdict changes with the protocol, as `MARKS`."""
+    wide = claims.pivot(index="rung", columns="claim", values="verdict").map(
+        MARKS.get, na_action="ignore"
+    )
+    return wide.fillna("").loc[claims.rung.unique(), claims.claim.unique()]
+
+
+def show_claims(claims: pd.DataFrame) -> None:
+    """Print the ledger, and the verdicts of every rung where there are several."""
+    if claims.empty:
+        return
+    console = Console()
+    lines = ledger(claims).drop(columns=["models", "metric", "matters from"])
+    console.print(terminal(lines, f"Claims: {claims.rung.iloc[-1]}, {scope(claims)}"))
+    if claims.rung.nunique() > 1:
+        console.print(terminal(verdicts(claims), f"Verdicts by protocol: {LEGEND}"))
+
+
+def scope(claims: pd.DataFrame) -> str:
+    """What the verdicts are about."""
+    row = claims.iloc[-1]
+    if row.across == "seeds":
+        return f"across {row.seeds} seeds, about the recipes"
+    return "over images, about these trained models only"

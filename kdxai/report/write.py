@@ -14,7 +14,7 @@ from kdxai.data.datasets import Dataset
 from kdxai.protocol import Protocol
 from kdxai.report import figures, markdown
 from kdxai.report.figures import Panel
-from kdxai.report.tables import MAIN
+from kdxai.report.tables import LADDER, MAIN
 from kdxai.study.measure import Measured
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
@@ -24,7 +24,8 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     """Write all files of a study below `workdir`.
 
     `records.csv`, `agreement.csv`, `table1.csv` (the random images), `table1_whole.csv` (the whole
-    test split, where it was measured), `figures/`, `report.md` and `study.json`.
+    test split, where it was measured), `differences.csv`, `claims.csv`, `trust.csv`, `ladder.csv`,
+    `figures/`, `report.md` and `study.json`.
 
     Returns:
       Table 1.
@@ -33,7 +34,9 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     runs.write_text(workdir / "records.csv", measured.records.to_csv(index=False))
     if len(measured.agreement):
         runs.write_text(workdir / "agreement.csv", measured.agreement.to_csv(index=False))
-    for file, table in measured.tables.items():
+    found = {"differences": measured.differences, "claims": measured.claims}
+    found |= {"trust": measured.trust, "ladder": measured.ladder}
+    for file, table in (measured.tables | {k: v for k, v in found.items() if len(v)}).items():
         runs.write_text(workdir / f"{file}.csv", table.to_csv(index=False, float_format="%.6g"))
     pictures = draw_figures(measured, workdir / "figures")
     results = {
@@ -46,9 +49,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         "seeds": len({cell.seed for cell in measured.cells}),
         **runs.machine(),
     }
-    text = markdown.report(
-        results, measured.tables, measured.agreement, measured.records, pictures, provenance
-    )
+    text = markdown.report(results, measured, pictures, provenance)
     runs.write_text(workdir / "report.md", text)
     runs.write_json(
         workdir / "study.json",
@@ -98,6 +99,9 @@ def draw_figures(measured: Measured, directory: Path) -> list[str]:
             directory / f"table1-{method}.png", rows, [cell.name for cell, _ in first]
         )
         pictures += [f"maps-{method}.png", f"table1-{method}.png"]
+    if len(measured.ladder):
+        figures.rungs(directory / "ladder.png", measured.ladder, LADDER)
+        pictures.append("ladder.png")
     if len(what.protocols) > 1:
         for cell, _ in first:
             columns = {p.method: panels[cell.name, p.method] for p in what.protocols}

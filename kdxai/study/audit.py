@@ -1,6 +1,7 @@
 """The paper's protocol, repaired one flaw at a time, on models that are trained already."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,9 @@ from ml_collections import ConfigDict
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.protocol import PRESETS, REPAIRS, SOUND, Protocol, ladder
-from kdxai.study import stats
-from kdxai.study.measure import draw_images, explained
-from kdxai.study.plan import finished_cells, study_cells
+from kdxai.study import claims, stats
+from kdxai.study.measure import NONE, by, draw_images, explained
+from kdxai.study.plan import ORDER, finished_cells, study_cells
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
@@ -24,39 +25,55 @@ STAND_INS = {"student": "resnext_student"}
 
 
 class Audit(NamedTuple):
-    """What an audit found.
+    """What an audit found, from the notebook's protocol down to the sound one.
 
     Attributes:
-      table: columns `rung, model, metric, mean, ci_low, ci_high, n`, from the notebook's protocol
-        down to the sound one.
-      models: names, in order.
+      table: `stats.table` of every rung, named in a first column.
+      claims: `claims.judge` of every rung, as above.
     """
 
     table: pd.DataFrame
-    models: list[str]
+    claims: pd.DataFrame
 
 
 def audit(config: ConfigDict, workdir: str | Path) -> Audit:
-    """Table 1 at every rung of the ladder, for every model.
+    """Table 1 and the verdict on every claim, at every rung of the ladder.
 
     Raises:
       UserError: a run or a study is not finished, the runs are of different data, the models do not
-        provide a rung; no images asked for, or more than there are.
+        provide a rung; no images asked for, or more than there are; a claim that cannot be judged.
     """
     workdir = Path(workdir)
     if bool(config.models) == bool(config.study):
         raise UserError("give either models=NAME=DIRECTORY,... or study=DIRECTORY")
     cells, dataset = study_cells(config.study) if config.study else finished_cells(config.models)
     names = list(dict.fromkeys(cell.name for cell in cells))
-    wanted = rungs(config.rungs, names)
+    chosen = rungs(config.rungs, names)
+    seeds = len({cell.seed for cell in cells})
+    declared = claims.declared(config, {*ORDER, *names}, names, seeds)
     for split in (dataset.test, dataset.train):
         draw_images(config, len(split.label))
     runs.claim(workdir, config)
     models = {(cell.name, cell.seed): runs.load(cell.workdir) for cell in cells}
-    records = climb(models, dataset, config, workdir, wanted)
-    shown = list(records.model.unique())
-    compare = [pair for pair in config.compare if set(pair) <= set(shown)]
-    return Audit(table(records, compare, config), shown)
+    records = climb(models, dataset, config, workdir, chosen)
+    return judged(records, config.compare, declared, config.across, config)
+
+
+def judged(
+    records: pd.DataFrame,
+    compare: Sequence[tuple[str, str]],
+    declared: Mapping[str, Mapping],
+    across: str,
+    evaluation: ConfigDict,
+) -> Audit:
+    """`stats.table` and `claims.judge` of each rung of `climb`."""
+    models = set(records.model)
+    mine = {name: one for name, one in declared.items() if {one["one"], one["other"]} <= models}
+    options = {"resamples": evaluation.resamples, "seed": evaluation.seed}
+    options["reference"] = records.model.iloc[0]
+    table = by(records, "rung", partial(stats.table, compare=compare, **options))
+    judge = partial(claims.judge, claims=mine, across=across, **options)
+    return Audit(table, by(records, "rung", judge) if mine else NONE)
 
 
 def rungs(asked: str, models: Sequence[str]) -> list[str]:
@@ -127,14 +144,3 @@ def rung_protocol(rung: str, trained: TrainedModel) -> Protocol:
         return SOUND
     climbed = ladder(trained.model)
     return climbed[rung] if rung in climbed else PRESETS[rung](trained.model)
-
-
-def table(
-    records: pd.DataFrame, compare: Sequence[tuple[str, str]], evaluation: ConfigDict
-) -> pd.DataFrame:
-    """`stats.table` of each rung, with a first column that names it."""
-    tables = {
-        rung: stats.table(part, compare, resamples=evaluation.resamples, seed=evaluation.seed)
-        for rung, part in records.groupby("rung", sort=False)
-    }
-    return pd.concat(tables, names=["rung"]).reset_index("rung").reset_index(drop=True)

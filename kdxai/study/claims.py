@@ -1,6 +1,7 @@
 """The ledger of claims: declared before the run, judged by one rule."""
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -173,3 +174,24 @@ def holm(p: np.ndarray) -> np.ndarray:
     order = np.argsort(p)
     adjusted = np.maximum.accumulate(np.sort(p) * np.arange(len(p), 0, -1))
     return np.minimum(adjusted, 1)[np.argsort(order)]
+
+
+def declared(
+    config: Mapping[str, Any], known: Collection[str], models: Collection[str], seeds: int
+) -> dict[str, Mapping]:
+    """The claims of a config that are about models which are there.
+
+    Args:
+      config: with `claims` and `across`.
+      known: every name that a claim may use.
+      models: those that are there.
+
+    Raises:
+      UserError: as `check`.
+    """
+    check(config["claims"], known, seeds, config["across"])
+    return {
+        name: claim
+        for name, claim in config["claims"].items()
+        if {claim["one"], claim["other"]} <= set(models)
+    }

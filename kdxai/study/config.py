@@ -19,6 +19,7 @@ def evaluation() -> ConfigDict:
             "baseline": "blur",  # of perturbation: blur, mean or black
             "seed": 0,  # which images are drawn, and the bootstrap
             "resamples": 2000,  # of the bootstrap intervals
+            "sanity": 200,  # of these images, on which the metrics are checked; 0: no checks
             "gallery": 6,  # images in the figure of maps: the first of those drawn
         }
     )
@@ -42,27 +43,31 @@ def claims(models: Collection[str]) -> ConfigDict:
     student, control = ("student", "teacher"), ("student", "control")
     shallow, tiny = ("shallow_student", "teacher"), ("tiny_student", "teacher")
     declared = {
-        "drop": claim("The student's drop is lower", "average_drop", student, "lower", 0.02),
-        "complexity": claim(
+        "c1_drop": claim("The student's drop is lower", "average_drop", student, "lower", 0.02),
+        "c2_complexity": claim(
             "The student's maps are less complex", "complexity", student, "lower", 0.02
         ),
-        "coherency": claim("The student's maps are more coherent", "ssim", student, "higher", 0.02),
-        "accuracy": claim(
+        "c3_coherency": claim(
+            "The student's maps are more coherent", "ssim", student, "higher", 0.02
+        ),
+        "c4_accuracy": claim(
             "The student reaches its teacher's accuracy", "accuracy", student, "not_lower", 0.01
         ),
-        "shallow": claim("A very shallow student explains badly", "adcc", shallow, "lower", 0.05),
-        "slight": claim("A slight compression helps", "adcc", student, "higher", 0.02),
-        "aggressive": claim(
+        "c5_shallow": claim(
+            "A very shallow student explains badly", "adcc", shallow, "lower", 0.05
+        ),
+        "c6a_slight": claim("A slight compression helps", "adcc", student, "higher", 0.02),
+        "c6b_aggressive": claim(
             "An aggressive compression makes explanations collapse", "adcc", tiny, "lower", 0.05
         ),
         # Is it distillation at all, or any training of a model of that size?
-        "drop_distilled": claim(
+        "control_drop": claim(
             "Distillation lowers the drop", "average_drop", control, "lower", 0.02
         ),
-        "complexity_distilled": claim(
+        "control_complexity": claim(
             "Distillation makes maps less complex", "complexity", control, "lower", 0.02
         ),
-        "coherency_distilled": claim(
+        "control_coherency": claim(
             "Distillation makes maps more coherent", "ssim", control, "higher", 0.02
         ),
     }
@@ -131,6 +136,9 @@ def study(
                 ("untrained", "teacher"),
                 ("resnext_student", "resnext"),
             ),  # those that are there
+            "ladder": "teacher,student,control,resnext_student",  # replay the paper's protocol on
+            "claims": claims(models),
+            "across": "auto",  # verdicts: seeds where there are two, else images; or name one
             "evaluation": evaluation(),
         }
     )

@@ -1,6 +1,8 @@
 """Finished runs -> records -> tables; what is measured already is not measured again."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +28,9 @@ COPIES = {  # of one image that a method has in flight
     **{"smooth_grad": 16, "var_grad": 16, "integrated_gradients": 16},
 }
 COPIES_EXTRA = 20  # that a measure has in flight, each with those of the method
+
+
+NONE = pd.DataFrame()
 
 
 class Wanted(NamedTuple):
@@ -56,6 +61,10 @@ class Measured(NamedTuple):
       records: a row per model, seed, method and image; `drawn` marks the random images.
       agreement: a row per pair of models, seed, method and image.
       tables: file name -> `stats.table` of every method, named in a first column.
+      differences: `stats.differences` of every method on the random images, as above.
+      trust: `stats.trust` of the first method; empty where nothing was checked.
+      claims: `claims.judge` at every rung, named in a first column; the last is the sound one.
+      ladder: `stats.table` of every rung, named in a first column.
     """
 
     cells: Sequence[Cell]
@@ -65,6 +74,10 @@ class Measured(NamedTuple):
     records: pd.DataFrame
     agreement: pd.DataFrame
     tables: Mapping[str, pd.DataFrame]
+    differences: pd.DataFrame
+    trust: pd.DataFrame
+    claims: pd.DataFrame = NONE
+    ladder: pd.DataFrame = NONE
 
 
 def wanted(
@@ -91,6 +104,8 @@ def wanted(
     for name in ("resamples", "gallery"):
         if evaluation[name] < 1:
             raise UserError(f"{name} must be at least 1, not {evaluation[name]}")
+    if evaluation.sanity < 0:
+        raise UserError(f"sanity is a number of images, 0 or more, not {evaluation.sanity}")
     measures.require_known(extra)
     drawn = draw_images(evaluation, available)
     return Wanted(
@@ -149,18 +164,51 @@ def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path
                 )
     joined = pd.concat(records, ignore_index=True)
     joined["drawn"] = joined.image.isin(what.drawn)
-    samples = {"table1": joined[joined.drawn]}
+    random = joined[joined.drawn]
+    samples = {"table1": random}
     if len(what.images) > len(what.drawn):
         samples["table1_whole"] = joined
+    options = {
+        "resamples": what.evaluation.resamples,
+        "seed": what.evaluation.seed,
+        "reference": cells[0].name,
+    }
     return Measured(
         cells=cells,
         trained=list(models.values()),
         dataset=dataset,
         wanted=what,
         records=joined,
-        agreement=pd.concat(agreement, ignore_index=True) if agreement else pd.DataFrame(),
-        tables={file: by_method(sample, what) for file, sample in samples.items()},
+        agreement=pd.concat(agreement, ignore_index=True) if agreement else NONE,
+        tables={
+            file: by(sample, "method", partial(stats.table, compare=what.compare, **options))
+            for file, sample in samples.items()
+        },
+        differences=by(
+            random, "method", partial(stats.differences, compare=what.compare, **options)
+        ),
+        trust=sanity(models, dataset, what, workdir),
     )
+
+
+def sanity(
+    models: Mapping[tuple[str, int], TrainedModel], dataset: Dataset, what: Wanted, workdir: Path
+) -> pd.DataFrame:
+    """`stats.trust` of the first method, on a few of the random images."""
+    images = np.sort(what.drawn[: what.evaluation.sanity])
+    method = what.protocols[0].method
+    if not images.size or method == "random":
+        return NONE
+    records = []
+    for protocol, extra in (
+        (what.protocols[0], ["randomisation"]),
+        (replace(what.protocols[0], method="random"), []),
+    ):
+        for (name, seed), model in models.items():
+            columns = {"model": name, "seed": seed, "method": f"sanity-{protocol.method}"}
+            rows = explained(workdir, columns, model, protocol, dataset.test, images, extra)
+            records.append(rows.assign(method=protocol.method))
+    return stats.trust(pd.concat(records, ignore_index=True), method)
 
 
 def explained(
@@ -244,11 +292,9 @@ def kept(
     return pd.read_csv(path, keep_default_na=False)
 
 
-def by_method(records: pd.DataFrame, what: Wanted) -> pd.DataFrame:
-    """`stats.table` of each method, with a first column that names it."""
-    options = {"resamples": what.evaluation.resamples, "seed": what.evaluation.seed}
-    tables = {
-        method: stats.table(rows, what.compare, **options)
-        for method, rows in records.groupby("method", sort=False)
-    }
-    return pd.concat(tables, names=["method"]).reset_index("method").reset_index(drop=True)
+def by(
+    records: pd.DataFrame, column: str, make: Callable[[pd.DataFrame], pd.DataFrame]
+) -> pd.DataFrame:
+    """What `make` returns for every value of a column, behind a first column that names it."""
+    parts = {value: make(rows) for value, rows in records.groupby(column, sort=False)}
+    return pd.concat(parts, names=[column]).reset_index(column).reset_index(drop=True)

@@ -3,17 +3,19 @@
 import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from ml_collections import ConfigDict
 
 from kdxai import evaluate
 from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
 from kdxai.models import Network
-from kdxai.study.measure import Measured, Wanted, measure, measure_cells, wanted
+from kdxai.study import audit, claims
+from kdxai.study.measure import NONE, Measured, Wanted, measure, measure_cells, wanted
 from kdxai.study.plan import Cell, chosen, finished_cells, plan, share
 from kdxai.training import loop, runs
 
@@ -33,6 +35,7 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
     dataset = datasets.load(**config.data)
     available = len(dataset.test.label)
     what = wanted(config.evaluation, config.compare, chosen(config), available)
+    declared = claims.declared(config, set(config.models), chosen(config), config.seeds)
     for cell in cells:
         require_defined(loop.check(cell.config, dataset), what, dataset)
     shared = config.copy_and_resolve_references()
@@ -42,7 +45,45 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
     if len(mine) < len(cells):
         measure_cells(mine, dataset, what, workdir)
         return None
-    return measure(cells, dataset, what, workdir)
+    measured = measure(cells, dataset, what, workdir)
+    return climbed(measured, config, declared, workdir)
+
+
+def climbed(
+    measured: Measured, config: ConfigDict, declared: Mapping[str, Mapping], workdir: Path
+) -> Measured:
+    """Add the verdicts on the claims, and the ladder with its own."""
+    evaluation = config.evaluation
+    found, tables = [], NONE
+    names = [name.strip() for name in config.ladder.split(",")]
+    models = {
+        (cell.name, cell.seed): model
+        for cell, model in zip(measured.cells, measured.trained, strict=True)
+        if cell.name in names
+    }
+    if models:
+        rungs = audit.rungs("", {name for name, _ in models})
+        records = audit.climb(models, measured.dataset, evaluation, workdir, rungs)
+        tables, verdicts = audit.judged(
+            records, config.compare, declared, config.across, evaluation
+        )
+        if len(verdicts):  # the last rung is the study's own protocol
+            found.append(verdicts[verdicts.rung != rungs[-1]])
+    if declared:
+        main = measured.wanted.protocols[0].method
+        rows = measured.records[measured.records.drawn & (measured.records.method == main)]
+        verdicts = claims.judge(
+            rows,
+            declared,
+            across=config.across,
+            resamples=evaluation.resamples,
+            seed=evaluation.seed,
+            reference=measured.cells[0].name,
+        )
+        found.append(verdicts.assign(rung="sound")[["rung", *verdicts]])
+    return measured._replace(
+        claims=pd.concat(found, ignore_index=True) if found else NONE, ladder=tables
+    )
 
 
 def train(cells: Sequence[Cell], dataset: Dataset) -> None:
