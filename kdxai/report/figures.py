@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,10 @@ from matplotlib.image import AxesImage
 from kdxai.report.tables import title
 
 MAP_COLOURS = "inferno"
-COLOURS = ("#3b6ea5", "#d1772e", "#4f8f4f", "#8a5aa5", "#a54a4a", "#6b6b6b")
+COLOURS = (
+    *("#3b6ea5", "#d1772e", "#4f8f4f", "#8a5aa5", "#a54a4a"),
+    *("#6b6b6b", "#b99a2f", "#3f9c9c", "#c27ba0", "#2b2b2b"),
+)
 
 
 class Panel(NamedTuple):
@@ -120,7 +124,7 @@ def curves(path: Path, histories: Mapping[str, pd.DataFrame]) -> None:
     """Training curves: loss and accuracy by epoch, of each model."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for ax, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for (name, history), colour in zip(histories.items(), COLOURS, strict=False):
+        for (name, history), colour in zip(histories.items(), cycle(COLOURS), strict=False):
             ax.plot(history.epoch, history[f"validation_{quantity}"], color=colour, label=name)
             if quantity == "accuracy":
                 ax.plot(history.epoch, history.train_accuracy, color=colour, ls=":")
@@ -140,7 +144,7 @@ def curves(path: Path, histories: Mapping[str, pd.DataFrame]) -> None:
 
 def _marks(ax: Axes, rows: pd.DataFrame, models: Sequence[str]) -> None:
     """One metric: a mark with its 95 % interval per model, first model on top."""
-    for y, (name, colour) in enumerate(zip(models, COLOURS, strict=False)):
+    for y, (name, colour) in enumerate(zip(models, cycle(COLOURS), strict=False)):
         row = rows[rows.model == name].iloc[0]
         ax.plot([row.ci_low, row.ci_high], [y, y], color=colour, lw=2, solid_capstyle="butt")
         ax.plot(row["mean"], y, "o", color=colour, ms=5)

@@ -72,7 +72,7 @@ def chosen(config: ConfigDict) -> list[str]:
     only = list(dict.fromkeys(name.strip() for name in config.only.split(",")))
     require_known("only", only, config.models)
     for name in only:
-        if teachers[name] and teachers[name] not in only:
+        if teachers[name] in teachers and teachers[name] not in only:
             raise UserError(f"only names '{name}' without its teacher; add '{teachers[name]}'")
     return teachers_first({name: teachers[name] for name in only})
 
