@@ -6,7 +6,9 @@
 The models are work directories of launch/train.py (or of a study, such as runs/quick/seed0/teacher)
 with the same data set. `--config.methods=cam,grad_cam,random,mask` draws other maps, the names are
 those of kdxai.explain.METHODS; `--config.metrics=perturbation,road,sensitivity,randomisation` adds
-measures that need more forward passes, those of kdxai.measures.EXTRA.
+measures that need more forward passes, those of kdxai.measures.EXTRA: also `cascade`, what is left
+of a map while the model is randomised stage after stage, and `grid`, the grid pointing game, which
+needs no masks but four classes.
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,11 @@
 """(model, images, protocol) -> one row per image: where explanations and metrics meet."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +87,20 @@ def as_pytree(classifier: Classifier) -> Classifier:
     return Classifier(*map(wrap, classifier))
 
 
+class Drawn(NamedTuple):
+    """A map of one image.
+
+    Attributes:
+      raw: [h, w] on the method's own grid.
+      native: [h, w] the same, scaled to [0, 1].
+      heatmap: [H, W] `native` on the image's grid.
+    """
+
+    raw: jax.Array
+    native: jax.Array
+    heatmap: jax.Array
+
+
 def draw(
     protocol: Protocol,
     classifier: Classifier,
@@ -93,8 +108,8 @@ def draw(
     class_index: jax.Array,
     mask: jax.Array | None = None,
     key: jax.Array | None = None,
-) -> jax.Array:
-    """The protocol's map of one normalised image [H, W, C] for one class, on its own grid.
+) -> Drawn:
+    """The protocol's map of one normalised image [H, W, C] for one class.
 
     Args:
       mask: [H, W] ground truth; the protocol's method may ask for it.
@@ -103,14 +118,25 @@ def draw(
     Raises:
       UserError: the method is the mask and there is none, or it does not suit the model.
     """
+    require_truth(protocol, mask is not None)
     if protocol.method == TRUTH:
-        if mask is None:
-            raise UserError(f"the method '{TRUTH}' needs a data set with masks, such as shapes")
-        return mask.astype(jnp.float32)
-    method = explanations.METHODS[protocol.method]
-    known = inspect.signature(method).parameters
-    choices = {"key": key, "relu": protocol.relu}
-    return method(classifier, image, class_index, **{k: choices[k] for k in choices if k in known})
+        raw = mask.astype(jnp.float32)
+    else:
+        method = explanations.METHODS[protocol.method]
+        known = inspect.signature(method).parameters
+        choices = {"key": key, "relu": protocol.relu}
+        choices = {name: value for name, value in choices.items() if name in known}
+        raw = method(classifier, image, class_index, **choices)
+    native = min_max(raw)
+    return Drawn(raw, native, resize(native, image.shape[:2]))
+
+
+def require_truth(protocol: Protocol, masks: bool) -> None:
+    """Raises:
+    UserError: the protocol's method is the mask and there are none.
+    """
+    if protocol.method == TRUTH and not masks:
+        raise UserError(f"the method '{TRUTH}' needs a data set with masks, such as shapes")
 
 
 def require_defined(model: Network, protocol: Protocol, masks: bool) -> None:
@@ -125,8 +151,7 @@ def require_defined(model: Network, protocol: Protocol, masks: bool) -> None:
             f"CAM needs the feature map that a linear head pools; at stage '{protocol.stage}' use "
             "grad_cam or layer_cam"
         )
-    if protocol.method == TRUTH and not masks:
-        raise UserError(f"the method '{TRUTH}' needs a data set with masks, such as shapes")
+    require_truth(protocol, masks)
 
 
 def mask_image(
@@ -162,19 +187,17 @@ def explain(
     """
     logits = classifier(image)
     class_index = logits.argmax() if protocol.target == "predicted" else label
-    raw = draw(protocol, classifier, image, class_index, mask, key)
-    native = min_max(raw)
-    heatmap = resize(native, image.shape[:2])
-    masked = mask_image(protocol, image, heatmap, mean, std)
-    raw_masked = draw(protocol, classifier, masked, class_index, mask, key)
+    before = draw(protocol, classifier, image, class_index, mask, key)
+    masked = mask_image(protocol, image, before.heatmap, mean, std)
+    after = draw(protocol, classifier, masked, class_index, mask, key)
     return Explanation(
         class_index=class_index,
-        raw=raw,
-        native=native,
-        heatmap=heatmap,
+        raw=before.raw,
+        native=before.native,
+        heatmap=before.heatmap,
         masked=masked,
-        raw_masked=raw_masked,
-        heatmap_masked=resize(min_max(raw_masked), image.shape[:2]),
+        raw_masked=after.raw,
+        heatmap_masked=after.heatmap,
         logits=logits,
         logits_masked=classifier(masked),
     )
@@ -189,12 +212,19 @@ def _rows(
     masks: jax.Array | None,
     mean: jax.Array,
     std: jax.Array,
+    partners: jax.Array | None,
+    cascade: Mapping[str, Mapping[str, jax.Array]] | None,
     randomised: Classifier | None,
     protocol: Protocol,
     extra: tuple[str, ...],
 ) -> dict[str, jax.Array]:
     def row(
-        index: jax.Array, image: jax.Array, label: jax.Array, mask: jax.Array | None
+        index: jax.Array,
+        image: jax.Array,
+        label: jax.Array,
+        mask: jax.Array | None,
+        partners: jax.Array | None,
+        cascade: Mapping[str, Mapping[str, jax.Array]] | None,
     ) -> dict[str, jax.Array]:
         key = jax.random.fold_in(jax.random.key(0), index)
         image = augment.normalise(image, mean, std)
@@ -202,12 +232,27 @@ def _rows(
             classifier, image, label, protocol, mean=mean, std=std, mask=mask, key=key
         )
 
-        def again(classifier: Classifier, image: jax.Array, class_index: jax.Array) -> jax.Array:
-            raw = draw(protocol, classifier, image, class_index, mask, key)
-            return resize(min_max(raw), image.shape[:2])
+        def again(
+            classifier: Classifier,
+            image: jax.Array,
+            class_index: jax.Array,
+            mask: jax.Array | None = mask,
+        ) -> jax.Array:
+            return draw(protocol, classifier, image, class_index, mask, key).heatmap
 
         subject = Subject(
-            protocol, classifier, image, explanation, again, mask, key, mean, std, randomised
+            protocol=protocol,
+            classifier=classifier,
+            image=image,
+            explanation=explanation,
+            draw=again,
+            mask=mask,
+            key=key,
+            mean=mean,
+            std=std,
+            randomised=randomised,
+            partners=None if partners is None else augment.normalise(partners, mean, std),
+            cascade=cascade,
         )
         values = measures.core(subject)
         for name in extra:
@@ -223,7 +268,100 @@ def _rows(
             "finite": jnp.array([jnp.isfinite(part).all() for part in explanation]).all(),
         }
 
-    return jax.vmap(row)(ids, images, labels, masks)
+    return jax.vmap(row)(ids, images, labels, masks, partners, cascade)
+
+
+@partial(jax.jit, static_argnames="protocol")
+def _heatmaps(
+    classifier: Classifier,
+    ids: jax.Array,
+    images: jax.Array,
+    classes: jax.Array,
+    masks: jax.Array | None,
+    mean: jax.Array,
+    std: jax.Array,
+    protocol: Protocol,
+) -> jax.Array:
+    """[N, H, W] maps in [0, 1] for given classes, drawn as `_rows` draws them."""
+
+    def one(
+        index: jax.Array, image: jax.Array, class_index: jax.Array, mask: jax.Array | None
+    ) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(0), index)
+        image = augment.normalise(image, mean, std)
+        return draw(protocol, classifier, image, class_index, mask, key).heatmap
+
+    return jax.vmap(one)(ids, images, classes, masks)
+
+
+@jax.jit
+def _logits(
+    classifier: Classifier, images: jax.Array, mean: jax.Array, std: jax.Array
+) -> jax.Array:
+    """[N, H, W, C] uint8 -> [N, K]."""
+    return jax.vmap(lambda image: classifier(augment.normalise(image, mean, std)))(images)
+
+
+def require_mosaics(labels: np.ndarray) -> None:
+    """Raises:
+    UserError: there are not enough classes with two images for a mosaic of four.
+    """
+    cells, known = math.prod(measures.GRID), (np.bincount(labels) > 1).sum()
+    if known < cells:
+        raise UserError(
+            f"the measure 'grid' needs {cells} classes of two images or more, not {known}"
+        )
+
+
+def mosaic_partners(
+    classifier: Classifier,
+    images: np.ndarray,
+    labels: np.ndarray,
+    protocol: Protocol,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    chunk: int = 128,
+    name: str = "model",
+) -> np.ndarray:
+    """With which images each image stands in a mosaic, for the measure `grid`.
+
+    Three classes other than the one explained are drawn for each image, and of each an image that
+    the model sees as what it is. Boehle et al. 2021 take images that are classified correctly and
+    with confidence; here it is the tenth (at least 2) of each class with the highest probability
+    of that class, which a bad model has too. The image itself may be any, also a misclassified one.
+
+    Args:
+      images, labels: [N, H, W, C] uint8 and [N], a whole split: an image's partners depend on its
+        index in it, not on which images are explained.
+      chunk: images on the device at once.
+
+    Returns:
+      [N, 3] indices of images.
+
+    Raises:
+      UserError: fewer than four classes have two images.
+    """
+    require_mosaics(labels)
+    classifier, mean, std = as_pytree(classifier), np.float32(mean), np.float32(std)
+    parts = chunks(len(images), chunk, f"{name} mosaics")
+    rows = [{"logits": _logits(classifier, images[part], mean, std)} for part in parts]
+    logits = stack(rows, len(images))["logits"]
+    explained = logits.argmax(1) if protocol.target == "predicted" else labels
+    confidence = np.asarray(jax.nn.log_softmax(logits))[np.arange(len(labels)), labels]
+    surest = np.argsort(-confidence, kind="stable")
+    candidates = {}
+    for c, size in enumerate(np.bincount(labels)):
+        if size > 1:  # so that one is left beside the image itself
+            candidates[c] = surest[labels[surest] == c][: max(2, size // 10)]
+
+    def draw_partners(i: int) -> list[int]:
+        rng = np.random.default_rng(i)
+        others = rng.permutation([c for c in candidates if c != explained[i]])
+        own = (candidates[c] for c in others[: math.prod(measures.GRID) - 1])
+        return [rng.choice(some[some != i]) for some in own]
+
+    return np.array([draw_partners(i) for i in range(len(images))])
 
 
 def evaluate(
@@ -238,6 +376,8 @@ def evaluate(
     ids: np.ndarray | None = None,
     extra: Sequence[str] = (),
     randomised: Classifier | None = None,
+    cascade: Mapping[str, Mapping[str, Classifier]] | None = None,
+    partners: np.ndarray | None = None,
     chunk: int = 128,
     name: str = "model",
 ) -> pd.DataFrame:
@@ -252,6 +392,10 @@ def evaluate(
       ids: [N] numbers that the images' random keys are made of; by default 0 to N - 1.
       extra: names in `measures.EXTRA`, for further columns.
       randomised: the same model with parameters that mean nothing; `randomisation` needs it.
+      cascade: direction -> stage -> the same model with all stages up to this one randomised;
+        `cascade` needs it.
+      partners: [N, 3, H, W, C] uint8 images for a mosaic with each, those of `mosaic_partners`;
+        `grid` needs them.
       chunk: images on the device at once; the memory taken does not depend on N. Methods and extra
         measures that repeat forward passes have 10 to 32 times as many in flight.
       name: for the progress bar.
@@ -270,23 +414,35 @@ def evaluate(
     mean, std = np.float32(mean), np.float32(std)
     classifier = as_pytree(classifier)
     randomised = None if randomised is None else as_pytree(randomised)
-    rows = [
-        jax.device_get(
-            _rows(
-                classifier,
-                ids[part],
-                images[part],
-                labels[part],
-                None if masks is None else masks[part],
-                mean,
-                std,
-                randomised,
-                protocol,
-                tuple(extra),
-            )
+    rows = []
+    for part in chunks(len(images), chunk, name):
+        truth = None if masks is None else masks[part]
+        maps = None
+        if cascade is not None:
+            # One program for all stages; a loop within it would make convolutions slow on a CPU.
+            classes = labels[part]
+            if protocol.target == "predicted":
+                classes = _logits(classifier, images[part], mean, std).argmax(1)
+            given = ids[part], images[part], classes, truth, mean, std, protocol
+            maps = {
+                direction: {k: _heatmaps(as_pytree(one), *given) for k, one in stages.items()}
+                for direction, stages in cascade.items()
+            }
+        found = _rows(
+            classifier,
+            ids[part],
+            images[part],
+            labels[part],
+            truth,
+            mean,
+            std,
+            None if partners is None else partners[part],
+            maps,
+            randomised,
+            protocol,
+            tuple(extra),
         )
-        for part in chunks(len(images), chunk, name)
-    ]
+        rows.append(jax.device_get(found))
     columns = stack(rows, len(images))
     bad = np.flatnonzero(~columns.pop("finite"))
     if bad.size:
@@ -317,7 +473,7 @@ def _agreements(
         # Each model's own random numbers: two random maps agree by chance alone.
         keys = jax.random.split(jax.random.fold_in(jax.random.key(0), index))
         maps = [
-            resize(min_max(draw(protocol, one, image, class_index, mask, key)), image.shape[:2])
+            draw(protocol, one, image, class_index, mask, key).heatmap
             for one, key in zip(classifiers, keys, strict=True)
         ]
         same = classifiers[0](image).argmax() == class_index

@@ -1,6 +1,6 @@
 """What is measured of one explained image: arrays in, named numbers out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ from kdxai.metrics import (
     robustness,
 )
 from kdxai.protocol import Protocol
+
+GRID = (2, 2)  # of the mosaics of the grid pointing game
 
 
 class Explanation(NamedTuple):
@@ -56,23 +58,29 @@ class Subject(NamedTuple):
       classifier: that was explained; its parameters are its leaves.
       image: [H, W, C] normalised.
       explanation: of the image.
-      draw: (classifier, image, class_index) -> [H, W] map in [0, 1], as the explanation's was.
+      draw: (classifier, image, class_index, mask=own) -> map in [0, 1] on the grid of `image`, as
+        the explanation's was.
       mask: [H, W] bool, where the object truly is, or None.
       key: the image's own random key.
       mean, std: [C] of the normalisation.
       randomised: the same model with parameters that mean nothing, or None.
+      partners: [3, H, W, C] normalised images of other classes, or None.
+      cascade: direction -> stage -> [H, W] map of the model with all stages up to this one
+        randomised, or None.
     """
 
     protocol: Protocol
     classifier: Classifier
     image: jax.Array
     explanation: Explanation
-    draw: Callable[[Classifier, jax.Array, jax.Array], jax.Array]
+    draw: Callable[..., jax.Array]
     mask: jax.Array | None
     key: jax.Array
     mean: jax.Array
     std: jax.Array
     randomised: Classifier | None
+    partners: jax.Array | None
+    cascade: Mapping[str, Mapping[str, jax.Array]] | None
 
     def probability(self, image: jax.Array) -> jax.Array:
         """[] softmax probability of the class explained."""
@@ -192,12 +200,57 @@ def by_randomisation(subject: Subject) -> Values:
     }
 
 
+def by_cascade(subject: Subject) -> Values:
+    """What is left of the map while stage after stage is randomised: a further map per stage.
+
+    Adebayo et al. 2018. Spearman and SSIM with the original map after each stage, and their means
+    over the cascade.
+    """
+    if subject.cascade is None:
+        raise UserError("the measure 'cascade' needs classifiers with randomised stages")
+    values = {}
+    for direction, stages in subject.cascade.items():
+        maps = jnp.stack(list(stages.values()))
+        for suffix, alike in (("", coherency.spearman), ("_ssim", coherency.ssim)):
+            name = f"cascade_{direction}{suffix}"
+            curve = jax.vmap(alike, (None, 0))(subject.explanation.heatmap, maps)
+            values[name] = curve.mean()
+            values |= {f"{name}_{stage}": curve[i] for i, stage in enumerate(stages)}
+    return values
+
+
+def by_grid(subject: Subject) -> Values:
+    """Grid pointing game in a mosaic with three partners: a map of four times the size.
+
+    The model must take images of any size, as one does that is convolutional up to its pooling.
+    """
+    if subject.partners is None:
+        raise UserError("the measure 'grid' needs partners of every image; see mosaic_partners")
+    cell = jax.random.randint(jax.random.fold_in(subject.key, 4), (), 0, GRID[0] * GRID[1])
+
+    def tile(own: jax.Array, others: jax.Array) -> jax.Array:
+        return localisation.mosaic(jnp.roll(jnp.stack([own, *others]), cell, axis=0), GRID)
+
+    mask = subject.mask
+    if mask is not None:  # the truth of a mosaic is the truth of its one cell
+        mask = tile(mask[..., None], jnp.zeros((len(subject.partners), *mask.shape, 1)))[..., 0]
+    heatmap = subject.draw(
+        subject.classifier,
+        tile(subject.image, subject.partners),
+        subject.explanation.class_index,
+        mask=mask,
+    )
+    return {"grid_pointing_game": localisation.grid_pointing_game(heatmap, cell, GRID)}
+
+
 # Measures that cost further forward passes, by the name that a config asks for them.
 EXTRA: dict[str, Callable[[Subject], Values]] = {
     "perturbation": by_perturbation,
     "road": by_road,
     "sensitivity": by_noise,
     "randomisation": by_randomisation,
+    "cascade": by_cascade,
+    "grid": by_grid,
 }
 
 

@@ -1,5 +1,7 @@
 """One small convolutional classifier, written out, against numpy float64, scipy and skimage."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -212,6 +214,168 @@ def test_randomisation_asks_for_a_randomised_model():
     assert rows.randomised_similarity.mean() < 0.9
     same = run(extra=["randomisation"], randomised=classifier())
     np.testing.assert_allclose(same.randomised_similarity, 1, atol=1e-5)
+
+
+def colours(head=None, cells=(1, 1, 1, 1)):
+    """The map of class c is channel c of the image, its quadrants weighted: all is known."""
+    head = jnp.eye(5) if head is None else jnp.float32(head)
+
+    def features(image):
+        down, across = (jnp.arange(size) // (size // 2) for size in image.shape[:2])
+        return image * jnp.float32(cells)[2 * down[:, None] + across][..., None]
+
+    return Classifier(features, lambda f: f.mean((0, 1)) @ head, head)
+
+
+COLOURED = np.random.default_rng(1).integers(0, 200, (60, 12, 12, 5)).astype(np.uint8)
+COLOUR = np.random.default_rng(2).integers(0, 5, 60).astype(np.int32)
+COLOURED[np.arange(60), :, :, COLOUR] += 20
+PLAIN = {"mean": np.full(5, 0.41, "f"), "std": np.full(5, 0.2, "f")}
+
+
+def in_colour(which, extra, model=None, images=COLOURED, **options):
+    options = {"protocol": Protocol(), "ids": which, "extra": [extra], **PLAIN, **options}
+    return evaluate.evaluate(model or colours(), images[which], COLOUR[which], **options)
+
+
+def partners_of(model=None, **options):
+    options = PLAIN | {"protocol": Protocol()} | options
+    return evaluate.mosaic_partners(model or colours(), COLOURED, COLOUR, **options)
+
+
+def test_the_grid_pointing_game_by_hand():
+    """The image's share of the colour of its class, above the least in the mosaic."""
+    partners = COLOURED[partners_of()]
+    rows = in_colour(np.arange(60), "grid", partners=partners)
+    for i, row in rows.iterrows():
+        tiles = np.stack([COLOURED[i], *partners[i]])[..., row.explained] / 255
+        tiles = np.maximum(tiles - 0.41, 0)
+        tiles -= tiles.min()
+        assert row.grid_pointing_game == pytest.approx(tiles[0].sum() / tiles.sum(), rel=1e-4)
+    assert rows.grid_pointing_game.between(0.26, 0.99).mean() > 0.9  # a test of a constant is none
+
+
+def test_the_images_stand_in_every_cell():
+    """All white: the value is the weight of the cell, over the least."""
+    white = np.full_like(COLOURED, 255)
+    rows = in_colour(
+        np.arange(60), "grid", colours(cells=(1, 2, 3, 4)), white, partners=white[partners_of()]
+    )
+    values, counts = np.unique(rows.grid_pointing_game.round(4), return_counts=True)
+    np.testing.assert_allclose(values, [0, 1 / 6, 2 / 6, 3 / 6], atol=1e-4)
+    assert counts.min() >= 5
+
+
+def test_the_truth_of_a_mosaic_lies_in_its_cell():
+    masks = np.zeros((60, 12, 12), bool)
+    masks[:, 3:6, 2:9] = True
+    options = {"masks": masks[:9], "partners": COLOURED[partners_of()][:9]}
+    rows = in_colour(np.arange(9), "grid", protocol=Protocol(method="mask"), **options)
+    np.testing.assert_allclose(rows.grid_pointing_game, 1)
+
+
+@pytest.mark.parametrize("target", ["predicted", "label"])
+def test_partners_are_the_surest_of_three_other_classes(target):
+    model = colours(np.random.default_rng(3).normal(size=(5, 5)))
+    partners = partners_of(model, protocol=Protocol(target=target), chunk=7)
+    logits = ((COLOURED / 255 - 0.41) / 0.2).mean((1, 2)) @ np.asarray(model.head)
+    explained = logits.argmax(1) if target == "predicted" else COLOUR
+    confidence = softmax(logits, axis=1)[np.arange(60), COLOUR]
+    surest = set()
+    for c in range(5):
+        own = np.flatnonzero(c == COLOUR)
+        surest |= set(own[np.argsort(-confidence[own])][:2])
+    assert partners.shape == (60, 3)
+    for i, some in enumerate(partners):
+        assert len({*COLOUR[some], explained[i]}) == 4
+        assert set(some) <= surest - {i}
+    assert (explained != COLOUR).any() == (target == "predicted")
+    np.testing.assert_array_equal(partners_of(model, protocol=Protocol(target=target)), partners)
+
+
+def test_too_few_classes_for_a_mosaic():
+    with pytest.raises(UserError, match="'grid' needs 4 classes of two images or more, not 3"):
+        evaluate.mosaic_partners(
+            colours(), COLOURED[:7], np.array([0, 0, 1, 1, 3, 3, 4]), Protocol(), **PLAIN
+        )
+
+
+HEADS = np.random.default_rng(4).normal(size=(3, 5, 5))
+CASCADE = {
+    "top_down": {"1_head": colours(HEADS[0]), "2_stem": colours(HEADS[1])},
+    "bottom_up": {"1_stem": colours(HEADS[2]), "2_head": colours(HEADS[1])},
+}
+
+
+@functools.cache
+def cascaded():
+    return in_colour(np.arange(6), "cascade", cascade=CASCADE)
+
+
+def test_the_cascade_by_hand():
+    rows = cascaded()
+    z = (COLOURED / 255 - 0.41) / 0.2
+
+    def heatmap(i, c, head):
+        values = np.maximum(z[i] @ head[:, c], 0)
+        return (values - values.min()) / np.ptp(values)
+
+    for i, row in rows.iterrows():
+        c = z[i].mean((0, 1)).argmax()
+        original = heatmap(i, c, np.eye(5))
+        for direction, heads in (("top_down", HEADS[:2]), ("bottom_up", HEADS[[2, 1]])):
+            stages = CASCADE[direction]
+            maps = [heatmap(i, c, head) for head in heads]
+            rho = [stats.spearmanr(original.ravel(), m.ravel())[0] for m in maps]
+            alike = {"": rho, "_ssim": [
+                structural_similarity(
+                    *(original, m), data_range=1, gaussian_weights=True, use_sample_covariance=False
+                )
+                for m in maps
+            ]}  # fmt: skip
+            for suffix, curve in alike.items():
+                name = f"cascade_{direction}{suffix}"
+                got = [row[f"{name}_{stage}"] for stage in stages]
+                np.testing.assert_allclose(got, curve, atol=2e-3)
+                assert row[name] == pytest.approx(np.mean(curve), abs=2e-3)
+
+
+def test_all_stages_are_one_program():
+    evaluate._heatmaps.clear_cache()
+    one, pytrees = colours(), {}
+    for name in "abc":  # of one function, as kdxai's models are
+        head = jnp.float32(np.random.default_rng(ord(name)).normal(size=(5, 5)))
+        classify = jax.tree_util.Partial(_pooled, head)
+        pytrees[name] = Classifier(jax.tree_util.Partial(one.features), classify, head)
+    in_colour(np.arange(9), "cascade", cascade={"some": pytrees}, chunk=4)
+    assert evaluate._heatmaps._cache_size() == 1
+
+
+def _pooled(head, features):
+    return features.mean((0, 1)) @ head
+
+
+def test_a_grid_does_not_depend_on_the_batch():
+    partners, order = COLOURED[partners_of()], np.array([5, 3, 3, 7, 0])
+    model = colours(cells=(1, 2, 3, 4))  # so that the cell counts
+    whole = in_colour(np.arange(8), "grid", model, partners=partners[:8])
+    rows = in_colour(order, "grid", model, partners=partners[order], chunk=2)
+    assert whole.grid_pointing_game.nunique() == 8
+    np.testing.assert_allclose(rows.grid_pointing_game, whole.grid_pointing_game[order], atol=1e-5)
+
+
+def test_a_cascade_does_not_depend_on_the_batch():
+    order = np.array([5, 3, 3, 1, 0])
+    rows = in_colour(order, "cascade", cascade=CASCADE, chunk=2)
+    names = [name for name in rows if name.startswith("cascade")]
+    np.testing.assert_allclose(rows[names], cascaded()[names].iloc[order], atol=1e-5)
+
+
+def test_games_ask_for_what_they_need():
+    with pytest.raises(UserError, match="'cascade' needs classifiers with randomised stages"):
+        in_colour(np.arange(2), "cascade")
+    with pytest.raises(UserError, match="'grid' needs partners of every image"):
+        in_colour(np.arange(2), "grid")
 
 
 @pytest.mark.parametrize("baseline", ["blur", "mean", "black"])

@@ -1,5 +1,6 @@
 """The plain report of a study."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,6 +71,7 @@ def report(
         *trust_section(trust),
         *methods_section(records),
         *preferences_section(records),
+        *cascade_section(records),
         *agreement_section(measured.agreement),
         "## Zero and constant maps",
         "Counted above with the values that their definitions give, never left out.",
@@ -163,6 +165,34 @@ def agreement_section(agreement: pd.DataFrame) -> list[str]:
         "Means over images, both maps on the image's grid, for the class that the second model "
         "predicts; `same_class` is how often both predict it.",
     ]
+
+
+def cascade_section(records: pd.DataFrame) -> list[str]:
+    """What is left of each model's maps while its stages are randomised, where it was measured."""
+    if "cascade_top_down" not in records:
+        return []
+    parts = [
+        "## Maps while the model is randomised",
+        "Spearman's correlation with the original map, means over images. Top-down reads from left "
+        "to right: the head's parameters are shuffled, then those of the next stage too, and so "
+        "on; bottom-up reads from right to left. A map that depends on what was learnt falls to 0.",
+    ]
+    for model, rows in records.groupby("model", sort=False):
+        curves = {}
+        for direction in ("top_down", "bottom_up"):
+            found = [
+                (int(match[1]), match[2], name)
+                for name in rows.dropna(axis=1)
+                if (match := re.fullmatch(rf"cascade_{direction}_(\d+)_(.+)", name))
+            ]
+            stages = {name: stage for _, stage, name in sorted(found)}
+            means = rows.groupby("method", sort=False)[list(stages)].mean().rename(columns=stages)
+            for method, curve in means.iterrows():
+                curves[f"{method}, {direction.replace('_', '-')}"] = curve
+        down = next(iter(curves.values())).index
+        table = pd.DataFrame(curves).loc[down].T
+        parts += [f"{model}:", tables.markdown(table.map("{:.3f}".format))]
+    return parts
 
 
 def methods_section(records: pd.DataFrame) -> list[str]:

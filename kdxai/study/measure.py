@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,11 +23,13 @@ from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
 IN_FLIGHT = 256  # images on the device at once, with all perturbed copies
-COPIES = {  # of one image that a method has in flight
-    **{"score_cam": 32, "ablation_cam": 32, "occlusion": 32},
-    **{"smooth_grad": 16, "var_grad": 16, "integrated_gradients": 16},
+# Copies of an image that a method has in flight, and how many times those a measure has.
+COPIES = {
+    **dict.fromkeys(("score_cam", "ablation_cam", "occlusion"), 32),
+    **dict.fromkeys(("smooth_grad", "var_grad", "integrated_gradients"), 16),
+    **dict.fromkeys(("perturbation", "road", "sensitivity"), 10),
+    "grid": 4,
 }
-COPIES_EXTRA = 20  # that a measure has in flight, each with those of the method
 
 
 NONE = pd.DataFrame()
@@ -221,24 +223,34 @@ def explained(
     extra: Sequence[str] = (),
 ) -> pd.DataFrame:
     """A model's rows for some images of a split, behind `columns`."""
-    return kept(
-        workdir,
-        columns | {"image": images},
-        lambda: evaluate.evaluate(
-            evaluate.as_classifier(trained, protocol),
+
+    def rows() -> pd.DataFrame:
+        classifier = evaluate.as_classifier(trained, protocol)
+        options = {"mean": trained.mean, "std": trained.std}
+        options["name"] = " ".join(map(str, columns.values()))
+        partners = None
+        if "grid" in extra:
+            # Of the whole split, so that they do not depend on which images are measured.
+            chosen = evaluate.mosaic_partners(
+                classifier, split.image, split.label, protocol, **options
+            )
+            partners = split.image[chosen[images]]
+        return evaluate.evaluate(
+            classifier,
             split.image[images],
             split.label[images],
             protocol,
-            mean=trained.mean,
-            std=trained.std,
             masks=None if split.mask is None else split.mask[images],
             ids=images,
             extra=extra,
             chunk=chunk_size(protocol, extra),
             randomised=randomised(trained, protocol) if "randomisation" in extra else None,
-            name=" ".join(map(str, columns.values())),
-        ),
-    )
+            cascade=cascade(trained, protocol) if "cascade" in extra else None,
+            partners=partners,
+            **options,
+        )
+
+    return kept(workdir, columns | {"image": images}, rows)
 
 
 def compared(
@@ -268,13 +280,47 @@ def compared(
 
 def chunk_size(protocol: Protocol, extra: Sequence[str] = ()) -> int:
     """Images at once, so that `IN_FLIGHT` bounds the memory (at least one)."""
-    copies = COPIES.get(protocol.method, 2) * (COPIES_EXTRA // 2 if extra else 1)
-    return max(1, IN_FLIGHT // copies)
+    times = max((COPIES.get(name, 1) for name in extra), default=1)
+    return max(1, IN_FLIGHT // (COPIES.get(protocol.method, 2) * times))
 
 
 def randomised(trained: TrainedModel, protocol: Protocol) -> Classifier:
     """The model with every parameter's entries shuffled."""
-    variables = randomisation.shuffled(trained.variables, jax.random.key(0))
+    return with_variables(trained, shuffled(trained), protocol)
+
+
+def cascade(trained: TrainedModel, protocol: Protocol) -> dict[str, dict[str, Classifier]]:
+    """The model with more and more of its stages shuffled, down from the head and up from the stem.
+
+    The steps are stages, not units: models of any depth have about as many.
+
+    Returns:
+      direction -> number and name of the last stage shuffled -> classifier. They share their
+      parameters, so that all together take the memory of two. The last is `randomised`.
+    """
+    stages = {f"units_{name}": name.partition(".")[0] for name in trained.model.units}
+    stages["head"] = "head"
+    fresh = shuffled(trained)
+    classifiers = {}
+    for direction, groups in (("top_down", [*reversed(stages)]), ("bottom_up", [*stages])):
+        ends = {}  # of a stage's units the last one counts, with all of them shuffled
+        steps = randomisation.cascade(trained.variables, fresh, groups)
+        for group, variables in zip(groups, steps, strict=True):
+            ends[stages[group]] = with_variables(trained, variables, protocol)
+        classifiers[direction] = {
+            f"{number}_{stage}": classifier
+            for number, (stage, classifier) in enumerate(ends.items(), 1)
+        }
+    return classifiers
+
+
+def shuffled(trained: TrainedModel) -> Mapping[str, Any]:
+    return randomisation.shuffled(trained.variables, jax.random.key(0))
+
+
+def with_variables(
+    trained: TrainedModel, variables: Mapping[str, Any], protocol: Protocol
+) -> Classifier:
     return evaluate.as_classifier(trained._replace(variables=variables), protocol)
 
 

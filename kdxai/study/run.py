@@ -123,7 +123,9 @@ def explain(config: ConfigDict, workdir: str | Path) -> Measured:
 
 def require_defined(model: Network, what: Wanted, dataset: Dataset) -> None:
     """Raises:
-    UserError: a method that is wanted does not suit the model or the data.
+    UserError: a method or measure that is wanted does not suit the model or the data.
     """
+    if "grid" in what.extra:
+        evaluate.require_mosaics(dataset.test.label)
     for protocol in what.protocols:
         evaluate.require_defined(model, protocol, masks=dataset.test.mask is not None)

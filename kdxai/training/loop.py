@@ -56,10 +56,12 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
       SystemExit: 143 on SIGTERM, after saving.
     """
     workdir = Path(workdir)
-    program = build(config, dataset)
+    check(config, dataset)
+    check_teacher(config, dataset)
     runs.claim(workdir, config)
     if result := runs.read_result(workdir):
         return result
+    program = build(config, dataset)
     checkpoints = Checkpoints(workdir)
     history = fit(config, workdir, program, checkpoints)
     checkpoints.wait()
@@ -86,14 +88,15 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
 
 
 def build(config: ConfigDict, dataset: Dataset) -> Program:
-    """Check the settings and make everything that a run needs, before anything is written.
+    """Everything that a run needs, of settings that are checked.
 
     Raises:
-      UserError: a setting is out of its range, or the teacher does not fit.
+      UserError: the teacher cannot be read.
     """
-    check(config, dataset)
     steps_per_epoch = len(dataset.train.label) // config.batch_size
-    teacher = load_teacher(config, dataset)
+    teacher = None
+    if config.teacher:
+        teacher = runs.load(config.teacher, runs.compute_dtype(config.model.dtype))
     model = runs.create_model(config, len(dataset.class_names), axis_name=devices.AXIS)
     schedule = states.learning_rate(config.optim, config.epochs, steps_per_epoch)
     tx = states.optimizer(config.optim, schedule)
@@ -153,14 +156,15 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
     return runs.create_model(config, len(dataset.class_names))
 
 
-def load_teacher(config: ConfigDict, dataset: Dataset) -> runs.TrainedModel | None:
-    """The config's teacher, None where there is none.
+def check_teacher(config: ConfigDict, dataset: Dataset) -> None:
+    """What `check` leaves out, as a study's teachers are trained after it.
 
     Raises:
-      UserError: it is not finished, or was trained on other classes, data or normalisation.
+      UserError: the config's teacher is not finished, or was trained on other classes, data or
+        normalisation.
     """
     if not config.teacher:
-        return None
+        return
     _, result = runs.finished(config.teacher)
     for what, its, ours in (
         ("classes", result["class_names"], list(dataset.class_names)),
@@ -174,7 +178,6 @@ def load_teacher(config: ConfigDict, dataset: Dataset) -> runs.TrainedModel | No
             "teacher and student differ in normalisation: "
             f"mean {result['mean']} and {dataset.mean.tolist()}; give both the same training images"
         )
-    return runs.load(config.teacher, runs.compute_dtype(config.model.dtype))
 
 
 def fit(

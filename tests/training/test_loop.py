@@ -9,6 +9,14 @@ from kdxai.data import datasets
 from kdxai.training import devices, loop, runs
 
 
+def test_a_finished_run_is_read_before_anything_is_built(tiny_config, tmp_path, monkeypatch):
+    tiny_config.epochs, tiny_config.optim.warmup_epochs = 0, 0.0
+    dataset = datasets.load(**tiny_config.data)
+    result = loop.train(tiny_config, tmp_path / "run", dataset)
+    monkeypatch.delattr(loop, "build")
+    assert loop.train(tiny_config, tmp_path / "run", dataset) == result
+
+
 def test_sigterm_within_an_epoch_loses_no_step(tiny_config, tmp_path, monkeypatch):
     dataset = datasets.load(**tiny_config.data)
     loop.train(tiny_config, tmp_path / "undisturbed", dataset)
