@@ -267,7 +267,7 @@ def test_a_directory_that_is_a_file(config_file, tmp_path):
 
 def test_a_killed_student_continues_bit_identically(config_file, finished, tmp_path):
     """And one that comes later, on four devices, finds all of the teacher's logits there."""
-    flags = ["--config.epochs=3", "--config.model.name=plain3-w4", "--config.model.dropout=0.0"]
+    flags = ["--config.epochs=4", "--config.model.name=plain3-w4", "--config.model.dropout=0.0"]
 
     def train(student, teacher, *more, devices=1):
         known = ["--config", config_file, "--workdir", tmp_path / student, *flags]
@@ -278,20 +278,20 @@ def test_a_killed_student_continues_bit_identically(config_file, finished, tmp_p
 
     for teacher in ("teacher", "other"):
         shutil.copytree(finished, tmp_path / teacher)
-    assert "logits of 0 of 3 epochs are kept in" in train("undisturbed", "other")
+    assert "logits of 0 of 4 epochs are kept in" in train("undisturbed", "other")
     process = start(
         config_file, tmp_path / "killed", *flags, f"--config.teacher={tmp_path / 'teacher'}"
     )
-    wait_for_epoch(process, 1)
+    wait_for_epoch(process, 2)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert "epoch 1/3" not in train("killed", "teacher")
+    assert "epoch 1/4" not in train("killed", "teacher")
     assert_same_run(tmp_path / "killed", tmp_path / "undisturbed")
 
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("teacher/views/**/*.npz")}
-    assert len(kept) == 3
+    assert len(kept) == 4
     told = train("later", "teacher", "--config.batch_size=16", "--config.seed=3", devices=4)
-    assert "logits of 3 of 3 epochs are kept in" in told
+    assert "logits of 4 of 4 epochs are kept in" in told
     assert "cannot be used" not in told
     assert {
         path: path.stat().st_mtime_ns for path in tmp_path.rglob("teacher/views/**/*.npz")
