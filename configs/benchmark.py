@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         {
             # Names in kdxai.benchmark.tasks.TASKS.
-            "tasks": "matmul,forward,train_step,distillation_step,data,"
+            "tasks": "matmul,forward,train_step,distillation_step,distillation_step_cached,data,"
             "cam,grad_cam,adcc,deletion,score_cam",
             "peers": False,
             "run": "",  # a finished run's work directory: its weights and test images

@@ -133,46 +133,59 @@ def forward_flops(inputs: Inputs) -> float:
     return program.cost_analysis()["flops"]
 
 
-def train_step(distil: bool, inputs: Inputs) -> Work:
+def train_step(inputs: Inputs, *, teacher: str = "") -> Work:
     """A step of `training.steps` on the batch, labelled as predicted: [1] its mean loss.
 
     Without augmentation, so that peers see the same images. The teacher is the model itself as it
-    was. Its operations are counted as three forward passes, and the teacher's as one.
+    was. Its operations are counted as three forward passes, and a live teacher's as one.
+
+    Args:
+      teacher: `live` computes its logits in the step, `cached` finds them in memory; "": none.
     """
     trained, count = inputs.trained, len(inputs.images)
     devices.require_divisible(count)
     tx = states.optimizer(training.default().optim, lambda step: LEARNING_RATE)
-    step = devices.spread(
-        steps.make_train_step(
-            runs.create_model(trained.config, trained.model.num_classes, axis_name=devices.AXIS),
-            tx,
-            steps_per_epoch=1,  # the totals are then those of one step
-            seed=0,
-            view_seed=0,
-            augmentation={"pad": 0, "flip": False},
-            teacher=trained.model if distil else None,
-            temperature=TEMPERATURE,
-            alpha=ALPHA,
-        ),
-        donate_first=True,
+    view = {"view_seed": 0, "augmentation": {"pad": 0, "flip": False}}
+    teacher_step = steps.make_teacher_step(trained.model, **view)
+    train_step = steps.make_train_step(
+        runs.create_model(trained.config, trained.model.num_classes, axis_name=devices.AXIS),
+        tx,
+        steps_per_epoch=1,  # the totals are then those of one step
+        seed=0,
+        **view,
+        distil=bool(teacher),
+        temperature=TEMPERATURE,
+        alpha=ALPHA,
     )
+
+    def step(
+        state: TrainState, known: tuple[steps.Constants, Any], indices: jax.Array
+    ) -> tuple[TrainState, Totals]:
+        constants, variables = known
+        if teacher == "live":
+            logits = teacher_step(variables, constants, indices, 0)
+            logits = constants.teacher_logits.at[indices].set(logits)
+            constants = constants._replace(teacher_logits=logits)
+        return train_step(state, constants, indices)
+
+    spread = devices.spread(step, donate_first=True)
     params, stats = (
         jax.tree.map(jnp.copy, trained.variables[k]) for k in ("params", "batch_stats")
     )
     state = TrainState(jnp.int32(0), params, stats, tx.init(params), Totals.zero())
-    variables = trained.variables if distil else None
-    constants = steps.Constants(
-        inputs.pixels, inputs.classes, trained.mean, trained.std, teacher=variables
-    )
-    state, constants = devices.replicate((state, constants))
+    constants = steps.Constants(inputs.pixels, inputs.classes, trained.mean, trained.std)
+    if teacher:
+        logits = jax.jit(teacher_step)(trained.variables, constants, np.arange(count), 0)
+        constants = constants._replace(teacher_logits=logits)
+    state, known = devices.replicate((state, (constants, trained.variables)))
     indices = devices.share(np.arange(count))
 
     def call() -> np.ndarray:
         nonlocal state
-        state, totals = step(state, constants, indices)
+        state, totals = spread(state, known, indices)
         return np.array(totals.means()[:1])
 
-    return Work(call, count, (4 if distil else 3) * forward_flops(inputs))
+    return Work(call, count, (4 if teacher == "live" else 3) * forward_flops(inputs))
 
 
 def load(inputs: Inputs) -> Work:
@@ -209,8 +222,11 @@ TASKS: dict[str, Task] = {
     "deletion": Task(f"deletion, {STEPS} steps", deletion),
     "score_cam": Task("Score-CAM", partial(draw, "score_cam"), heavy=True),
     "forward": Task("forward pass", forward),
-    "train_step": Task("training step", partial(train_step, False)),
-    "distillation_step": Task("distillation step", partial(train_step, True)),
+    "train_step": Task("training step", train_step),
+    "distillation_step": Task("distillation step", partial(train_step, teacher="live")),
+    "distillation_step_cached": Task(
+        "distillation step, cached logits", partial(train_step, teacher="cached")
+    ),
     "data": Task("data loading", load),
     "matmul": Task("matrix product", matmul, unit="product"),
 }

@@ -24,6 +24,7 @@ from kdxai.progress import progress
 from kdxai.training import devices, runs, steps
 from kdxai.training import state as states
 from kdxai.training.checkpoints import Checkpoints
+from kdxai.training.teacher import TeacherLogits
 
 AHEAD = 16  # steps the host may run ahead of the devices; bounds how late SIGTERM is answered
 EVAL_BATCH = 512  # at least; rounded up to what the devices divide
@@ -37,8 +38,15 @@ class Program(NamedTuple):
     eval_step: Callable[..., states.Totals]
     train: steps.Constants
     validation: steps.Constants
+    teacher: TeacherLogits | None
     schedule: optax.Schedule
     steps_per_epoch: int
+
+    def constants(self, epoch: int, tell: Callable[[int], None] | None = None) -> steps.Constants:
+        """What the train steps of an epoch read; `tell` as for `TeacherLogits.epoch`."""
+        if self.teacher is None:
+            return self.train
+        return self.train._replace(teacher_logits=self.teacher.epoch(epoch, tell))
 
 
 def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str, Any]:
@@ -100,15 +108,19 @@ def build(config: ConfigDict, dataset: Dataset) -> Program:
     model = runs.create_model(config, len(dataset.class_names), axis_name=devices.AXIS)
     schedule = states.learning_rate(config.optim, config.epochs, steps_per_epoch)
     tx = states.optimizer(config.optim, schedule)
+    train = resident(dataset.train, dataset)
+    view = {
+        "view_seed": config.augment.seed,
+        "augmentation": {name: config.augment[name] for name in ("pad", "flip", "cutout")},
+    }
     train_step = steps.make_train_step(
         model,
         tx,
         steps_per_epoch=steps_per_epoch,
         seed=config.seed,
-        view_seed=config.augment.seed,
-        augmentation={name: config.augment[name] for name in ("pad", "flip", "cutout")},
+        **view,
         smoothing=config.optim.label_smoothing,
-        teacher=teacher.model if teacher else None,
+        distil=teacher is not None,
         temperature=config.distill.temperature,
         alpha=config.distill.alpha,
     )
@@ -120,8 +132,10 @@ def build(config: ConfigDict, dataset: Dataset) -> Program:
         ),
         train_step=devices.spread(train_step, donate_first=True),
         eval_step=devices.spread(steps.make_eval_step(model)),
-        train=resident(dataset.train, dataset, teacher.variables if teacher else None),
+        train=train,
         validation=resident(dataset.validation, dataset),
+        teacher=teacher
+        and TeacherLogits(teacher, Path(config.teacher), train, epochs=config.epochs, **view),
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
     )
@@ -197,6 +211,16 @@ def fit(
         SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step) as writer,
     ):
         task = bar.add_task(workdir.name, total=total, completed=first_step, note="")
+        if program.teacher:
+            size = program.teacher.size
+            teaching = bar.add_task("teacher's logits", total=size, visible=False, note="")
+            kept = sum(program.teacher.path(epoch).exists() for epoch in range(config.epochs))
+            bar.console.print(
+                f"{workdir.name}: the teacher's logits of {kept} of {config.epochs} epochs are "
+                f"kept in {program.teacher.directory}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
         def settle(pending: collections.deque, keep: int) -> tuple[float, float]:
             """Wait until all but `keep` steps are done; the last one's running means."""
@@ -210,8 +234,18 @@ def fit(
                 bar.update(task, completed=step, note=note)
             return loss, accuracy
 
+        def tell(done: int) -> None:
+            """Show how many of the epoch's teacher logits there are; stop where that is asked."""
+            note = f"{done / (time.perf_counter() - epoch_started):,.0f} views/s"
+            bar.update(teaching, completed=done, visible=done < size, note=note)
+            if terminated.is_set():
+                stop(checkpoints)  # the newest checkpoint is the state
+
         for epoch in range(first_step // spe, config.epochs):
             epoch_started = time.perf_counter()
+            if program.teacher:
+                bar.reset(teaching, visible=False)  # its time left is of this epoch alone
+            constants = program.constants(epoch, tell)
             pending: collections.deque[tuple[int, states.Totals]] = collections.deque()
             order = np.random.default_rng([config.seed, epoch]).permutation(
                 len(program.train.label)
@@ -219,7 +253,7 @@ def fit(
             for step in range(max(first_step, epoch * spe), (epoch + 1) * spe):
                 start = step % spe * config.batch_size
                 batch = order[start : start + config.batch_size].astype(np.int32)
-                state, totals = program.train_step(state, program.train, devices.share(batch))
+                state, totals = program.train_step(state, constants, devices.share(batch))
                 pending.append((step + 1, totals))
                 settle(pending, AHEAD)
                 if terminated.is_set():
@@ -280,11 +314,9 @@ def evaluate(
     return jax.tree.map(lambda *leaves: sum(leaves), *sums).means()
 
 
-def resident(split: Split, dataset: Dataset, teacher: Any = None) -> steps.Constants:
+def resident(split: Split, dataset: Dataset) -> steps.Constants:
     """Put a split on the devices."""
-    return devices.replicate(
-        steps.Constants(split.image, split.label, dataset.mean, dataset.std, teacher)
-    )
+    return devices.replicate(steps.Constants(split.image, split.label, dataset.mean, dataset.std))
 
 
 def require_finite(

@@ -2,8 +2,8 @@
 
 import csv
 import json
-import os
 import platform
+import uuid
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -48,15 +48,24 @@ class TrainedModel(NamedTuple):
         return np.float32(self.result["std"])
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file at once: a reader sees the old text or the new one, never half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file at once: a reader sees the old content or the new one, never half of it.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # hosts may share process numbers
     try:
-        partial.write_text(text)
+        partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

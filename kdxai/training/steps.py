@@ -22,14 +22,14 @@ class Constants(NamedTuple):
       image: [N, H, W, C] uint8, the whole split.
       label: [N] int32.
       mean, std: [C] of the data set, in [0, 1].
-      teacher: the teacher's variables, or None.
+      teacher_logits: [N, K] float32 of the views of the epoch under way, or None.
     """
 
     image: jax.Array
     label: jax.Array
     mean: jax.Array
     std: jax.Array
-    teacher: Any = None
+    teacher_logits: jax.Array | None = None
 
 
 def views(
@@ -55,21 +55,21 @@ def make_train_step(
     view_seed: int,
     augmentation: dict[str, Any],
     smoothing: float = 0.0,
-    teacher: Network | None = None,
+    distil: bool = False,
     temperature: float = 1.0,
     alpha: float = 0.0,
 ) -> Callable[[TrainState, Constants, jax.Array], tuple[TrainState, Totals]]:
     """The step `(state, constants, indices [B]) -> (state, the epoch's totals)` of a training run.
 
     The totals are in the state too, but that is donated to the next step before the host reads it.
-    Losses, gradients and BatchNorm are over the global batch. The teacher, where there is one, runs
-    in evaluation mode on the student's own views.
+    Losses, gradients and BatchNorm are over the global batch.
 
     Args:
       seed: of the dropout masks.
       view_seed: of the augmentation.
       augmentation: options of `augment.augment`.
-      teacher, temperature, alpha: of the paper's L_kd; `teacher=None` trains on the labels alone.
+      distil: learn from `Constants.teacher_logits` too; else from the labels alone.
+      temperature, alpha: of the paper's L_kd.
     """
 
     def train_step(
@@ -80,17 +80,17 @@ def make_train_step(
         labels = constants.label[indices]
         dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
 
-        if teacher is None:
-            per_example = partial(losses.cross_entropy, smoothing=smoothing)
-            targets = (labels,)
-        else:
+        if distil:
             per_example = partial(
                 losses.knowledge_distillation,
                 temperature=temperature,
                 alpha=alpha,
                 smoothing=smoothing,
             )
-            targets = (teacher.apply(constants.teacher, images), labels)
+            targets = (constants.teacher_logits[indices], labels)
+        else:
+            per_example = partial(losses.cross_entropy, smoothing=smoothing)
+            targets = (labels,)
 
         def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             logits, updates = model.apply(
@@ -118,6 +118,25 @@ def make_train_step(
         return state, totals
 
     return train_step
+
+
+def make_teacher_step(
+    teacher: Network, *, view_seed: int, augmentation: dict[str, Any]
+) -> Callable[[Any, Constants, jax.Array, jax.Array], jax.Array]:
+    """The step `(variables, constants, indices [B], epoch []) -> [B, K]` float32 logits.
+
+    The teacher runs in evaluation mode on the views that the student sees in that epoch.
+
+    Args:
+      view_seed, augmentation: those of the student's `make_train_step`.
+    """
+
+    def teacher_step(
+        variables: Any, constants: Constants, indices: jax.Array, epoch: jax.Array
+    ) -> jax.Array:
+        return teacher.apply(variables, views(constants, indices, epoch, view_seed, **augmentation))
+
+    return teacher_step
 
 
 def make_eval_step(model: Network) -> Callable[[Any, Constants, jax.Array], Totals]:

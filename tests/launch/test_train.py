@@ -45,10 +45,10 @@ def finished(config_file, tmp_path_factory):
     return workdir
 
 
-def start(config_file, workdir):
+def start(config_file, workdir, *flags):
     command = [sys.executable, ROOT / "launch" / "train.py", "--config", config_file]
     return subprocess.Popen(
-        [*map(str, command), "--workdir", str(workdir)], stderr=subprocess.PIPE, text=True
+        [*map(str, command), "--workdir", str(workdir), *flags], stderr=subprocess.PIPE, text=True
     )
 
 
@@ -265,7 +265,34 @@ def test_a_directory_that_is_a_file(config_file, tmp_path):
     assert_refused(done, "cannot use .*; choose another --workdir")
 
 
-def test_a_student_trains_from_a_teacher(config_file, finished, tmp_path):
-    flags = [f"--config.teacher={finished}", "--config.epochs=1"]
-    done = launch("train.py", "--config", config_file, "--workdir", tmp_path / "student", *flags)
-    assert done.returncode == 0, done.stderr
+def test_a_killed_student_continues_bit_identically(config_file, finished, tmp_path):
+    """And one that comes later, on four devices, finds all of the teacher's logits there."""
+    flags = ["--config.epochs=4", "--config.model.name=plain3-w4", "--config.model.dropout=0.0"]
+
+    def train(student, teacher, *more, devices=1):
+        known = ["--config", config_file, "--workdir", tmp_path / student, *flags]
+        known.append(f"--config.teacher={tmp_path / teacher}")
+        done = launch("train.py", *known, *more, devices=devices)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    for teacher in ("teacher", "other"):
+        shutil.copytree(finished, tmp_path / teacher)
+    assert "logits of 0 of 4 epochs are kept in" in train("undisturbed", "other")
+    process = start(
+        config_file, tmp_path / "killed", *flags, f"--config.teacher={tmp_path / 'teacher'}"
+    )
+    wait_for_epoch(process, 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert "epoch 1/4" not in train("killed", "teacher")
+    assert_same_run(tmp_path / "killed", tmp_path / "undisturbed")
+
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("teacher/views/**/*.npz")}
+    assert len(kept) == 4
+    told = train("later", "teacher", "--config.batch_size=16", "--config.seed=3", devices=4)
+    assert "logits of 4 of 4 epochs are kept in" in told
+    assert "cannot be used" not in told
+    assert {
+        path: path.stat().st_mtime_ns for path in tmp_path.rglob("teacher/views/**/*.npz")
+    } == kept

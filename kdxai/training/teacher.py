@@ -1,0 +1,188 @@
+"""The teacher's logits of every view, computed once and kept beside the teacher.
+
+The view of example i in epoch e depends on (seed, e, i) alone, so a teacher's logits are one array
+[epochs, N, K] for all its students, whatever their architecture, seed, temperature or alpha.
+"""
+
+import hashlib
+import io
+import shutil
+import warnings
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdxai.errors import UserError
+from kdxai.training import devices, runs, steps
+from kdxai.training.runs import TrainedModel
+
+BATCH = 128  # views per device and call, fixed: the last bit of a logit depends on it
+AHEAD = 4  # calls the host may run ahead of the devices
+SHARE = 0.25  # of the free disk that the logits of one run may take
+TOLERANCE = 0.1  # of the logits' standard deviation; far above rounding, far below another image's
+
+
+class TeacherLogits:
+    """The logits of one teacher, epoch by epoch, of the views of one training split.
+
+    They are kept below the teacher's work directory, a file per epoch, in a directory named by all
+    that they depend on: data set, compute dtype, view seed, and two fingerprints, of the teacher's
+    variables and of the program, the images, their normalisation and the device.
+
+    Attributes:
+      directory: that of the files; it can be deleted at any time.
+      size: N, the number of training images.
+    """
+
+    def __init__(
+        self,
+        teacher: TrainedModel,
+        workdir: Path,
+        train: steps.Constants,
+        *,
+        epochs: int,
+        view_seed: int,
+        augmentation: dict[str, Any],
+    ):
+        """Args:
+        workdir: the teacher's.
+        train: the images, resident on the devices.
+        epochs: of the student's run; what would not fit on the disk is not kept.
+        view_seed, augmentation: as for `steps.make_train_step`.
+        """
+        step = steps.make_teacher_step(
+            teacher.model, view_seed=view_seed, augmentation=augmentation
+        )
+        name = teacher.result["data"].replace("/", "-")
+        dtype = teacher.config.model.dtype
+        who = fingerprint(teacher.variables)
+        what = fingerprint(train, program=lower(step, teacher, train))
+        self.directory = workdir / "views" / f"{name}-{dtype}-seed{view_seed}-{who}-{what}"
+        self.size = len(train.image)
+        self._train, self._variables = train, devices.replicate(teacher.variables)
+        self._step = devices.spread(
+            lambda *arguments: jax.lax.all_gather(step(*arguments), devices.AXIS, tiled=True)
+        )
+        self._shape = (self.size, teacher.model.num_classes)
+        self._epochs, self._kept = epochs, True
+
+    def epoch(self, epoch: int, tell: Callable[[int], None] | None = None) -> jax.Array:
+        """[N, K] float32 logits of all views of an epoch, on every device.
+
+        A file that is damaged, or whose logits are not this teacher's of these views, is replaced
+        with a warning.
+
+        Args:
+          tell: called with the number of views done while they are computed; it may raise to stop.
+        """
+        logits = self._read(epoch)
+        if logits is None or not self._agrees(epoch, logits):
+            logits = self._compute(epoch, np.arange(self.size), tell)
+            self._write(epoch, logits)
+        return devices.replicate(logits)
+
+    def path(self, epoch: int) -> Path:
+        """The file of an epoch, counted from 0."""
+        return self.directory / f"epoch{epoch:04d}.npz"
+
+    def _compute(
+        self, epoch: int, examples: np.ndarray, tell: Callable[[int], None] | None = None
+    ) -> np.ndarray:
+        """Logits of the views of some examples: [B] indices -> [B, K], in batches of one shape."""
+        batch = BATCH * jax.device_count()
+        padded = np.resize(examples.astype(np.int32), -(-len(examples) // batch) * batch)
+        epochs = np.full(jax.local_device_count(), epoch, np.int32)
+        parts: list[jax.Array] = []
+        for start in range(0, len(padded), batch):
+            chunk = devices.share(padded[start : start + batch])
+            parts.append(self._step(self._variables, self._train, chunk, epochs))
+            done = start - AHEAD * batch
+            if tell and done >= 0:
+                parts[-AHEAD - 1].block_until_ready()
+                tell(done + batch)
+        logits = np.concatenate(jax.device_get(parts))[: len(examples)]
+        if tell:
+            tell(len(examples))
+        return logits
+
+    def _read(self, epoch: int) -> np.ndarray | None:
+        """What the file of an epoch holds; None where there is none or it is damaged."""
+        try:
+            with np.load(self.path(epoch), allow_pickle=False) as file:  # compares a checksum
+                logits = file["logits"]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except Exception as error:  # a damaged file fails in many ways
+            return self._refuse(epoch, type(error).__name__)
+        if logits.shape != self._shape or logits.dtype != np.float32:
+            return self._refuse(epoch, f"it holds {logits.dtype} {list(logits.shape)}")
+        return logits
+
+    def _agrees(self, epoch: int, logits: np.ndarray) -> bool:
+        """Compare some rows with the teacher: logits of other images train a student all the same.
+
+        That once went unnoticed in published code.
+        """
+        rows = np.random.default_rng(epoch).permutation(self.size)[:BATCH]
+        again = self._compute(epoch, rows)
+        apart = np.abs(logits[rows] - again).max()
+        agree = bool(apart <= TOLERANCE * (again - again.mean(0)).std())
+        if not agree:
+            self._refuse(epoch, f"its logits are up to {apart:.2g} off the teacher's")
+        return agree
+
+    def _refuse(self, epoch: int, why: str) -> None:
+        warnings.warn(
+            f"{self.path(epoch)} cannot be used ({why}); the teacher's logits of this epoch are "
+            "computed again",
+            stacklevel=4,
+        )
+
+    def _write(self, epoch: int, logits: np.ndarray) -> None:
+        """Keep an epoch's logits for those who come later, where there is room."""
+        buffer = io.BytesIO()
+        np.savez(buffer, logits=logits)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            need = (self._epochs - epoch) * logits.nbytes
+            free = shutil.disk_usage(self.directory).free
+            if need > SHARE * free:
+                raise OSError(0, f"{need >> 20} MiB to come, {free >> 20} MiB free")
+            runs.write_bytes(self.path(epoch), buffer.getvalue())
+        except (OSError, UserError) as error:
+            if self._kept:
+                why = getattr(error, "strerror", None) or error
+                warnings.warn(
+                    f"the teacher's logits are not kept in {self.directory} ({why}); every student "
+                    "computes them again",
+                    stacklevel=3,
+                )
+            self._kept = False
+
+
+def lower(step: Callable[..., jax.Array], teacher: TrainedModel, train: steps.Constants) -> str:
+    """The program of a teacher's step as text: model, dtype, augmentation, seed, batch."""
+    arguments = (teacher.variables, train, np.zeros(BATCH, np.int32), np.int32(0))
+    # Shapes alone, so that the number of devices is no part of it.
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
+    return jax.jit(step).lower(*shapes).as_text()
+
+
+def fingerprint(arrays: Any, program: str = "") -> str:
+    """16 hexadecimal digits that change with the names, types or values of a tree of arrays.
+
+    With a program, they change with that, the device and the compiler as well.
+    """
+    digest = hashlib.sha256(program.encode())
+    if program:
+        device = jax.local_devices()[0].device_kind
+        digest.update(f"{device} {metadata.version('jaxlib')}".encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
+        digest.update(array)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,262 @@
+"""The teacher's logits: right, of the right images, never stale, shared."""
+
+import os
+import shutil
+import signal
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+
+from kdxai.data import datasets
+from kdxai.training import devices, loop, runs, steps
+from kdxai.training import teacher as teachers
+
+VIEW = {"view_seed": 0, "augmentation": {"pad": 4, "flip": True, "cutout": 0}}
+
+
+@pytest.fixture
+def dataset(tiny_config):
+    return datasets.load(**tiny_config.data)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A place for one teacher, which every test copies."""
+    return tmp_path_factory.mktemp("teacher") / "run"
+
+
+@pytest.fixture
+def config(tiny_config, dataset, finished, tmp_path):
+    """A student's config, with a teacher of its own."""
+    tiny_config.epochs = 1
+    if not finished.exists():
+        teacher = tiny_config.copy_and_resolve_references()
+        teacher.model.name = "plain5-w8"
+        loop.train(teacher, finished, dataset)
+    shutil.copytree(finished, tmp_path / "teacher")
+    tiny_config.teacher = str(tmp_path / "teacher")
+    tiny_config.model.name = "plain3-w4"
+    return tiny_config
+
+
+def logits_of(config, dataset, trained=None, **changes):
+    """The teacher's logits as a run makes them, but for the changes."""
+    trained = trained or runs.load(config.teacher)
+    options = {"epochs": 1} | VIEW | changes
+    train = loop.resident(dataset.train, dataset)
+    return teachers.TeacherLogits(trained, Path(config.teacher), train, **options)
+
+
+def live(config, dataset, indices, epoch, dtype=jnp.float32, batch=teachers.BATCH):
+    """Logits computed at the time, without any of `training.teacher`: [B, K]."""
+    trained = runs.load(config.teacher, dtype)
+    seed, augmentation = VIEW.values()
+
+    @jax.jit
+    def apply(variables, constants, indices):  # constants within would be folded, and round so
+        views = steps.views(constants, indices, epoch, seed, **augmentation)
+        return trained.model.apply(variables, views)
+
+    constants, indices = loop.resident(dataset.train, dataset), np.asarray(indices)
+    return np.asarray(apply(trained.variables, constants, np.resize(indices, batch)))[
+        : len(indices)
+    ]
+
+
+def files(directory):
+    return {path: path.stat().st_mtime_ns for path in Path(directory).rglob("*.npz")}
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_bit_for_bit_the_live_ones(config, dataset, dtype):
+    shuffled = np.random.default_rng(0).permutation(90)
+    trained = runs.load(config.teacher, dtype)
+    first, second = (logits_of(config, dataset, trained) for _ in range(2))
+    for epoch in (0, 2):
+        expected = live(config, dataset, shuffled, epoch, dtype)
+        if np.isnan(expected).any():
+            pytest.skip("this JAX computes NaN in bfloat16 on this CPU")
+        computed = np.asarray(first.epoch(epoch))
+        np.testing.assert_array_equal(computed[shuffled], expected)
+        assert len(files(config.teacher)) == (1 if epoch == 0 else 2)
+        np.testing.assert_array_equal(second.epoch(epoch), computed)  # read
+    assert not np.allclose(first.epoch(0), computed)  # another epoch's
+    if dtype == jnp.float32:  # image by image, to rounding
+        alone = live(config, dataset, [5], 2, batch=1)
+        np.testing.assert_allclose(computed[[5]], alone, atol=1e-5)
+
+
+def test_more_images_than_a_batch(config, dataset, monkeypatch):
+    whole = np.asarray(logits_of(config, dataset).epoch(0))
+    monkeypatch.setattr(teachers, "BATCH", 8)
+    told = []
+    parts = logits_of(config, dataset).epoch(0, told.append)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+    assert told == [*range(8, 72, 8), 90]
+
+
+def test_the_loss_of_a_shuffled_batch(config, dataset):
+    """Against numpy; logits that belong to other images, as once happened, give another loss."""
+    config.distill.temperature, config.distill.alpha = 2.0, 0.9
+    program = loop.build(config, dataset)
+    batch = np.random.default_rng(1).permutation(90)[: config.batch_size].astype(np.int32)
+    views = steps.views(program.train, batch, 0, 0, **VIEW["augmentation"])
+    model = runs.create_model(config, 3)
+    variables = jax.device_get(program.state.variables)
+    apply = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))
+    z_s, _ = apply(variables, views)
+    z_s, z_t = np.float64(z_s), np.float64(live(config, dataset, batch, 0))
+
+    def expected(z_t):
+        soft = -(softmax(z_t / 2, axis=-1) * log_softmax(z_s / 2, axis=-1)).sum(-1)
+        hard = -log_softmax(z_s, axis=-1)[np.arange(len(batch)), dataset.train.label[batch]]
+        return (0.9 * 4 * soft + 0.1 * hard).mean()
+
+    constants = program.constants(0)
+    _, totals = program.train_step(program.state, constants, devices.share(batch))
+    assert totals.means()[0] == pytest.approx(expected(z_t), rel=1e-5)
+    misaligned = np.float64(constants.teacher_logits[: config.batch_size])
+    assert abs(expected(misaligned) - expected(z_t)) > 1e-3 * expected(z_t)
+
+
+def test_what_is_damaged_or_of_other_images_is_replaced(config, dataset):
+    logits = logits_of(config, dataset)
+    right = np.asarray(logits.epoch(0))
+    path = logits.path(0)
+    whole = path.read_bytes()
+    some = right.copy()
+    some[:10] = some[9::-1]
+    arrays = {
+        "are .* from": np.random.default_rng(0).permutation(right),
+        "are .* from the": some,
+        "are up to": np.asarray(logits.epoch(1)),
+        "are up to nan": np.full_like(right, np.nan),
+        r"float32 \[89, 3\]": right[:-1],
+        r"float64 \[90, 3\]": right.astype(np.float64),
+    }
+    damages = [
+        (why, lambda array=array: np.savez(path, logits=array)) for why, array in arrays.items()
+    ]
+    flipped = whole[:500] + bytes([whole[500] ^ 1]) + whole[501:]
+    contents = (b"", whole[: len(whole) // 2], flipped)
+    damages += [("Error|BadZipFile", lambda c=c: path.write_bytes(c)) for c in contents]
+    for why, damage in damages:
+        damage()
+        with pytest.warns(UserWarning, match=rf"epoch0000.npz cannot be used \(.*({why})"):
+            found = logits.epoch(0)
+        np.testing.assert_array_equal(found, right)
+        assert path.read_bytes() == whole
+
+
+def test_nothing_stale(config, dataset):
+    """Whatever the logits depend on is in the name."""
+    trained = runs.load(config.teacher)
+    first = logits_of(config, dataset, trained).directory
+    assert first.name.startswith("tiny-float32-seed0-")
+    assert logits_of(config, dataset, runs.load(config.teacher)).directory == first
+
+    def changed(**parts):
+        return dataset._replace(train=dataset.train._replace(**parts))
+
+    pixel = dataset.train.image.copy()
+    pixel[7, 3, 2, 1] ^= 1
+    swapped = dataset.train.image[np.r_[1, 0, 2:90]]
+    weight = jax.tree.map(np.array, trained.variables)
+    weight["params"]["head"]["bias"][0] = np.nextafter(weight["params"]["head"]["bias"][0], 9)
+    statistic = jax.tree.map(np.array, trained.variables)
+    jax.tree.leaves(statistic["batch_stats"])[0].flat[0] += 1e-6
+    wider = runs.create_model(trained.config, 3, activation=jax.nn.relu6)
+    augmentation = VIEW["augmentation"]
+    others = [
+        logits_of(config, data, model, **changes).directory
+        for data, model, changes in [
+            (dataset, trained, {"view_seed": 1}),
+            (dataset, trained, {"augmentation": augmentation | {"pad": 2}}),
+            (dataset, trained, {"augmentation": augmentation | {"flip": False}}),
+            (dataset, trained, {"augmentation": augmentation | {"cutout": 3}}),
+            (changed(image=pixel), trained, {}),
+            (changed(image=swapped), trained, {}),
+            (changed(image=pixel[:80], label=dataset.train.label[:80]), trained, {}),
+            (dataset._replace(mean=np.nextafter(dataset.mean, np.float32(1))), trained, {}),
+            (dataset, runs.load(config.teacher, jnp.bfloat16), {}),
+            (dataset, trained._replace(variables=weight), {}),
+            (dataset, trained._replace(variables=statistic), {}),
+            (dataset, trained._replace(model=wider), {}),
+        ]
+    ]
+    assert len({first, *others}) == 13
+
+
+def test_later_students_share_them(config, dataset, tmp_path):
+    """Another seed, architecture, temperature, alpha, batch, schedule; and more epochs."""
+    loop.train(config, tmp_path / "first", dataset)
+    kept = files(tmp_path)
+    assert [path.name for path in kept] == ["epoch0000.npz"]
+    config.seed, config.model.name, config.batch_size, config.optim.lr = 9, "plain3-w2", 10, 0.01
+    config.distill.temperature, config.distill.alpha = 2.0, 0.5
+    loop.train(config, tmp_path / "second", dataset)
+    assert files(tmp_path) == kept
+
+    config.epochs = 2
+    loop.train(config, tmp_path / "longer", dataset)
+    later = files(tmp_path)
+    assert sorted(path.name for path in later) == ["epoch0000.npz", "epoch0001.npz"]
+    assert kept.items() <= later.items()
+
+
+def test_students_at_the_same_time(config, dataset, recwarn):
+    """Everyone writes the same content at once; a reader never sees half of it."""
+    several = [logits_of(config, dataset) for _ in range(3)]
+    with ThreadPoolExecutor(9) as pool:
+        found = list(pool.map(lambda i: np.asarray(several[i % 3].epoch(i // 3)), range(9)))
+    for i, logits in enumerate(found):
+        np.testing.assert_array_equal(logits, found[i // 3 * 3])
+    assert sorted(several[0].directory.iterdir()) == [several[0].path(i) for i in range(3)]
+    assert not [w for w in recwarn if "teacher's logits" in str(w.message)]
+
+
+def test_where_they_cannot_be_kept(config, dataset, monkeypatch):
+    expected = np.asarray(logits_of(config, dataset).epoch(0))
+    shutil.rmtree(Path(config.teacher) / "views")
+    usage = namedtuple("usage", "total used free")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 4 * expected.nbytes))
+        with pytest.warns(UserWarning, match="not kept in .*MiB to come, .*; every student"):
+            found = logits_of(config, dataset, epochs=2).epoch(0)
+        np.testing.assert_array_equal(found, expected)
+        assert not files(config.teacher)
+        logits_of(config, dataset, epochs=1).epoch(0)
+        assert len(files(config.teacher)) == 1
+    shutil.rmtree(Path(config.teacher) / "views")
+    (Path(config.teacher) / "views").write_text("in the way")
+    with pytest.warns(UserWarning, match="not kept in .*Not a directory.; every student"):
+        np.testing.assert_array_equal(logits_of(config, dataset).epoch(0), expected)
+
+
+def test_sigterm_while_they_are_computed(config, dataset, tmp_path, monkeypatch):
+    config.epochs = 2
+    loop.train(config, tmp_path / "undisturbed", dataset)
+    shutil.rmtree(tmp_path / "teacher" / "views")
+    compute = teachers.TeacherLogits._compute
+
+    def interrupted(self, epoch, *arguments):
+        if epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return compute(self, epoch, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(teachers.TeacherLogits, "_compute", interrupted)
+        with pytest.raises(SystemExit) as stopped:
+            loop.train(config, tmp_path / "run", dataset)
+    assert stopped.value.code == 143
+    assert [path.name for path in files(tmp_path)] == ["epoch0000.npz"]
+
+    loop.train(config, tmp_path / "run", dataset)
+    one, other = (runs.load(tmp_path / name).variables for name in ("undisturbed", "run"))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
