@@ -4,9 +4,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-def progress() -> Progress:
-    """A bar on stderr with a free `note` field; where stderr is no terminal, only printed lines."""
-    console = Console(stderr=True)
+def progress(*, quiet: bool = False) -> Progress:
+    """A bar on stderr with a free `note` field; where stderr is no terminal, only printed lines.
+
+    Args:
+      quiet: neither.
+    """
+    console = Console(stderr=True, quiet=quiet)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -15,5 +19,5 @@ def progress() -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=quiet or not console.is_terminal,
     )

@@ -1,4 +1,8 @@
-"""The one place that spreads work over devices."""
+"""The one place that spreads work over devices, those of other processes included.
+
+`jax.pmap` orders all devices by process. Each process gives it arrays for its own devices, and the
+axis `AXIS` runs over all.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +20,7 @@ def spread(step: Callable, *, donate_first: bool = False) -> Callable:
     """Run `step(state, constants, indices, ...)` on every device, a share of the batch on each.
 
     The first two arguments and all results are the same on every device; every further argument is
-    an array [devices, ...] that is divided. `step` reduces over the axis `AXIS` itself.
+    an array [local devices, ...] that is divided. `step` reduces over the axis `AXIS` itself.
     """
     mapped: dict[int, Callable] = {}
 
@@ -36,7 +40,7 @@ def spread(step: Callable, *, donate_first: bool = False) -> Callable:
 
 
 def replicate(tree: Any) -> Any:
-    """Put arrays on every device, in the layout that `spread` returns.
+    """Put arrays on every device of this process, in the layout that `spread` returns.
 
     Anything else would be moved, and the step compiled once more, at its second call.
     """
@@ -48,7 +52,7 @@ def require_divisible(batch: int) -> None:
     """Raises:
     UserError: the devices do not divide the batch.
     """
-    devices = jax.local_device_count()
+    devices = jax.device_count()
     if batch % devices:
         raise UserError(
             f"{devices} devices do not divide batch_size={batch}; make it a multiple of {devices}"
@@ -56,5 +60,6 @@ def require_divisible(batch: int) -> None:
 
 
 def share(values: np.ndarray) -> np.ndarray:
-    """[B, ...] -> [devices, B / devices, ...]."""
-    return values.reshape(jax.local_device_count(), -1, *values.shape[1:])
+    """The global batch [B, ...] -> this process's part of it, [local devices, B / devices, ...]."""
+    parts = values.reshape(jax.process_count(), jax.local_device_count(), -1, *values.shape[1:])
+    return parts[jax.process_index()]

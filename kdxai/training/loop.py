@@ -21,7 +21,7 @@ from kdxai import models
 from kdxai.data.datasets import Dataset, Split
 from kdxai.errors import UserError
 from kdxai.progress import progress
-from kdxai.training import devices, runs, steps
+from kdxai.training import devices, hosts, runs, steps
 from kdxai.training import state as states
 from kdxai.training.checkpoints import Checkpoints
 from kdxai.training.teacher import TeacherLogits
@@ -64,10 +64,14 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
       SystemExit: 143 on SIGTERM, after saving.
     """
     workdir = Path(workdir)
-    check(config, dataset)
-    check_teacher(config, dataset)
-    runs.claim(workdir, config)
-    if result := runs.read_result(workdir):
+    hosts.require_same(
+        config.to_json(), "the processes of this run have different configs; give all the same"
+    )
+    with hosts.together():
+        check(config, dataset)
+        check_teacher(config, dataset)
+    hosts.on_first(lambda: runs.claim(workdir, config))
+    if result := hosts.first_says(hosts.on_first(lambda: runs.read_result(workdir))):
         return result
     program = build(config, dataset)
     checkpoints = Checkpoints(workdir)
@@ -91,7 +95,7 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
         "image_shape": list(dataset.train.image.shape[1:]),
         "machine": runs.machine(),
     }
-    runs.write_json(workdir / runs.RESULT, result)
+    hosts.on_first(lambda: runs.write_json(workdir / runs.RESULT, result))
     return result
 
 
@@ -147,8 +151,6 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
     Raises:
       UserError: a setting is out of its range.
     """
-    if jax.process_count() > 1:
-        raise UserError("training on several hosts is not supported; use the devices of one")
     size = len(dataset.train.label)
     for name, least in (("epochs", 0), ("batch_size", 1)):
         if config[name] < least:
@@ -201,14 +203,16 @@ def fit(
     state = checkpoints.newest(program.state) or program.state
     first_step = int(state.step)
     spe, total = program.steps_per_epoch, config.epochs * program.steps_per_epoch
-    history = runs.read_history(workdir, first_step)
+    history = hosts.first_says(hosts.on_first(lambda: runs.read_history(workdir, first_step)))
     if not config.epochs:  # a control that is to stay untrained
         checkpoints.save(state, evaluate(program.eval_step, state.variables, program.validation)[1])
     started = time.perf_counter()
     with (
         sigterm() as terminated,
-        progress() as bar,
-        SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step) as writer,
+        progress(quiet=not hosts.is_first()) as bar,
+        SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=first_step, write_to_disk=hosts.is_first()
+        ) as writer,
     ):
         task = bar.add_task(workdir.name, total=total, completed=first_step, note="")
         if program.teacher:
@@ -256,6 +260,8 @@ def fit(
                 state, totals = program.train_step(state, constants, devices.share(batch))
                 pending.append((step + 1, totals))
                 settle(pending, AHEAD)
+                if hosts.stop_at(step):
+                    terminated.set()
                 if terminated.is_set():
                     break
             train_loss, train_accuracy = settle(pending, 0)
@@ -280,7 +286,7 @@ def fit(
             for name, value in row.items():
                 writer.add_scalar(name, value, step)
             # Before the checkpoint: a history that is too long is cut, one too short has a hole.
-            runs.write_csv(workdir / runs.HISTORY, history)
+            hosts.on_first(lambda: runs.write_csv(workdir / runs.HISTORY, history))
             checkpoints.save(state, accuracy)
             left = (total - step) * (time.perf_counter() - started) / (step - first_step)
             bar.console.print(
@@ -298,7 +304,8 @@ def fit(
 def stop(checkpoints: Checkpoints) -> NoReturn:
     """End the process as SIGTERM asks, with the state safe on disk."""
     checkpoints.wait()
-    print("terminated: the state is saved, the same command continues", file=sys.stderr)
+    if hosts.is_first():
+        print("terminated: the state is saved, the same command continues", file=sys.stderr)
     raise SystemExit(143)
 
 
@@ -307,7 +314,7 @@ def evaluate(
 ) -> tuple[float, float]:
     """Mean loss and accuracy of a model on a whole split; every image counts once."""
     size = len(constants.label)
-    batch = -(-EVAL_BATCH // jax.local_device_count()) * jax.local_device_count()
+    batch = -(-EVAL_BATCH // jax.device_count()) * jax.device_count()
     indices = np.pad(np.arange(size, dtype=np.int32), (0, -size % batch), constant_values=-1)
     shares = [devices.share(part) for part in indices.reshape(-1, batch)]
     sums = [eval_step(variables, constants, part) for part in shares]
@@ -329,18 +336,22 @@ def require_finite(
         checkpoints.wait()
         newest = checkpoints.newest_step()
         good = "no checkpoint yet" if newest is None else f"the last good checkpoint is {newest}"
-        raise UserError(
-            f"the loss is {loss} at step {step}, learning rate {float(schedule(step - 1)):.4g}; "
-            f"{good} in {checkpoints.directory}; "
-            "lower optim.lr or lengthen optim.warmup_epochs, in another --workdir"
-        )
+        with hosts.together():
+            raise UserError(
+                f"the loss is {loss} at step {step}, learning rate {float(schedule(step - 1)):.4g};"
+                f" {good} in {checkpoints.directory}; "
+                "lower optim.lr or lengthen optim.warmup_epochs, in another --workdir"
+            )
 
 
 @contextmanager
 def sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, in place of ending the process at once."""
+    """An event that SIGTERM sets, in place of ending the process at once.
+
+    Where several processes train JAX has the signal, and `hosts.stop_at` sets the event in all.
+    """
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
         yield event
         return
     before = signal.signal(signal.SIGTERM, lambda *_: event.set())

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from kdxai import models
 from kdxai.errors import UserError
+from kdxai.training import hosts
 from kdxai.training import state as states
 from kdxai.training.checkpoints import Checkpoints
 
@@ -93,8 +94,10 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     """Make the directory this config's, or check that it is.
 
     Raises:
-      UserError: it cannot be written, or it holds something made with another config.
+      UserError: it cannot be written, it holds something made with another config, or several
+        hosts that do not know of each other would write it.
     """
+    hosts.require_known()
     path = workdir / CONFIG
     # JSON has no tuples: compare what a reader of the file would see.
     wanted = json.loads(config.to_json())

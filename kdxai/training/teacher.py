@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from kdxai.errors import UserError
-from kdxai.training import devices, runs, steps
+from kdxai.training import devices, hosts, runs, steps
 from kdxai.training.runs import TrainedModel
 
 BATCH = 128  # views per device and call, fixed: the last bit of a logit depends on it
@@ -67,7 +67,9 @@ class TeacherLogits:
         self._step = devices.spread(
             lambda *arguments: jax.lax.all_gather(step(*arguments), devices.AXIS, tiled=True)
         )
-        self._shape = (self.size, teacher.model.num_classes)
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        shape = (self.size, teacher.model.num_classes)
+        self._like = jax.ShapeDtypeStruct(shape, np.float32, sharding=here)
         self._epochs, self._kept = epochs, True
 
     def epoch(self, epoch: int, tell: Callable[[int], None] | None = None) -> jax.Array:
@@ -79,10 +81,12 @@ class TeacherLogits:
         Args:
           tell: called with the number of views done while they are computed; it may raise to stop.
         """
-        logits = self._read(epoch)
-        if logits is None or not self._agrees(epoch, logits):
+        logits = hosts.on_first(lambda: self._read(epoch))
+        if known := hosts.first_says(logits is not None):
+            logits = np.asarray(hosts.from_first(logits, self._like))
+        if not known or not self._agrees(epoch, logits):
             logits = self._compute(epoch, np.arange(self.size), tell)
-            self._write(epoch, logits)
+            hosts.on_first(lambda: self._write(epoch, logits))
         return devices.replicate(logits)
 
     def path(self, epoch: int) -> Path:
@@ -118,7 +122,7 @@ class TeacherLogits:
             return None
         except Exception as error:  # a damaged file fails in many ways
             return self._refuse(epoch, type(error).__name__)
-        if logits.shape != self._shape or logits.dtype != np.float32:
+        if logits.shape != self._like.shape or logits.dtype != np.float32:
             return self._refuse(epoch, f"it holds {logits.dtype} {list(logits.shape)}")
         return logits
 
@@ -131,7 +135,7 @@ class TeacherLogits:
         again = self._compute(epoch, rows)
         apart = np.abs(logits[rows] - again).max()
         agree = bool(apart <= TOLERANCE * (again - again.mean(0)).std())
-        if not agree:
+        if not agree and hosts.is_first():
             self._refuse(epoch, f"its logits are up to {apart:.2g} off the teacher's")
         return agree
 

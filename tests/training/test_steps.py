@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -76,32 +75,45 @@ def test_evaluation_counts_every_image_once(tiny_config, dataset):
 
 DEVICES = """
 import json, sys
+import jax, numpy as np
 from kdxai.data import datasets
-from kdxai.training import config
+from kdxai.training import config, devices, loop
 sys.path.insert(0, {tests!r})
 from training.test_steps import run
 c = config.default()
 c.update(json.loads({config!r}))
-variables, losses = run(c, datasets.load(**c.data))
-print(json.dumps([losses, float(abs(variables["params"]["head"]["kernel"]).sum())]))
+dataset = datasets.load(**c.data)
+variables, losses = run(c, dataset)
+evaluation = loop.evaluate(
+    loop.build(c, dataset).eval_step,
+    devices.replicate(variables),
+    loop.resident(dataset.test, dataset),
+)
+np.savez(sys.argv[1], *jax.tree.leaves(variables), losses=losses, evaluation=evaluation)
 """
 
 
-def test_one_device_and_four_give_the_same_losses(tiny_config):
-    """Dropout, BatchNorm, augmentation and loss are all over the global batch."""
+def test_any_number_of_devices_gives_the_same_numbers(tiny_config, tmp_path):
+    """Losses, parameters, BatchNorm's statistics and the evaluation of 30 images, to rounding.
+
+    Dropout, BatchNorm, augmentation and loss are all over the global batch.
+    """
     tiny_config.model.dropout = 0.3
     script = DEVICES.format(tests=str(Path(__file__).parent.parent), config=tiny_config.to_json())
-    outputs = []
-    for count in (1, 4):
+    outputs = {}
+    for count in (1, 2, 8):
+        path = tmp_path / f"{count}.npz"
         flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
         done = subprocess.run(
-            [sys.executable, "-c", script],
+            [sys.executable, "-c", script, str(path)],
             env=os.environ | {"XLA_FLAGS": flags},
             capture_output=True,
             text=True,
         )
         assert done.returncode == 0, done.stderr
-        outputs.append(json.loads(done.stdout.splitlines()[-1]))
-    (one, kernel_one), (four, kernel_four) = outputs
-    np.testing.assert_allclose(four, one, atol=1e-5)
-    assert kernel_four == pytest.approx(kernel_one, rel=1e-4)
+        with np.load(path) as file:
+            outputs[count] = dict(file)
+    assert len(outputs[1]) > 30
+    for count in (2, 8):
+        for name, expected in outputs[1].items():
+            np.testing.assert_allclose(outputs[count][name], expected, rtol=1e-4, atol=1e-5)

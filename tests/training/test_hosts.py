@@ -1,0 +1,64 @@
+"""What one process can see of several; tests/launch/test_train_hosts.py runs two."""
+
+import socket
+
+import jax
+import numpy as np
+import pytest
+
+from kdxai.errors import UserError
+from kdxai.training import config, devices, hosts, runs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, 2, 0, False), "give either all of --coordinator"),
+        ((None, None, 0, True), "give either all of --coordinator"),
+        (("here", 2, 0, False), "HOST:PORT of process 0, not 'here'"),
+        (("here:1", 2, 2, False), "one of 0 to 1 for --processes=2, not 2"),
+        (("here:99999", 2, 0, False), "port 99999 of this host cannot be used"),
+    ],
+)
+def test_no_way_to_meet(arguments, message):
+    with pytest.raises(UserError, match=message), hosts.connected(*arguments):
+        raise AssertionError("it ran")
+
+
+def test_a_port_in_use():
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        coordinator = f"localhost:{other.getsockname()[1]}"
+        with pytest.raises(UserError, match="choose another"):
+            hosts.require_free(coordinator, 2, 0)
+        hosts.require_free(coordinator, 2, 1)
+
+
+def test_alone_everything_is_trivial():
+    with hosts.connected(None, None, None, False):
+        assert hosts.is_first()
+        assert not hosts.stop_at(1)
+        assert hosts.gather("text") == ["text"]
+        assert hosts.first_says({"a": float("inf")}) == {"a": float("inf")}
+        with pytest.raises(UserError, match="^as it was$"), hosts.together():
+            raise UserError("as it was")
+
+
+def test_the_shares_of_all_processes_are_the_batch(monkeypatch):
+    batch = np.arange(24).reshape(12, 2)
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+    shares = []
+    for process in range(3):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        shares.append(devices.share(batch))
+    assert {share.shape for share in shares} == {(2, 2, 2)}
+    np.testing.assert_array_equal(np.concatenate(shares).reshape(12, 2), batch)
+
+
+def test_hosts_that_do_not_know_of_each_other_write_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)  # as on one host of a TPU pod
+    with pytest.raises(UserError, match="one host of several"):
+        runs.claim(tmp_path / "run", config.default())
+    assert not (tmp_path / "run").exists()
