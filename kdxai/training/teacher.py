@@ -21,6 +21,7 @@ from kdxai.training import devices, hosts, runs, steps
 from kdxai.training.runs import TrainedModel
 
 BATCH = 128  # views per device and call, fixed: the last bit of a logit depends on it
+ROWS = 16  # of an epoch that are compared with the teacher when they are read
 AHEAD = 4  # calls the host may run ahead of the devices
 SHARE = 0.25  # of the free disk that the logits of one run may take
 TOLERANCE = 0.1  # of the logits' standard deviation; far above rounding, far below another image's
@@ -85,7 +86,7 @@ class TeacherLogits:
         if known := hosts.first_says(logits is not None):
             logits = np.asarray(hosts.from_first(logits, self._like))
         if not known or not self._agrees(epoch, logits):
-            logits = self._compute(epoch, np.arange(self.size), tell)
+            logits = self._compute(epoch, np.arange(self.size), BATCH, tell)
             hosts.on_first(lambda: self._write(epoch, logits))
         return devices.replicate(logits)
 
@@ -94,10 +95,14 @@ class TeacherLogits:
         return self.directory / f"epoch{epoch:04d}.npz"
 
     def _compute(
-        self, epoch: int, examples: np.ndarray, tell: Callable[[int], None] | None = None
+        self,
+        epoch: int,
+        examples: np.ndarray,
+        batch: int,
+        tell: Callable[[int], None] | None = None,
     ) -> np.ndarray:
-        """Logits of the views of some examples: [B] indices -> [B, K], in batches of one shape."""
-        batch = BATCH * jax.device_count()
+        """Logits of the views of some examples: [B] indices -> [B, K], `batch` on each device."""
+        batch *= jax.device_count()
         padded = np.resize(examples.astype(np.int32), -(-len(examples) // batch) * batch)
         epochs = np.full(jax.local_device_count(), epoch, np.int32)
         parts: list[jax.Array] = []
@@ -131,8 +136,8 @@ class TeacherLogits:
 
         That once went unnoticed in published code.
         """
-        rows = np.random.default_rng(epoch).permutation(self.size)[:BATCH]
-        again = self._compute(epoch, rows)
+        rows = np.random.default_rng(epoch).permutation(self.size)[:ROWS]
+        again = self._compute(epoch, rows, -(-ROWS // jax.device_count()))
         apart = np.abs(logits[rows] - again).max()
         agree = bool(apart <= TOLERANCE * (again - again.mean(0)).std())
         if not agree and hosts.is_first():
