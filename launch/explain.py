@@ -10,7 +10,7 @@ from kdxai.study import run
 
 def main(config: ConfigDict, workdir: str) -> None:
     tables.show(write(run.explain(config, workdir), config, workdir))
-    print(f"{workdir}: report.md, table1.csv, records.csv, study.json and figures/")
+    print(f"{workdir}: report.html, report.md, table1.csv, records.csv, study.json and figures/")
 
 
 if __name__ == "__main__":

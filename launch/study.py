@@ -14,7 +14,7 @@ def main(config: ConfigDict, workdir: str) -> None:
         print(f"{workdir}: share {config.cell} is done; without it the same command merges all")
         return
     tables.show(write(measured, config, workdir))
-    print(f"{workdir}: report.md, table1.csv, records.csv, study.json and figures/")
+    print(f"{workdir}: report.html, report.md, table1.csv, records.csv, study.json and figures/")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What was measured -> the files that people read."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from ml_collections import ConfigDict
 from kdxai import evaluate
 from kdxai.data import augment
 from kdxai.data.datasets import Dataset
+from kdxai.explain import Classifier
 from kdxai.protocol import Protocol
-from kdxai.report import figures, markdown
+from kdxai.report import figures, html, markdown
 from kdxai.report.figures import Panel
 from kdxai.report.tables import LADDER, MAIN
-from kdxai.study.measure import Measured
+from kdxai.study.measure import Measured, chunk_size
+from kdxai.study.plan import Cell
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
@@ -25,7 +28,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
 
     `records.csv`, `agreement.csv`, `table1.csv` (the random images), `table1_whole.csv` (the whole
     test split, where it was measured), `differences.csv`, `claims.csv`, `trust.csv`, `ladder.csv`,
-    `figures/`, `report.md` and `study.json`.
+    `figures/`, `report.html`, `report.md` and `study.json`.
 
     Returns:
       Table 1.
@@ -38,9 +41,13 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     found |= {"trust": measured.trust, "ladder": measured.ladder}
     for file, table in (measured.tables | {k: v for k, v in found.items() if len(v)}).items():
         runs.write_text(workdir / f"{file}.csv", table.to_csv(index=False, float_format="%.6g"))
-    pictures = draw_figures(measured, workdir / "figures")
+    panels = explain_first(measured)
+    pictures = draw_figures(measured, panels, workdir / "figures")
     results = {
-        f"{cell.name}, seed {cell.seed}": model.result
+        f"{cell.name}, seed {cell.seed}": {
+            **model.result,
+            "sha256": runs.fingerprint(model.variables),
+        }
         for cell, model in zip(measured.cells, measured.trained, strict=True)
     }
     provenance = {
@@ -51,6 +58,21 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     }
     text = markdown.report(results, measured, pictures, provenance)
     runs.write_text(workdir / "report.md", text)
+    page = html.Page(
+        data=measured.dataset.name,
+        class_names=measured.dataset.class_names,
+        results=results,
+        tables=measured.tables,
+        records=measured.records,
+        agreement=measured.agreement,
+        gallery=gallery(measured, panels),
+        provenance=provenance,
+        config=config.to_dict(),
+        claims=measured.claims,
+        ladder=measured.ladder,
+        trust=measured.trust,
+    )
+    runs.write_text(workdir / "report.html", html.page(page))
     runs.write_json(
         workdir / "study.json",
         {"config": config.to_dict(), "models": results, "provenance": provenance},
@@ -58,23 +80,53 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     return measured.tables["table1"]
 
 
-def draw_figures(measured: Measured, directory: Path) -> list[str]:
+Panels = Mapping[tuple[str, str], Sequence[Panel]]  # (model, method) -> of the first images drawn
+
+
+def first_seed(measured: Measured) -> list[tuple[Cell, TrainedModel]]:
+    pairs = zip(measured.cells, measured.trained, strict=True)
+    return [(cell, model) for cell, model in pairs if cell.seed == 0]
+
+
+def explain_first(measured: Measured) -> Panels:
+    """The first seed's maps of the first images drawn; of the main method enough for the page."""
+    what = measured.wanted
+    few = what.evaluation.gallery
+    many = max(few, html.PICTURES)
+    return {
+        (cell.name, protocol.method): explain_images(
+            model, protocol, measured.dataset, what.drawn[: few if place else many]
+        )
+        for cell, model in first_seed(measured)
+        for place, protocol in enumerate(what.protocols)
+    }
+
+
+def gallery(measured: Measured, panels: Panels) -> html.Gallery:
+    """The page's pictures: the first images drawn, by the main method."""
+    shown = measured.wanted.drawn[: html.PICTURES]
+    method = measured.wanted.protocols[0].method
+    return html.Gallery(
+        ids=shown,
+        images=measured.dataset.test.image[shown],
+        heatmaps={
+            cell.name: np.stack([one.heatmap for one in panels[cell.name, method][: len(shown)]])
+            for cell, _ in first_seed(measured)
+        },
+        seed=0,
+        method=method,
+    )
+
+
+def draw_figures(measured: Measured, panels: Panels, directory: Path) -> list[str]:
     """Training curves, maps and Table 1 as pictures, of the first seed; returns their names."""
     directory.mkdir(exist_ok=True)
-    first = [
-        (cell, model)
-        for cell, model in zip(measured.cells, measured.trained, strict=True)
-        if cell.seed == 0
-    ]
+    first = first_seed(measured)
     dataset, what = measured.dataset, measured.wanted
     shown = what.drawn[: what.evaluation.gallery]
     images = dataset.test.image[shown]
     names = [dataset.class_names[label] for label in dataset.test.label[shown]]
-    panels = {
-        (cell.name, protocol.method): explain_images(model, protocol, dataset, shown)
-        for cell, model in first
-        for protocol in what.protocols
-    }
+    panels = {key: its_panels[: len(shown)] for key, its_panels in panels.items()}
     histories = {
         cell.name: pd.read_csv(cell.workdir / runs.HISTORY)
         for cell, _ in first
@@ -114,29 +166,45 @@ def explain_images(
     trained: TrainedModel, protocol: Protocol, dataset: Dataset, indices: np.ndarray
 ) -> list[Panel]:
     """What the figures show of some test images."""
-    images = augment.normalise(dataset.test.image[indices], trained.mean, trained.std)
-    labels = dataset.test.label[indices]
-    masks = None if dataset.test.mask is None else dataset.test.mask[indices]
-    classifier = evaluate.as_classifier(trained, protocol)
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(indices)
-
     normalisation = {"mean": trained.mean, "std": trained.std}
 
-    def one(image: jax.Array, label: jax.Array, mask: jax.Array | None, key: jax.Array):
-        options = {"mask": mask, "key": key, **normalisation}
-        return evaluate.explain(classifier, image, label, protocol, **options)
+    def one(
+        classifier: Classifier,
+        index: jax.Array,
+        image: jax.Array,
+        label: jax.Array,
+        mask: jax.Array | None,
+    ) -> dict[str, jax.Array]:
+        image = augment.normalise(image, **normalisation)
+        options = {"mask": mask, "key": jax.random.fold_in(jax.random.key(0), index)}
+        shown = evaluate.explain(classifier, image, label, protocol, **options, **normalisation)
+        c = shown.class_index
+        return {
+            "heatmap": shown.heatmap,
+            "masked": augment.denormalise(shown.masked, **normalisation),
+            "explained": c,
+            "before": jax.nn.softmax(shown.logits)[c],
+            "after": jax.nn.softmax(shown.logits_masked)[c],
+            "correct": c == label,
+        }
 
-    explained = jax.jit(jax.vmap(one))(images, labels, masks, keys)
-    masked = augment.denormalise(explained.masked, trained.mean, trained.std)
-    before, after = jax.nn.softmax(explained.logits), jax.nn.softmax(explained.logits_masked)
+    explain = jax.jit(jax.vmap(one, in_axes=(None, 0, 0, 0, 0)))
+    classifier = evaluate.as_classifier(trained, protocol)
+    test = dataset.test
+    rows = []
+    for part in evaluate.chunks(len(indices), chunk_size(protocol), f"{protocol.method} maps"):
+        ids = indices[part]
+        masks = None if test.mask is None else test.mask[ids]
+        rows.append(explain(classifier, ids, test.image[ids], test.label[ids], masks))
+    columns = evaluate.stack(rows, len(indices))
     return [
         Panel(
-            heatmap=np.asarray(explained.heatmap[i]),
-            masked=np.asarray(masked[i]),
-            class_name=dataset.class_names[c],
-            before=float(before[i, c]),
-            after=float(after[i, c]),
-            correct=bool(c == labels[i]),
+            heatmap=columns["heatmap"][i],
+            masked=columns["masked"][i],
+            class_name=dataset.class_names[columns["explained"][i]],
+            before=float(columns["before"][i]),
+            after=float(columns["after"][i]),
+            correct=bool(columns["correct"][i]),
         )
-        for i, c in enumerate(np.asarray(explained.class_index))
+        for i in range(len(indices))
     ]

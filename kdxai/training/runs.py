@@ -1,6 +1,7 @@
 """A training run's work directory: what is in it, who may write it, how to read it again."""
 
 import csv
+import hashlib
 import json
 import platform
 import uuid
@@ -156,6 +157,19 @@ def read_history(workdir: Path, upto_step: int) -> list[dict[str, Any]]:
             for row in csv.DictReader(file)
         ]
     return [row for row in rows if row["step"] <= upto_step]
+
+
+def fingerprint(variables: Mapping[str, Any]) -> str:
+    """SHA-256 of every array's path, type, shape and values, however they are stored.
+
+    Equal for the runs of one config on one machine, also where one was continued.
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def machine() -> dict[str, str]:

@@ -1,0 +1,221 @@
+"""The page of a study in headless Chromium, as a reader uses it."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_pages import MODELS, content
+from selenium import webdriver
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
+
+from kdxai.report import html
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--disable-dev-shm-usage", "--hide-scrollbars"),
+)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(html.page(content()))
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    binaries = shutil.which("chromium"), shutil.which("chromedriver")
+    if None in binaries:
+        pytest.skip("needs chromium and chromedriver: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binaries[0]
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(binaries[1]))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(chromium, page):
+    """The page, newly loaded, on a desktop."""
+    show(chromium, page)
+    return chromium
+
+
+def show(browser, page, width=1280, scheme="light", script=True):
+    """Load the page as some device would."""
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # what is left of the page before
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
+    browser.get(page)
+
+
+def choose(browser, name, value):
+    Select(browser.find_element("name", name)).select_by_value(value)
+
+
+def cards(browser):
+    """Numbers of the test images that are shown, in order."""
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('.card')].filter(card => card.checkVisibility())"
+        ".map(card => card.querySelector('h3 small').textContent)"
+    )
+    return [int(text.removeprefix("test image ")) for text in shown]
+
+
+def expected():
+    return html.cards(content(), MODELS)
+
+
+def test_loads_without_errors_and_asks_the_network_for_nothing(browser, page):
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    }
+    assert page in asked  # the log does see requests
+    assert {url for url in asked if not url.startswith("data:")} == {page}
+    assert browser.get_log("browser") == []
+    assert browser.title == "Explanations before and after compression: shapes"
+
+
+def test_sorting(browser):
+    drawn = expected()
+    assert cards(browser) == [card.id for card in drawn]
+    assert not browser.find_element("name", "model").is_enabled()
+    for key in ("disagreement", "average_drop", "complexity"):
+        for model in ("mean", "student"):
+            choose(browser, "sort", key)
+            choose(browser, "model", model)
+            values = {card.id: card.values[key][model] for card in drawn}
+            shown = [values[number] for number in cards(browser)]
+            assert shown == sorted(shown, reverse=True)
+    said = browser.find_element("id", "shown")
+    assert said.text == "12 of 12 images, by complexity, student, largest first."
+    assert said.get_attribute("aria-live") == "polite"
+    first = browser.find_element("css selector", ".card .value").text
+    assert first == f"complexity {max(shown):.2f}"
+    browser.find_element("name", "reverse").click()
+    assert [values[number] for number in cards(browser)] == sorted(shown)
+    # The teacher does not disagree with itself: the mean is shown instead.
+    choose(browser, "sort", "disagreement")
+    choose(browser, "model", "teacher")
+    values = {card.id: card.values["disagreement"]["mean"] for card in drawn}
+    assert cards(browser) == sorted(values, key=values.get)
+
+
+def test_filters(browser):
+    drawn = expected()
+    said = browser.find_element("id", "shown")
+    for name in ("ring", "star"):
+        choose(browser, "class", name)
+        assert cards(browser) == [card.id for card in drawn if card.class_name == name]
+        assert said.text.startswith(f"{len(cards(browser))} of 12 images")
+    choose(browser, "class", "")
+    for choice, right in (("right", True), ("wrong", False)):
+        choose(browser, "correct", choice)
+        assert cards(browser) == [card.id for card in drawn if card.right == right]
+    kinds = {(card.class_name, card.right) for card in drawn}
+    for name in {name for name, _ in kinds if (name, True) not in kinds}:
+        choose(browser, "correct", "right")
+        choose(browser, "class", name)
+        assert said.text == "0 of 12 images, by order drawn. None fits both filters."
+    choose(browser, "class", "")
+    choose(browser, "correct", "all")
+    assert len(cards(browser)) == 12
+
+
+def test_strength_of_the_maps(browser):
+    over = "return getComputedStyle(document.querySelector('.pic .over')).opacity"
+    assert float(browser.execute_script(over)) == 0.6
+    browser.find_element("name", "strength").send_keys(Keys.HOME)
+    assert float(browser.execute_script(over)) == 0
+
+
+def test_keyboard_reaches_everything(browser):
+    body = browser.find_element("tag name", "body")
+    body.send_keys(Keys.TAB)
+    link = browser.switch_to.active_element
+    assert link.text == "Skip to the answer"
+    assert link.location["x"] >= 0  # seen once it has the focus
+    link.send_keys(Keys.ENTER)
+    assert browser.execute_script("return document.activeElement.id") == "answer"
+    reached = []
+    for _ in range(80):
+        webdriver.ActionChains(browser).send_keys(Keys.TAB).perform()
+        element = browser.switch_to.active_element
+        reached.append(element.get_attribute("name") or element.tag_name)
+        outline = "return getComputedStyle(document.activeElement).outlineStyle"
+        assert browser.execute_script(outline) != "none", reached[-1]
+        if reached[-1] == "reverse":
+            break
+    for wanted in ("sort", "class", "correct", "strength", "reverse", "summary", "div"):
+        assert wanted in reached
+    webdriver.ActionChains(browser).send_keys(Keys.SPACE).perform()
+    assert cards(browser) == [card.id for card in reversed(expected())]
+
+
+def background(browser):
+    return browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+
+
+def test_dark_and_light_by_the_system_and_by_hand(chromium, page):
+    show(chromium, page, scheme="light")
+    light = background(chromium)
+    show(chromium, page, scheme="dark")
+    dark = background(chromium)
+    assert (light, dark) == ("rgb(250, 249, 246)", "rgb(20, 21, 25)")
+    button = chromium.find_element("id", "theme")
+    assert button.text == "Light theme"
+    button.click()
+    assert background(chromium) == light
+    button.click()
+    assert background(chromium) == dark
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_screenshot_shows_a_page_that_fits(chromium, page, width, scheme):
+    show(chromium, page, width, scheme)
+    assert chromium.execute_script("return document.documentElement.scrollWidth") == width
+    picture = Image.open(io.BytesIO(chromium.get_screenshot_as_png())).convert("L")
+    pixels = np.asarray(picture, int)
+    assert pixels.shape[1] == width
+    ground = np.median(pixels)
+    assert ground > 240 if scheme == "light" else ground < 40
+    assert 0.01 < (abs(pixels - ground) > 100).mean() < 0.3  # text, and not only text
+    # Every chart has a size, and no text of it lies outside.
+    outside = chromium.execute_script(
+        "return [...document.querySelectorAll('.panel svg')].flatMap(svg => {"
+        " const frame = svg.getBoundingClientRect();"
+        " return [...svg.querySelectorAll('text')].filter(text => {"
+        "  const box = text.getBoundingClientRect();"
+        "  return !box.width || box.left < frame.left - 1 || box.right > frame.right + 1; })"
+        " .map(text => text.textContent) })"
+    )
+    assert outside == []
+
+
+def test_without_a_script_it_is_a_static_page(chromium, page):
+    show(chromium, page, script=False)
+    try:
+        assert not chromium.find_element("id", "choose").is_displayed()
+        assert not chromium.find_element("id", "theme").is_displayed()
+        shown = chromium.find_elements("css selector", ".card")
+        assert len(shown) == 12
+        assert shown[-1].is_displayed()
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
