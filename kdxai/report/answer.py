@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from kdxai.study.stats import STATISTICS
@@ -26,7 +27,8 @@ def answer(
         return *from_table(table), sure(table, seeds, int(table.n.max()), doubted(used, trust))
     sound = at_rung(claims, -1)
     used = [(row[side], row.metric) for _, row in sound.iterrows() for side in ("one", "other")]
-    third = sure(table, int(sound.seeds.min()), int(sound.n.max()), doubted(used, trust))
+    across = {"across": sound.across.iloc[0]}
+    third = sure(table, int(sound.seeds.min()), int(sound.n.max()), doubted(used, trust), **across)
     return *from_claims(claims), third
 
 
@@ -42,9 +44,11 @@ def from_claims(claims: pd.DataFrame) -> tuple[str, str]:
     verdicts = sound.set_index("claim").verdict
     moved = literal[[verdicts.get(r.claim, r.verdict) != r.verdict for r in literal.itertuples()]]
     change = "no verdict differs between the two"
-    if len(moved):
+    if len(moved) > 3:
+        change = f"the verdicts on {spelt(len(moved))} of them are others"
+    elif len(moved):
         change = f"the verdict is another one on {listed([quoted(says) for says in moved.says])}"
-    return first, (f"By the paper's own protocol, replayed literally, {tally(literal)}; {change}.")
+    return first, f"By the paper's own protocol, replayed literally, {tally(literal)}; {change}."
 
 
 def at_rung(claims: pd.DataFrame, place: int) -> pd.DataFrame:
@@ -52,21 +56,28 @@ def at_rung(claims: pd.DataFrame, place: int) -> pd.DataFrame:
 
 
 def tally(claims: pd.DataFrame, named: bool = False) -> str:
-    """`two of the paper's three claims are supported and one is undecided`; or with which ones."""
+    """`two of three claims are supported and one is undecided`.
+
+    Args:
+      named: say which are supported and which contradicted.
+    """
     says = {verdict: list(claims.says[claims.verdict == verdict]) for verdict in VERDICTS}
     total = spelt(len(claims))
     parts = []
     for verdict, those in says.items():
-        if those:
-            many = len(those) > 1
-            count = f"all {total}" if many and len(those) == len(claims) else spelt(len(those))
-            if verdict == "supported":
-                count += f" of the paper's {total} claims"
-            verb = "show" if verdict == "no meaningful difference" else "be"
-            verb = {"show": ("shows", "show"), "be": ("is", "are")}[verb][many]
-            which = f" ({'; '.join(map(quoted, those))})" if named else ""
-            parts.append(f"{count} {verb} {verdict}{which}")
-    none = "" if says["supported"] else f"none of the paper's {total} claims is supported: "
+        if not those:
+            continue
+        many = len(those) > 1
+        count = f"all {total}" if len(those) == len(claims) else spelt(len(those))
+        if verdict == "supported":
+            count += " claims" if len(those) == len(claims) else f" of {total} claims"
+        verb = "are" if many else "is"
+        if verdict == "no meaningful difference":
+            verb = "show" if many else "shows"
+        which = f" ({'; '.join(map(quoted, those))})"
+        decided = verdict in ("supported", "contradicted")
+        parts.append(f"{count} {verb} {verdict}{which if named and decided else ''}")
+    none = "" if says["supported"] else f"none of {total} claims is supported: "
     return none + listed(parts)
 
 
@@ -100,13 +111,14 @@ def from_table(table: pd.DataFrame) -> tuple[str, str]:
             "No two models were compared, so this says nothing about compression.",
         )
     first = f"On {table.n.max():,} test images {compared(table, pairs[0])}."
-    if len(pairs) == 1:
+    beside = [pair for pair in pairs[1:] if pair.split(" - ")[0] == pairs[0].split(" - ")[0]]
+    if not beside:
         return first, (
             "Without a control, the same network trained without a teacher, this does not say "
             "whether the teacher or the network's size is the reason."
         )
-    second = compared(table, pairs[1])
-    if pairs[1].endswith("control"):
+    second = compared(table, beside[0])
+    if beside[0].endswith("control"):
         second += "; the control is the same network, trained without a teacher"
     return first, f"{second[0].upper()}{second[1:]}."
 
@@ -136,29 +148,36 @@ def compared(table: pd.DataFrame, pair: str) -> str:
 
 def sign(row: pd.Series, metric: str) -> str:
     """What a paired difference says of its first model: better, worse, or "" where 0 is inside."""
-    if row.ci_low <= 0 <= row.ci_high or not STATISTICS[metric].better:
+    if np.isnan(row["mean"]) or row.ci_low <= 0 <= row.ci_high or not STATISTICS[metric].better:
         return ""
     return "better" if (row["mean"] > 0) == (STATISTICS[metric].better > 0) else "worse"
 
 
-def sure(table: pd.DataFrame, seeds: int, images: int, doubts: Sequence[str]) -> str:
+def sure(
+    table: pd.DataFrame, seeds: int, images: int, doubts: Sequence[str], across: str = "seeds"
+) -> str:
     """Over what the intervals are, and what else to know before building on the numbers."""
     rows = table.set_index(["model", "metric"])
-    known = [metric for metric in HEADLINE if ("second_teacher - teacher", metric) in rows.index]
-    if seeds > 1:
-        parts = [
-            f"The 95 % intervals are over {images:,} images and {seeds} training runs of each model"
-        ]
+    again = "second_teacher - teacher"
+    known = [metric for metric in HEADLINE if (again, metric) in rows.index]
+    if seeds > 1 and across == "seeds":
+        text = (
+            f"The 95 % intervals are across {seeds} training runs of each model and {images:,} "
+            "images, so they are about the recipes"
+        )
     else:
-        again = "what another training run would change is not measured"
+        runs = "With one seed this" if seeds == 1 else f"This, the mean of {seeds} seeds,"
+        text = (
+            f"{runs} is about these trained models only: the 95 % intervals are over {images:,} "
+            "images, and "
+        )
         if known:
-            floor = rows["mean"].loc["second_teacher - teacher"]
-            differences = [f"{floor[metric]:+.3f} in {called(metric)}" for metric in known]
-            again = f"a teacher from another seed differs from the first by {listed(differences)}"
-        parts = [
-            "With one seed this is about these trained models only: the 95 % intervals are over "
-            f"{images:,} images, and {again.replace('-', MINUS)}"
-        ]
+            gaps = [f"{rows.loc[(again, m), 'mean']:+.3f} in {called(m)}" for m in known]
+            text += "a teacher from another seed differs from the first by "
+            text += listed(gaps).replace("-", MINUS)
+        else:
+            text += "what another training run would change is not measured"
+    parts = [text]
     better = [
         called(metric)
         for metric in HEADLINE
@@ -168,20 +187,21 @@ def sure(table: pd.DataFrame, seeds: int, images: int, doubts: Sequence[str]) ->
     if better:
         parts.append(f"an untrained network scores better than the teacher in {listed(better)}")
     if doubts:
-        parts.append(f"not trustworthy here: {listed(doubts)} (why stands below Table 1)")
+        parts.append(f"not trustworthy here, for reasons below Table 1: {listed(doubts)}")
     return f"{'; '.join(parts)}."
 
 
 def doubted(used: Sequence[tuple[str, str]], trust: pd.DataFrame) -> list[str]:
-    """`average drop of the student`, of every model and metric used that is not trustworthy."""
+    """`average drop (student, control)`: what is used, but not trustworthy."""
     if trust.empty:
         return []
-    bad = set(trust[~trust.trustworthy.astype(bool)][["model", "metric"]].itertuples(index=False))
-    return [
-        f"{called(metric)} of the {spoken(model)}"
-        for model, metric in dict.fromkeys(used)
-        if (model, metric) in bad
-    ]
+    bad = trust[~trust.trustworthy.astype(bool)]
+    bad = set(zip(bad.model, bad.metric, strict=True))
+    found: dict[str, list[str]] = {}
+    for model, metric in dict.fromkeys(used):
+        if (model, metric) in bad:
+            found.setdefault(metric, []).append(spoken(model))
+    return [f"{called(metric)} ({', '.join(models)})" for metric, models in found.items()]
 
 
 def called(metric: str) -> str:

@@ -221,7 +221,7 @@ Box = tuple[float, float, float, float]
 def place_label(
     label: str, x: float, y: float, taken: Sequence[Box], frame: Box
 ) -> tuple[Box, str, tuple[float, float]]:
-    """Beside a mark, where neither another one nor the frame is in the way: box, anchor, place."""
+    """Beside a mark, where as little as can be is in the way: box, anchor, place."""
     width = CHARACTER * len(label)
     spots = [
         ("start", x + 10, y + 4, x + 10),
@@ -238,12 +238,10 @@ def place_label(
         ),
     ]
     boxes = [(edge, ty - 11, edge + width, ty + 3) for _, _, ty, edge in spots]
-    free = [
-        place
-        for place, box in enumerate(boxes)
-        if inside(box, frame) and not any(map(overlap(box), taken))
-    ]
-    chosen = free[0] if free else 0
+    chosen = min(
+        range(len(boxes)),
+        key=lambda k: (not inside(boxes[k], frame), sum(map(overlap(boxes[k]), taken))),
+    )
     anchor, tx, ty, _ = spots[chosen]
     return boxes[chosen], anchor, (round(tx, 1), round(ty, 1))
 
@@ -270,8 +268,7 @@ class Interval(NamedTuple):
 
 
 def interval(row: pd.Series, width: float = 120) -> Interval:
-    matters = abs(row.matters) if pd.notna(row.matters) else 0.0
-    reach = 1.08 * max(abs(row.ci_low), abs(row.ci_high), matters) or 1.0
+    reach = 1.08 * max(abs(row.ci_low), abs(row.ci_high), row.matters)
     x = Scale(-reach, reach, 0, width)
-    ends = (0.0, row["mean"], row.ci_low, row.ci_high, -matters, matters)
+    ends = (0.0, row["mean"], row.ci_low, row.ci_high, -row.matters, row.matters)
     return Interval(*(x.at(value) for value in ends))

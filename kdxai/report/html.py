@@ -73,10 +73,9 @@ class Page(NamedTuple):
       gallery: maps of the main method.
       provenance: what made the numbers.
       config: of the study.
-      claims: columns `rung, claim, says, metric, one, other, direction, matters, mean, ci_low,
-        ci_high, p, p_holm, across, seeds, n, verdict`; the last rung is the sound one.
-      ladder: columns `rung, model, metric, mean, ci_low, ci_high, n`, as an audit leaves them.
-      trust: columns `model, metric, trustworthy, why`.
+      claims: `claims.judge` at every rung, named in a first column; the last is the sound one.
+      ladder: `stats.table` of every rung, named in a first column.
+      trust: `stats.trust` of the main method.
     """
 
     data: str
@@ -122,6 +121,8 @@ def page(content: Page) -> str:
         models=introduced(content, models),
         slots=slots,
         claims=ledger(content.claims),
+        scope=tables.scope(content.claims) if len(content.claims) else "",
+        rungs=list(dict.fromkeys(content.claims.rung)) if len(content.claims) else [],
         tables=[
             results_table(rows, name, models, doubts if name == main.method.iloc[0] else {})
             for table in content.tables.values()
@@ -229,10 +230,12 @@ def results_table(
     lines = rows.set_index(["model", "metric"])
 
     def line(name: str) -> list[Cell]:
-        return [cell(name, lines.loc[(name, metric)], metric) for metric in metrics]
+        return [cell(name, metric) for metric in metrics]
 
-    def cell(name: str, row: pd.Series, metric: str) -> Cell:
-        difference = " - " in name
+    def cell(name: str, metric: str) -> Cell:
+        if (name, metric) not in lines.index:  # a reference is not compared with itself
+            return Cell("\N{EN DASH}", "", "", "")
+        row, difference = lines.loc[(name, metric)], " - " in name
         reasons = {doubts[one, metric] for one in name.split(" - ") if (one, metric) in doubts}
         return Cell(
             number(row["mean"], signed=difference),
@@ -255,10 +258,14 @@ def results_table(
 
 
 class Claim(NamedTuple):
-    """A claim by the sound protocol, and its verdict at every rung."""
+    """A claim by the sound protocol, and its verdict at every rung.
+
+    Attributes:
+      interval: None where it could not be measured.
+    """
 
     row: pd.Series
-    interval: charts.Interval
+    interval: charts.Interval | None
     verdicts: Mapping[str, str]
 
 
@@ -269,7 +276,7 @@ def ledger(claims: pd.DataFrame) -> list[Claim]:
     return [
         Claim(
             row,
-            charts.interval(row),
+            None if np.isnan(row["mean"]) else charts.interval(row),
             dict(claims[claims.claim == row.claim].set_index("rung").verdict),
         )
         for _, row in answer.at_rung(claims, -1).iterrows()

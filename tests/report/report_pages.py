@@ -75,8 +75,8 @@ def claims(seeds=2):
     ]
     columns = ["rung", "claim", "says", "metric", "mean", "ci_low", "ci_high", "p_holm", "verdict"]
     return pd.DataFrame(rows, columns=columns).assign(
-        one="student", other="teacher", direction="less", matters=0.02, across="images", p=0.1,
-        seeds=seeds, n=60,
+        one="student", other="teacher", direction="lower", matters=0.02, p=0.1, seeds=seeds, n=60,
+        across="seeds" if seeds > 1 else "images", verdict_correct=["", "", "contradicted", ""],
     )  # fmt: skip
 
 
