@@ -1,4 +1,5 @@
 import os
+import time
 
 # Compiling is most of the time of these tests, so it is done quickly, and once for all processes.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -13,11 +14,18 @@ from scripts import SMALL, study
 from kdxai.training import config as training
 
 
+@pytest.fixture(scope="session")
+def common(tmp_path_factory):
+    """A directory that all workers of this test run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory):
+def own_cache(tmp_path_factory, common):
     """No test reads or fills the user's cache of data or of compiled programs."""
     os.environ["KDXAI_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    compiled = str(tmp_path_factory.mktemp("compiled"))
+    compiled = str(common / "compiled")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
     jax.config.update("jax_compilation_cache_dir", compiled)
 
@@ -49,16 +57,25 @@ def tiny_config(tiny_data):
 
 
 @pytest.fixture(scope="session")
-def small_study(tmp_path_factory):
+def small_study(common):
     """The work directory of a finished study, whose control another job of an array did first."""
-    workdir = tmp_path_factory.mktemp("study") / "run"
+    workdir, done = common / "study" / "run", common / "study" / "done"
+    try:
+        done.parent.mkdir()
+    except FileExistsError:  # another worker makes it
+        for _ in range(600):
+            if done.exists():
+                return workdir
+            time.sleep(1)
+        raise AssertionError("the other worker's study did not end well") from None
     share = study(workdir, *SMALL, "--config.cell=2/2")
     assert share.returncode == 0, share.stderr
     assert "share 2/2 is done" in share.stdout
     assert [path.name for path in (workdir / "seed0").iterdir()] == ["control"]
     assert not (workdir / "report.md").exists()
-    done = study(workdir, *SMALL)
-    assert done.returncode == 0, done.stderr
-    assert "Average drop" in done.stdout
-    assert "control: epoch" not in done.stderr
+    whole = study(workdir, *SMALL)
+    assert whole.returncode == 0, whole.stderr
+    assert "Average drop" in whole.stdout
+    assert "control: epoch" not in whole.stderr
+    done.touch()
     return workdir

@@ -16,6 +16,7 @@ MAIN = (
 )
 LADDER = ("average_drop", "complexity", "ssim", "adcc")  # what an audit shows
 MARKS = {"supported": "+", "contradicted": "-", "no meaningful difference": "=", "undecided": "?"}
+WIDE = 6  # columns that a terminal holds with their intervals
 DOUBT = "†"  # behind a number that is not trustworthy here
 LEGEND = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
@@ -79,7 +80,13 @@ def show(table: pd.DataFrame, by: str = "method") -> None:
     console = Console()
     table = table[table.metric.isin(MAIN)]
     for name, rows in table.groupby(by, sort=False):
-        console.print(terminal(readable(rows), f"Table 1: {name}, {rows.n.iloc[0]:,} images"))
+        if rows.model.nunique() > WIDE:  # the files have intervals and differences
+            rows = rows[~rows.model.str.contains(" - ")]
+            wide = rows.pivot(index="metric", columns="model", values="mean").map("{:.3f}".format)
+            wide = wide.loc[rows.metric.unique(), rows.model.unique()].rename(index=title)
+        else:
+            wide = readable(rows)
+        console.print(terminal(wide, f"Table 1: {name}, {rows.n.iloc[0]:,} images"))
 
 
 def ledger(claims: pd.DataFrame) -> pd.DataFrame:
