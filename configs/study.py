@@ -13,8 +13,10 @@ minutes on two CPU cores. Test accuracy 95.1 % (teacher), 89.4 % (student), 96.1
 
     python launch/study.py --config configs/study.py:small --workdir runs/small
 
-CIFAR-10, WRN-16-1 and a ResNet-10 of 8 channels: 21 minutes on two busy CPU cores. Test
-accuracy 79.8 % (teacher), 75.2 % (student), 73.8 % (control).
+CIFAR-10, WRN-16-1 and a ResNet-10 of 8 channels, and with them a second teacher, a tiny student,
+a shallow CNN with and without teacher, an untrained one. Without the second teacher a seed trained
+in 34 minutes on one busy core; with three seeds all was explained and judged in 6 minutes on two.
+Test accuracy 80 % (teacher), 76 % (student), 73 % (control).
 """
 
 import runpy
