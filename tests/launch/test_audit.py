@@ -32,6 +32,10 @@ def test_every_rung_of_every_model(small_study, tmp_path):
     # A matrix 1-norm of 8x8 cells in [0, 1], then a mean per pixel.
     assert 1 < sizes["literal"] < 8
     assert sizes.iloc[-1] < 1
+    claims = pd.read_csv(tmp_path / "audit" / "claims.csv")
+    assert list(claims.rung.unique()) == ["literal", *REPAIRS]
+    assert set(claims.one) == {"student"}
+    assert set(claims.other) == {"teacher"}  # the claims about a control wait for one
     assert np.ptp(matplotlib.image.imread(tmp_path / "audit" / "audit.png")) > 0.5
 
     # The last rung is the sound protocol: the study's own numbers on the same images.

@@ -28,7 +28,15 @@ def test_what_a_study_leaves(small_study):
     assert told["models"]["teacher, seed 0"]["model"] == "wrn-10-1"
     assert told["models"]["untrained, seed 0"]["best_epoch"] == 0
     assert told["provenance"]["jax"]
+    claims = pd.read_csv(small_study / "claims.csv", keep_default_na=False)
+    assert set(claims.rung) == {"sound"}  # the quick study leaves the ladder to launch/audit.py
+    assert {"c1_drop", "c4_accuracy", "control_drop"} <= set(claims.claim)
+    assert set(claims.across) == {"images"}
+    assert set(pd.read_csv(small_study / "trust.csv").model) == set(records.model)
+    differences = pd.read_csv(small_study / "differences.csv")
+    assert differences.groupby(["one", "other"]).ngroups == 3
     report = (small_study / "report.md").read_text()
+    assert "about these trained models only" in report
     for picture in re.findall(r"\(figures/(.*?)\)", report):
         pixels = matplotlib.image.imread(small_study / "figures" / picture)
         assert min(pixels.shape[:2]) > 300
@@ -79,6 +87,9 @@ def test_explain_measures_the_same(small_study, tmp_path):
         (["--config.evaluation.images=9999"], "ask for 1 to 2000 images"),
         (["--config.evaluation.methods=cam,vibes"], "no method 'vibes'"),
         (["--config.seeds=0"], "at least 1 seed"),
+        (["--config.cell=3/2"], "cell is i/n"),
+        (["--config.claims.c1_drop.one=uncle"], "the claim 'c1_drop' has one='uncle'"),
+        (["--config.across=seeds"], "a verdict between seeds needs at least 2 seeds, not 1"),
         (["--config.models.student.teacher=uncle"], "'uncle', which is no model"),
         (["--config.models.student.model.name=resnet99"], "no model 'resnet99'"),
         (["--config.models.control.batch_size=1000"], "more than the 200 training images"),
