@@ -72,6 +72,7 @@ def expected_row(image, label, mask, target="predicted"):
         "explained": c,
         "score": before,
         "score_masked": after,
+        "confidence": softmax(logits(z)).max(),
         "average_drop": drop,
         "increase": float(after > before),
         "pearson": r,
