@@ -44,7 +44,7 @@ def readable(
         ],
     )
     wide = cells.pivot(index="title", columns="model", values="text").rename_axis("metric")
-    return wide.loc[cells.title.unique(), cells.model.unique()]
+    return wide.loc[cells.title.unique(), cells.model.unique()].fillna("-")
 
 
 def interval(mean: float, low: float, high: float) -> str:
