@@ -29,13 +29,13 @@ def answer(
     used = [(row[side], row.metric) for _, row in sound.iterrows() for side in ("one", "other")]
     across = {"across": sound.across.iloc[0]}
     third = sure(table, int(sound.seeds.min()), int(sound.n.max()), doubted(used, trust), **across)
-    return *from_claims(claims), third
+    return *from_claims(claims, trust), third
 
 
-def from_claims(claims: pd.DataFrame) -> tuple[str, str]:
+def from_claims(claims: pd.DataFrame, trust: pd.DataFrame) -> tuple[str, str]:
     """What holds by the sound protocol, the last rung, and by the first, the paper's own."""
     sound, literal = at_rung(claims, -1), at_rung(claims, 0)
-    first = f"Measured soundly, {tally(sound, named=True)}."
+    first = f"Measured soundly, {tally(sound.assign(says=with_doubts(sound, trust)), named=True)}."
     if claims.rung.nunique() == 1:
         return first, (
             "The paper's own protocol was not replayed on these models, so this does not say how "
@@ -49,6 +49,20 @@ def from_claims(claims: pd.DataFrame) -> tuple[str, str]:
     elif len(moved):
         change = f"the verdict is another one on {listed([quoted(says) for says in moved.says])}"
     return first, f"By the paper's own protocol, replayed literally, {tally(literal)}; {change}."
+
+
+def with_doubts(claims: pd.DataFrame, trust: pd.DataFrame) -> list[str]:
+    """What the claims say, with a warning where their metric is not trustworthy."""
+    bad = untrustworthy(trust)
+    return [
+        quoted(row.says)
+        + (
+            ", by a metric not trustworthy here"
+            if {(row.one, row.metric), (row.other, row.metric)} & bad
+            else ""
+        )
+        for row in claims.itertuples()
+    ]
 
 
 def at_rung(claims: pd.DataFrame, place: int) -> pd.DataFrame:
@@ -74,7 +88,7 @@ def tally(claims: pd.DataFrame, named: bool = False) -> str:
         verb = "are" if many else "is"
         if verdict == "no meaningful difference":
             verb = "show" if many else "shows"
-        which = f" ({'; '.join(map(quoted, those))})"
+        which = f" ({'; '.join(those)})"
         decided = verdict in ("supported", "contradicted")
         parts.append(f"{count} {verb} {verdict}{which if named and decided else ''}")
     none = "" if says["supported"] else f"none of {total} claims is supported: "
@@ -82,7 +96,7 @@ def tally(claims: pd.DataFrame, named: bool = False) -> str:
 
 
 def spelt(count: int) -> str:
-    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     return words[count] if count < len(words) else str(count)
 
 
@@ -193,15 +207,20 @@ def sure(
 
 def doubted(used: Sequence[tuple[str, str]], trust: pd.DataFrame) -> list[str]:
     """`average drop (student, control)`: what is used, but not trustworthy."""
-    if trust.empty:
-        return []
-    bad = trust[~trust.trustworthy.astype(bool)]
-    bad = set(zip(bad.model, bad.metric, strict=True))
+    bad = untrustworthy(trust)
     found: dict[str, list[str]] = {}
     for model, metric in dict.fromkeys(used):
         if (model, metric) in bad:
             found.setdefault(metric, []).append(spoken(model))
     return [f"{called(metric)} ({', '.join(models)})" for metric, models in found.items()]
+
+
+def untrustworthy(trust: pd.DataFrame) -> set[tuple[str, str]]:
+    """(model, metric) that fail a check."""
+    if trust.empty:
+        return set()
+    failed = trust[~trust.trustworthy.astype(bool)]
+    return set(zip(failed.model, failed.metric, strict=True))
 
 
 def called(metric: str) -> str:

@@ -18,7 +18,7 @@ from kdxai.metrics import coherency
 from kdxai.report import answer, charts, tables
 from kdxai.report.answer import HEADLINE, MINUS, called, sign, spoken
 from kdxai.report.figures import MAP_COLOURS
-from kdxai.report.markdown import DEGENERATE
+from kdxai.report.markdown import DEGENERATE, over
 from kdxai.study import plan
 
 NONE = pd.DataFrame()
@@ -121,6 +121,7 @@ def page(content: Page) -> str:
         models=introduced(content, models),
         slots=slots,
         claims=ledger(content.claims),
+        over=over(content.records),
         scope=tables.scope(content.claims) if len(content.claims) else "",
         rungs=list(dict.fromkeys(content.claims.rung)) if len(content.claims) else [],
         tables=[

@@ -44,6 +44,22 @@ def test_what_a_study_leaves(small_study):
     assert len(list((small_study / "figures").iterdir())) == 3
 
 
+def test_the_page_needs_nothing_else(small_study):
+    page = (small_study / "report.html").read_text()
+    assert "http" not in page
+    assert set(re.findall(r"url\((.{15})", page)) == {"data:image/png;"}
+    assert len(page.encode()) < 5e6
+    # All 40 images: fewer were drawn than the gallery would hold.
+    records = pd.read_csv(small_study / "records.csv")
+    shown = [int(number) for number in re.findall(r"<small>test image (\d+)</small>", page)]
+    assert set(shown) == set(records.image)
+    assert len(shown) == 40
+    told = json.loads((small_study / "study.json").read_text())
+    hashes = [run["sha256"] for run in told["models"].values()]
+    assert len(set(hashes)) == len(hashes)
+    assert all(one in page for one in hashes)
+
+
 def test_what_is_done_is_not_done_again(small_study):
     records = small_study / "records" / "seed0-student-cam.csv"
     kept = {
