@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdxai.errors import UserError
-from kdxai.models.network import LAST, Network, layers
+from kdxai.models.network import LAST, Layers, Network, layers
 from kdxai.models.plain import plain
 from kdxai.models.resnet import resnet
 from kdxai.models.resnext import resnext
@@ -60,12 +60,18 @@ def create(
                 "least 1"
             )
         return wide_resnet(depth, width, num_classes, shared, dropout)
+    network = without_dropout(name, num_classes, shared)
+    if network is None:
+        raise UserError(f"there is no model '{name}'; known: {NAMES}")
     if dropout:
         raise UserError(f"'{name}' has no dropout; set model.dropout=0")
-    kind, _, width = name.partition("-w")
-    if not re.fullmatch(r"(-w[1-9]\d*)?", name.removeprefix(kind)):
-        kind = ""
-    base_width = int(width or 64)
+    return network
+
+
+def without_dropout(name: str, num_classes: int, shared: Layers) -> Network | None:
+    """A model of the other families by name, None where there is none."""
+    found = re.fullmatch(r"(.*?)(?:-w([1-9]\d*))?", name)
+    kind, base_width = found[1], int(found[2] or 64)
     if kind in RESNETS:
         return resnet(RESNETS[kind], num_classes, shared, base_width)
     if (found := re.fullmatch(r"plain(\d+)", kind)) and int(found[1]) >= 3:
@@ -74,4 +80,4 @@ def create(
         depth, cardinality, group_width = map(int, found.groups())
         if depth >= 11 and depth % 9 == 2:
             return resnext(depth, cardinality, group_width, num_classes, shared, base_width)
-    raise UserError(f"there is no model '{name}'; known: {NAMES}")
+    return None

@@ -182,7 +182,7 @@ def test_a_finished_run_is_only_read(config_file, finished):
         (["--config.model.name=vgg16"], "no model 'vgg16'"),
         (["--config.data.name=nothing", "--config.data.data_dir=/nowhere"], "nothing"),
         (["--config.batch_size=1000"], "more than the 90 training images"),
-        (["--config.epochs=0"], "epochs must be at least 1"),
+        (["--config.epochs=-1"], "epochs must be at least 0"),
         (["--config.data.train_size=1000"], "1,?000"),
         (["--config.data.validation_size=0"], "set validation_size"),
         (["--config.teacher=/nowhere"], "no directory /nowhere; train"),
