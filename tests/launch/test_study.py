@@ -55,9 +55,11 @@ def test_the_page_needs_nothing_else(small_study):
     assert set(shown) == set(records.image)
     assert len(shown) == 40
     told = json.loads((small_study / "study.json").read_text())
-    hashes = [run["sha256"] for run in told["models"].values()]
-    assert len(set(hashes)) == len(hashes)
-    assert all(one in page for one in hashes)
+    hashes = {name: run["sha256"] for name, run in told["models"].items()}
+    assert all(one in page for one in hashes.values())
+    # Cut down like this, teacher and control have one recipe; another process trained the control.
+    assert hashes["teacher, seed 0"] == hashes["control, seed 0"]
+    assert len(set(hashes.values())) == 3
 
 
 def test_what_is_done_is_not_done_again(small_study):
