@@ -60,8 +60,8 @@ class TeacherLogits:
         )
         name = teacher.result["data"].replace("/", "-")
         dtype = teacher.config.model.dtype
-        who = fingerprint(teacher.variables)
-        what = fingerprint(train, program=lower(step, teacher, train))
+        who = runs.fingerprint(teacher.variables)[:16]
+        what = digest(lower(step, teacher, train), runs.fingerprint(train))
         self.directory = workdir / "views" / f"{name}-{dtype}-seed{view_seed}-{who}-{what}"
         self.size = len(train.image)
         self._train, self._variables = train, devices.replicate(teacher.variables)
@@ -181,17 +181,8 @@ def lower(step: Callable[..., jax.Array], teacher: TrainedModel, train: steps.Co
     return jax.jit(step).lower(*shapes).as_text()
 
 
-def fingerprint(arrays: Any, program: str = "") -> str:
-    """16 hexadecimal digits that change with the names, types or values of a tree of arrays.
-
-    With a program, they change with that, the device and the compiler as well.
-    """
-    digest = hashlib.sha256(program.encode())
-    if program:
-        device = jax.local_devices()[0].device_kind
-        digest.update(f"{device} {metadata.version('jaxlib')}".encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
-        digest.update(array)
-    return digest.hexdigest()[:16]
+def digest(*parts: str) -> str:
+    """16 hexadecimal digits of some texts, the device and the compiler."""
+    device = jax.local_devices()[0].device_kind
+    texts = "\n".join([device, metadata.version("jaxlib"), *parts])
+    return hashlib.sha256(texts.encode()).hexdigest()[:16]
