@@ -25,7 +25,7 @@ from kdxai.metrics.finite import require_finite
 from kdxai.models import LAST, Network
 from kdxai.progress import progress
 from kdxai.protocol import SOUND, TRUTH, Protocol
-from kdxai.training import runs
+from kdxai.training import devices, runs
 from kdxai.training.runs import TrainedModel
 
 
@@ -85,6 +85,11 @@ def as_pytree(classifier: Classifier) -> Classifier:
     """Functions become pytrees, so that `jax.jit` takes the classifier as an argument."""
     wrap = lambda f: Partial(f) if callable(f) and not isinstance(f, Partial) else f  # noqa: E731
     return Classifier(*map(wrap, classifier))
+
+
+def everywhere(classifier: Classifier) -> Classifier:
+    """`as_pytree`, with the parameters on every device of the host."""
+    return devices.replicate(as_pytree(classifier))
 
 
 class Drawn(NamedTuple):
@@ -268,7 +273,7 @@ def _rows(
             "finite": jnp.array([jnp.isfinite(part).all() for part in explanation]).all(),
         }
 
-    return jax.vmap(row)(ids, images, labels, masks, partners, cascade)
+    return devices.divide(jax.vmap(row))(ids, images, labels, masks, partners, cascade)
 
 
 @partial(jax.jit, static_argnames="protocol")
@@ -291,7 +296,7 @@ def _heatmaps(
         image = augment.normalise(image, mean, std)
         return draw(protocol, classifier, image, class_index, mask, key).heatmap
 
-    return jax.vmap(one)(ids, images, classes, masks)
+    return devices.divide(jax.vmap(one))(ids, images, classes, masks)
 
 
 @jax.jit
@@ -299,7 +304,8 @@ def _logits(
     classifier: Classifier, images: jax.Array, mean: jax.Array, std: jax.Array
 ) -> jax.Array:
     """[N, H, W, C] uint8 -> [N, K]."""
-    return jax.vmap(lambda image: classifier(augment.normalise(image, mean, std)))(images)
+    one = lambda image: classifier(augment.normalise(image, mean, std))  # noqa: E731
+    return devices.divide(jax.vmap(one))(images)
 
 
 def require_mosaics(labels: np.ndarray) -> None:
@@ -334,7 +340,7 @@ def mosaic_partners(
     Args:
       images, labels: [N, H, W, C] uint8 and [N], a whole split: an image's partners depend on its
         index in it, not on which images are explained.
-      chunk: images on the device at once.
+      chunk: images on each device at once.
 
     Returns:
       [N, 3] indices of images.
@@ -343,7 +349,7 @@ def mosaic_partners(
       UserError: fewer than four classes have two images.
     """
     require_mosaics(labels)
-    classifier, mean, std = as_pytree(classifier), np.float32(mean), np.float32(std)
+    classifier, mean, std = everywhere(classifier), np.float32(mean), np.float32(std)
     parts = chunks(len(images), chunk, f"{name} mosaics")
     rows = [{"logits": _logits(classifier, images[part], mean, std)} for part in parts]
     logits = stack(rows, len(images))["logits"]
@@ -381,7 +387,7 @@ def evaluate(
     chunk: int = 128,
     name: str = "model",
 ) -> pd.DataFrame:
-    """Explain and measure every image.
+    """Explain and measure every image, on all devices of the host.
 
     Args:
       classifier: of one normalised image; any JAX model.
@@ -396,7 +402,7 @@ def evaluate(
         `cascade` needs it.
       partners: [N, 3, H, W, C] uint8 images for a mosaic with each, those of `mosaic_partners`;
         `grid` needs them.
-      chunk: images on the device at once; the memory taken does not depend on N. Methods and extra
+      chunk: images on each device at once; the memory taken does not depend on N. Methods and extra
         measures that repeat forward passes have 10 to 32 times as many in flight.
       name: for the progress bar.
 
@@ -412,8 +418,11 @@ def evaluate(
     measures.require_known(extra)
     ids = np.arange(len(images)) if ids is None else ids
     mean, std = np.float32(mean), np.float32(std)
-    classifier = as_pytree(classifier)
-    randomised = None if randomised is None else as_pytree(randomised)
+    classifier = everywhere(classifier)
+    randomised = None if randomised is None else everywhere(randomised)
+    if cascade is not None:
+        is_model = lambda part: isinstance(part, Classifier)  # noqa: E731
+        cascade = jax.tree.map(everywhere, cascade, is_leaf=is_model)
     rows = []
     for part in chunks(len(images), chunk, name):
         truth = None if masks is None else masks[part]
@@ -425,7 +434,7 @@ def evaluate(
                 classes = _logits(classifier, images[part], mean, std).argmax(1)
             given = ids[part], images[part], classes, truth, mean, std, protocol
             maps = {
-                direction: {k: _heatmaps(as_pytree(one), *given) for k, one in stages.items()}
+                direction: {k: _heatmaps(one, *given) for k, one in stages.items()}
                 for direction, stages in cascade.items()
             }
         found = _rows(
@@ -479,7 +488,7 @@ def _agreements(
         same = classifiers[0](image).argmax() == class_index
         return {"same_class": same, **agreement.agreement(*maps)}
 
-    return jax.vmap(row)(ids, images, masks)
+    return devices.divide(jax.vmap(row))(ids, images, masks)
 
 
 def compare(
@@ -501,7 +510,7 @@ def compare(
     Returns:
       One row per image: `same_class`, whether both predict it, and `agreement.METRICS`.
     """
-    pair = as_pytree(one), as_pytree(other)
+    pair = everywhere(one), everywhere(other)
     mean, std = np.float32(mean), np.float32(std)
     rows = [
         _agreements(
@@ -513,11 +522,12 @@ def compare(
 
 
 def chunks(size: int, chunk: int, name: str) -> Iterator[np.ndarray]:
-    """Indices of equal parts of `size` images, with a progress bar.
+    """Indices of equal parts of `size` images, `chunk` for each device, with a progress bar.
 
     The last is filled up with repeats: all parts have one shape, so one compilation serves all.
     """
-    chunk = min(chunk, size)
+    count = jax.local_device_count()
+    chunk = min(chunk, -(-size // count)) * count
     with progress() as bar:
         task = bar.add_task(name, total=size, note="")
         for start in range(0, size, chunk):

@@ -59,17 +59,18 @@ def spread(step: Callable, *, dtype: Any = jnp.float32, donate_first: bool = Fal
 
 
 def divide(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function(shared, parts)` on every device, with a share of the entries of `parts` on each.
+    """`function(arrays, ...)` on every device of this process, a share of the entries on each.
 
-    To be called inside `jax.jit`. All arrays of `parts` and of the result are [B, ...] for a B that
-    the devices divide; `function` treats every entry alone, so no device waits for another.
+    To be called inside `jax.jit`. All arguments and results are arrays [B, ...], or trees of them,
+    for a B that the devices divide; `function` treats every entry alone, so no device waits for
+    another.
     """
     return jax.shard_map(
         function,
         mesh=_mesh(),
-        in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+        in_specs=PartitionSpec(AXIS),
         out_specs=PartitionSpec(AXIS),
-        check_vma=False,  # nothing is reduced; loops of a method need no annotations then
+        check_vma=False,  # nothing is reduced, so the loops of a method need no annotations
     )
 
 
