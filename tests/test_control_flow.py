@@ -79,8 +79,11 @@ def test_methods(method, trained):
 
 def test_measures_of_a_method_of_many_gradients(trained):
     classifier = evaluate.as_classifier(trained)
+    truth = IMAGES[..., 0] > 0
     traced = evaluate._rows.trace(
-        *(classifier, LABELS, IMAGES, LABELS, IMAGES[..., 0] > 0, np.zeros(3), np.ones(3)),
+        *(classifier, LABELS, IMAGES, LABELS, truth, np.zeros(3), np.ones(3)),
+        partners=np.stack([IMAGES] * 3, 1),
+        cascade={"down": {"head": np.zeros((2, 16, 16))}},
         randomised=classifier,
         protocol=Protocol(method="smooth_grad"),
         extra=tuple(EXTRA),
@@ -100,12 +103,11 @@ def test_train_steps(distil, trained):
         seed=0,
         view_seed=0,
         augmentation={"pad": 4, "flip": True, "cutout": 4},
-        teacher=trained.model if distil else None,
+        distil=distil,
     )
     params, stats = trained.variables["params"], trained.variables["batch_stats"]
     state = states.TrainState(jnp.int32(0), params, stats, tx.init(params), states.Totals.zero())
-    constants = steps.Constants(
-        jnp.asarray(IMAGES), jnp.asarray(LABELS), jnp.zeros(3), jnp.ones(3), trained.variables
-    )
+    split = jnp.asarray(IMAGES), jnp.asarray(LABELS), jnp.zeros(3), jnp.ones(3)
+    constants = steps.Constants(*split, teacher_logits=jnp.zeros((2, 4)))
     traced = jax.make_jaxpr(step, axis_env=[(AXIS, 1)])(state, constants, jnp.arange(2))
     assert gradients_in_loops(traced.jaxpr) == 0

@@ -206,6 +206,7 @@ def timed(row: Row, works: dict[str, Work], times: dict[str, list[Seconds]]) -> 
     ratios = np.array([wall, cpu]) / work.units / ours
     each = 1000 / work.units
     return row._replace(
+        units=work.units,
         milliseconds=float(wall * each),
         low=float(taken[:, 0].min() * each),
         high=float(taken[:, 0].max() * each),

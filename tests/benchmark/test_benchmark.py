@@ -231,7 +231,7 @@ def test_the_first_step_of_a_fresh_process(inputs):
 
 
 def test_an_unknown_task_is_named(tmp_path):
-    with pytest.raises(UserError, match="no task 'cma'; known: cam, "):
+    with pytest.raises(UserError, match="no task 'cma'; known: matmul, "):
         run.benchmark(ConfigDict(CONFIG | {"tasks": "cam,cma"}), tmp_path)
 
 
