@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -90,6 +90,13 @@ def as_pytree(classifier: Classifier) -> Classifier:
 def everywhere(classifier: Classifier) -> Classifier:
     """`as_pytree`, with the parameters on every device of the host."""
     return devices.replicate(as_pytree(classifier))
+
+
+def _each(row: Callable[..., Any], shared: Any, *entries: Any) -> Any:
+    """`row(shared, an entry of each)` for all entries, a share of them on every device."""
+    return devices.divide(
+        lambda shared, entries: jax.vmap(partial(row, shared))(*entries), shared, entries
+    )
 
 
 class Drawn(NamedTuple):
@@ -224,6 +231,7 @@ def _rows(
     extra: tuple[str, ...],
 ) -> dict[str, jax.Array]:
     def row(
+        shared: Any,
         index: jax.Array,
         image: jax.Array,
         label: jax.Array,
@@ -231,6 +239,7 @@ def _rows(
         partners: jax.Array | None,
         cascade: Mapping[str, Mapping[str, jax.Array]] | None,
     ) -> dict[str, jax.Array]:
+        classifier, randomised, mean, std = shared
         key = jax.random.fold_in(jax.random.key(0), index)
         image = augment.normalise(image, mean, std)
         explanation = explain(
@@ -273,7 +282,8 @@ def _rows(
             "finite": jnp.array([jnp.isfinite(part).all() for part in explanation]).all(),
         }
 
-    return devices.divide(jax.vmap(row))(ids, images, labels, masks, partners, cascade)
+    shared = classifier, randomised, mean, std
+    return _each(row, shared, ids, images, labels, masks, partners, cascade)
 
 
 @partial(jax.jit, static_argnames="protocol")
@@ -290,13 +300,18 @@ def _heatmaps(
     """[N, H, W] maps in [0, 1] for given classes, drawn as `_rows` draws them."""
 
     def one(
-        index: jax.Array, image: jax.Array, class_index: jax.Array, mask: jax.Array | None
+        shared: Any,
+        index: jax.Array,
+        image: jax.Array,
+        class_index: jax.Array,
+        mask: jax.Array | None,
     ) -> jax.Array:
+        classifier, mean, std = shared
         key = jax.random.fold_in(jax.random.key(0), index)
         image = augment.normalise(image, mean, std)
         return draw(protocol, classifier, image, class_index, mask, key).heatmap
 
-    return devices.divide(jax.vmap(one))(ids, images, classes, masks)
+    return _each(one, (classifier, mean, std), ids, images, classes, masks)
 
 
 @jax.jit
@@ -304,8 +319,12 @@ def _logits(
     classifier: Classifier, images: jax.Array, mean: jax.Array, std: jax.Array
 ) -> jax.Array:
     """[N, H, W, C] uint8 -> [N, K]."""
-    one = lambda image: classifier(augment.normalise(image, mean, std))  # noqa: E731
-    return devices.divide(jax.vmap(one))(images)
+
+    def one(shared: Any, image: jax.Array) -> jax.Array:
+        classifier, mean, std = shared
+        return classifier(augment.normalise(image, mean, std))
+
+    return _each(one, (classifier, mean, std), images)
 
 
 def require_mosaics(labels: np.ndarray) -> None:
@@ -476,7 +495,10 @@ def _agreements(
     std: jax.Array,
     protocol: Protocol,
 ) -> dict[str, jax.Array]:
-    def row(index: jax.Array, image: jax.Array, mask: jax.Array | None) -> dict[str, jax.Array]:
+    def row(
+        shared: Any, index: jax.Array, image: jax.Array, mask: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        classifiers, mean, std = shared
         image = augment.normalise(image, mean, std)
         class_index = classifiers[1](image).argmax()
         # Each model's own random numbers: two random maps agree by chance alone.
@@ -488,7 +510,7 @@ def _agreements(
         same = classifiers[0](image).argmax() == class_index
         return {"same_class": same, **agreement.agreement(*maps)}
 
-    return devices.divide(jax.vmap(row))(ids, images, masks)
+    return _each(row, (classifiers, mean, std), ids, images, masks)
 
 
 def compare(

@@ -58,20 +58,20 @@ def spread(step: Callable, *, dtype: Any = jnp.float32, donate_first: bool = Fal
     return call
 
 
-def divide(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function(arrays, ...)` on every device of this process, a share of the entries on each.
+def divide(function: Callable[[Any, Any], Any], shared: Any, parts: Any) -> Any:
+    """`function(shared, parts)` on every device of this process, a share of the parts on each.
 
-    To be called inside `jax.jit`. All arguments and results are arrays [B, ...], or trees of them,
-    for a B that the devices divide; `function` treats every entry alone, so no device waits for
-    another.
+    To be called inside `jax.jit`. All of `parts` and of the result are arrays [B, ...] for a B that
+    the devices divide; `function` treats every entry alone, so no device waits for another. It must
+    get every array as an argument: one that it finds elsewhere belongs to another mesh.
     """
     return jax.shard_map(
         function,
         mesh=_mesh(),
-        in_specs=PartitionSpec(AXIS),
+        in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
         out_specs=PartitionSpec(AXIS),
         check_vma=False,  # nothing is reduced, so the loops of a method need no annotations
-    )
+    )(shared, parts)
 
 
 def replicate(tree: Any) -> Any:
