@@ -2,7 +2,8 @@
 
     python launch/benchmark.py --config configs/benchmark.py --workdir runs/speed
 
-ResNet-18 with a 3x3 stem and 10 classes on 32x32 images, in float32.
+ResNet-18 with a 3x3 stem and 10 classes on 32x32 images, in float32. Training, explaining, loading,
+starting, and the ceiling: a large matrix product and a large copy.
 
     python launch/benchmark.py --config configs/benchmark.py --config.peers=True \
         --workdir runs/speed-peers
@@ -20,8 +21,10 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         {
             # Names in kdxai.benchmark.tasks.TASKS.
-            "tasks": "matmul,forward,train_step,distillation_step,distillation_step_cached,data,"
-            "cam,grad_cam,adcc,deletion,score_cam",
+            "tasks": "matmul,copy,forward,train_step,distillation_step,distillation_step_cached,"
+            "data,start,"
+            "cam,grad_cam,adcc,deletion,perturbation,score_cam",
+            "dtype": "float32",  # or bfloat16
             "peers": False,
             "run": "",  # a finished run's work directory: its weights and test images
             "model": "resnet18",  # without a run: fresh weights, and images of `shapes`

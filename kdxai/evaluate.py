@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from kdxai.metrics.finite import require_finite
 from kdxai.models import LAST, Network
 from kdxai.progress import progress
 from kdxai.protocol import SOUND, TRUTH, Protocol
-from kdxai.training import runs
+from kdxai.training import devices, runs
 from kdxai.training.runs import TrainedModel
 
 
@@ -85,6 +85,18 @@ def as_pytree(classifier: Classifier) -> Classifier:
     """Functions become pytrees, so that `jax.jit` takes the classifier as an argument."""
     wrap = lambda f: Partial(f) if callable(f) and not isinstance(f, Partial) else f  # noqa: E731
     return Classifier(*map(wrap, classifier))
+
+
+def everywhere(classifier: Classifier) -> Classifier:
+    """`as_pytree`, with the parameters on every device of the host."""
+    return devices.replicate(as_pytree(classifier))
+
+
+def _each(row: Callable[..., Any], shared: Any, *entries: Any) -> Any:
+    """`row(shared, an entry of each)` for all entries, a share of them on every device."""
+    return devices.divide(
+        lambda shared, entries: jax.vmap(partial(row, shared))(*entries), shared, entries
+    )
 
 
 class Drawn(NamedTuple):
@@ -219,6 +231,7 @@ def _rows(
     extra: tuple[str, ...],
 ) -> dict[str, jax.Array]:
     def row(
+        shared: Any,
         index: jax.Array,
         image: jax.Array,
         label: jax.Array,
@@ -226,6 +239,7 @@ def _rows(
         partners: jax.Array | None,
         cascade: Mapping[str, Mapping[str, jax.Array]] | None,
     ) -> dict[str, jax.Array]:
+        classifier, randomised, mean, std = shared
         key = jax.random.fold_in(jax.random.key(0), index)
         image = augment.normalise(image, mean, std)
         explanation = explain(
@@ -268,7 +282,8 @@ def _rows(
             "finite": jnp.array([jnp.isfinite(part).all() for part in explanation]).all(),
         }
 
-    return jax.vmap(row)(ids, images, labels, masks, partners, cascade)
+    shared = classifier, randomised, mean, std
+    return _each(row, shared, ids, images, labels, masks, partners, cascade)
 
 
 @partial(jax.jit, static_argnames="protocol")
@@ -285,13 +300,18 @@ def _heatmaps(
     """[N, H, W] maps in [0, 1] for given classes, drawn as `_rows` draws them."""
 
     def one(
-        index: jax.Array, image: jax.Array, class_index: jax.Array, mask: jax.Array | None
+        shared: Any,
+        index: jax.Array,
+        image: jax.Array,
+        class_index: jax.Array,
+        mask: jax.Array | None,
     ) -> jax.Array:
+        classifier, mean, std = shared
         key = jax.random.fold_in(jax.random.key(0), index)
         image = augment.normalise(image, mean, std)
         return draw(protocol, classifier, image, class_index, mask, key).heatmap
 
-    return jax.vmap(one)(ids, images, classes, masks)
+    return _each(one, (classifier, mean, std), ids, images, classes, masks)
 
 
 @jax.jit
@@ -299,7 +319,12 @@ def _logits(
     classifier: Classifier, images: jax.Array, mean: jax.Array, std: jax.Array
 ) -> jax.Array:
     """[N, H, W, C] uint8 -> [N, K]."""
-    return jax.vmap(lambda image: classifier(augment.normalise(image, mean, std)))(images)
+
+    def one(shared: Any, image: jax.Array) -> jax.Array:
+        classifier, mean, std = shared
+        return classifier(augment.normalise(image, mean, std))
+
+    return _each(one, (classifier, mean, std), images)
 
 
 def require_mosaics(labels: np.ndarray) -> None:
@@ -334,7 +359,7 @@ def mosaic_partners(
     Args:
       images, labels: [N, H, W, C] uint8 and [N], a whole split: an image's partners depend on its
         index in it, not on which images are explained.
-      chunk: images on the device at once.
+      chunk: images on each device at once.
 
     Returns:
       [N, 3] indices of images.
@@ -343,7 +368,7 @@ def mosaic_partners(
       UserError: fewer than four classes have two images.
     """
     require_mosaics(labels)
-    classifier, mean, std = as_pytree(classifier), np.float32(mean), np.float32(std)
+    classifier, mean, std = everywhere(classifier), np.float32(mean), np.float32(std)
     parts = chunks(len(images), chunk, f"{name} mosaics")
     rows = [{"logits": _logits(classifier, images[part], mean, std)} for part in parts]
     logits = stack(rows, len(images))["logits"]
@@ -381,7 +406,7 @@ def evaluate(
     chunk: int = 128,
     name: str = "model",
 ) -> pd.DataFrame:
-    """Explain and measure every image.
+    """Explain and measure every image, on all devices of the host.
 
     Args:
       classifier: of one normalised image; any JAX model.
@@ -396,7 +421,7 @@ def evaluate(
         `cascade` needs it.
       partners: [N, 3, H, W, C] uint8 images for a mosaic with each, those of `mosaic_partners`;
         `grid` needs them.
-      chunk: images on the device at once; the memory taken does not depend on N. Methods and extra
+      chunk: images on each device at once; the memory taken does not depend on N. Methods and extra
         measures that repeat forward passes have 10 to 32 times as many in flight.
       name: for the progress bar.
 
@@ -412,8 +437,11 @@ def evaluate(
     measures.require_known(extra)
     ids = np.arange(len(images)) if ids is None else ids
     mean, std = np.float32(mean), np.float32(std)
-    classifier = as_pytree(classifier)
-    randomised = None if randomised is None else as_pytree(randomised)
+    classifier = everywhere(classifier)
+    randomised = None if randomised is None else everywhere(randomised)
+    if cascade is not None:
+        is_model = lambda part: isinstance(part, Classifier)  # noqa: E731
+        cascade = jax.tree.map(everywhere, cascade, is_leaf=is_model)
     rows = []
     for part in chunks(len(images), chunk, name):
         truth = None if masks is None else masks[part]
@@ -425,7 +453,7 @@ def evaluate(
                 classes = _logits(classifier, images[part], mean, std).argmax(1)
             given = ids[part], images[part], classes, truth, mean, std, protocol
             maps = {
-                direction: {k: _heatmaps(as_pytree(one), *given) for k, one in stages.items()}
+                direction: {k: _heatmaps(one, *given) for k, one in stages.items()}
                 for direction, stages in cascade.items()
             }
         found = _rows(
@@ -467,7 +495,10 @@ def _agreements(
     std: jax.Array,
     protocol: Protocol,
 ) -> dict[str, jax.Array]:
-    def row(index: jax.Array, image: jax.Array, mask: jax.Array | None) -> dict[str, jax.Array]:
+    def row(
+        shared: Any, index: jax.Array, image: jax.Array, mask: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        classifiers, mean, std = shared
         image = augment.normalise(image, mean, std)
         class_index = classifiers[1](image).argmax()
         # Each model's own random numbers: two random maps agree by chance alone.
@@ -479,7 +510,7 @@ def _agreements(
         same = classifiers[0](image).argmax() == class_index
         return {"same_class": same, **agreement.agreement(*maps)}
 
-    return jax.vmap(row)(ids, images, masks)
+    return _each(row, (classifiers, mean, std), ids, images, masks)
 
 
 def compare(
@@ -501,7 +532,7 @@ def compare(
     Returns:
       One row per image: `same_class`, whether both predict it, and `agreement.METRICS`.
     """
-    pair = as_pytree(one), as_pytree(other)
+    pair = everywhere(one), everywhere(other)
     mean, std = np.float32(mean), np.float32(std)
     rows = [
         _agreements(
@@ -513,11 +544,12 @@ def compare(
 
 
 def chunks(size: int, chunk: int, name: str) -> Iterator[np.ndarray]:
-    """Indices of equal parts of `size` images, with a progress bar.
+    """Indices of equal parts of `size` images, `chunk` for each device, with a progress bar.
 
     The last is filled up with repeats: all parts have one shape, so one compilation serves all.
     """
-    chunk = min(chunk, size)
+    count = jax.local_device_count()
+    chunk = min(chunk, -(-size // count)) * count
     with progress() as bar:
         task = bar.add_task(name, total=size, note="")
         for start in range(0, size, chunk):

@@ -50,6 +50,7 @@ def tiny_config(tiny_data):
     config.data.name = "tiny"
     config.data.data_dir = str(tiny_data)
     config.model.name = "wrn-10-1"
+    config.model.dtype = "float32"  # some CPUs' bfloat16 is not kept in the compilation cache
     config.epochs = 2
     config.batch_size = 16
     config.optim.lr = 0.05

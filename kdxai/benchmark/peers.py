@@ -5,9 +5,9 @@ Needs the extra `bench`: importing this module without it is an ImportError.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # ScoreCAM's bars would tear the table
 
@@ -32,6 +32,7 @@ from kdxai.benchmark.tasks import (
     STEPS,
     TEMPERATURE,
     Inputs,
+    Peer,
     Work,
     forward_flops,
 )
@@ -39,22 +40,6 @@ from kdxai.errors import UserError
 
 RESCALED = "scales its map again after resizing"
 ALIGNED = "resizes its masks with aligned corners"
-
-
-class Peer(NamedTuple):
-    """Who else does a task.
-
-    Attributes:
-      library: as the table calls it.
-      build: inputs -> work; builds a network of its own, as hooks stay on it.
-      target: how many times faster kdxai means to be; None where it only wants to know.
-      differs: how its definition differs from kdxai's; "" where results must agree.
-    """
-
-    library: str
-    build: Callable[[Inputs], Work]
-    target: float | None = None
-    differs: str = ""
 
 
 class Block(nn.Module):

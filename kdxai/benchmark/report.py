@@ -2,6 +2,8 @@
 
 import os
 import platform
+import resource
+import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -34,7 +36,8 @@ def readable(rows: "list[Row]") -> pd.DataFrame:
             "library": row.library,
             "time": "" if row.milliseconds is None else f"{row.milliseconds:.3g} ms/{row.unit}",
             "fastest to slowest": "" if row.low is None else f"{row.low:.3g} to {row.high:.3g}",
-            "GFLOP/s": "" if row.gflops is None else f"{row.gflops:.0f}",
+            "per second": rate(row),
+            "of the matrix product": "" if row.ceiling is None else f"{row.ceiling:.0%}",
             "kdxai is": "" if row.ratio is None else f"{row.ratio:.2f}x as fast",
             "by CPU time": "" if row.cpu_ratio is None else f"{row.cpu_ratio:.2f}x",
             "target": verdict,
@@ -46,9 +49,28 @@ def readable(rows: "list[Row]") -> pd.DataFrame:
     return table.loc[:, (table != "").any()]
 
 
+def rate(row: "Row") -> str:
+    """`70 images, 68 GFLOP`: what a second brings."""
+    if row.per_second is None:
+        return ""
+    parts = [f"{row.per_second:,.0f} images"] if row.unit == "image" else []
+    parts += [f"{row.gflops:,.0f} GFLOP"] if row.gflops else []
+    parts += [f"{row.gbytes:,.1f} GB"] if row.gbytes else []
+    return ", ".join(parts)
+
+
+def peak_memory() -> float:
+    """GiB that the process has held at most: of the accelerator, or of the host's memory."""
+    if statistics := jax.local_devices()[0].memory_stats():
+        return statistics["peak_bytes_in_use"] / 2**30
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
 def show(rows: "list[Row]") -> None:
     """Print the table."""
-    Console().print(tables.terminal(readable(rows), f"Benchmark on {machine()['cpu']}"))
+    title = f"Benchmark on {machine()['cpu']}, at most {peak_memory():.1f} GiB of memory"
+    Console().print(tables.terminal(readable(rows), title))
 
 
 def write(workdir: Path, config: ConfigDict, rows: "list[Row]") -> None:
@@ -58,6 +80,7 @@ def write(workdir: Path, config: ConfigDict, rows: "list[Row]") -> None:
         {
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),
+            "peak_memory_gib": peak_memory(),
             "config": config.to_dict(),
             "rows": [row._asdict() for row in rows],
         },

@@ -21,7 +21,8 @@ from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
 OURS = "kdxai"
-SAME = 0.999  # Pearson's r of results that follow one definition
+# Pearson's r of results that follow one definition.
+SAME = {"float32": 0.999, "bfloat16": 0.99}
 
 
 class Row(NamedTuple):
@@ -32,7 +33,10 @@ class Row(NamedTuple):
       milliseconds, low, high: per unit; the median, the fastest and the slowest call.
       cpu_milliseconds: processor time per unit, the median; see `timing.Seconds`.
       repeats: calls timed.
-      gflops: of the median call per second, in 10^9, where the task counts operations.
+      per_second: units in the median call, over its seconds.
+      gflops, gbytes: of the median call per second, in 10^9, where the task counts operations or
+        bytes.
+      ceiling: its gflops over those of the matrix product of the same run.
       ratio: its milliseconds over kdxai's; None for kdxai itself, and where there is none to tell.
       cpu_ratio: the same of the processor times.
       target: the ratio aimed at.
@@ -49,7 +53,10 @@ class Row(NamedTuple):
     high: float | None = None
     cpu_milliseconds: float | None = None
     repeats: int = 0
+    per_second: float | None = None
     gflops: float | None = None
+    gbytes: float | None = None
+    ceiling: float | None = None
     ratio: float | None = None
     cpu_ratio: float | None = None
     target: float | None = None
@@ -80,7 +87,13 @@ def benchmark(config: ConfigDict, workdir: str | Path) -> list[Row]:
         for done, name in enumerate(names):
             bar.update(shown, completed=done, note=name)
             part = whole.first(config.few) if TASKS[name].heavy else whole
-            rows += compare(TASKS[name], peers.get(name, ()), part, config.repeats, config.limit)
+            rows += compare(
+                *(TASKS[name], peers.get(name, ()), part),
+                *(config.repeats, config.limit, SAME[part.trained.config.model.dtype]),
+            )
+    ceiling = next((row.gflops for row in rows if row.task == TASKS["matmul"].title), None)
+    if ceiling:
+        rows = [row._replace(ceiling=row.gflops and row.gflops / ceiling) for row in rows]
     report.write(workdir, config, rows)
     return rows
 
@@ -103,11 +116,11 @@ def import_peers() -> dict[str, tuple[Any, ...]]:
 def inputs(config: ConfigDict) -> Inputs:
     """A trained run with its test images, or untrained weights with rendered images."""
     if config.run:
-        trained = runs.load(config.run)
+        trained = runs.load(config.run, runs.compute_dtype(config.dtype))
         pixels = datasets.load(**trained.config.data).test.image[: config.images]
     else:
         pixels = shapes.render_split(config.seed, config.images)[0]
-        trained = untrained(config.model, pixels, config.seed)
+        trained = untrained(config.model, pixels, config.seed, config.dtype)
     images = np.asarray(augment.normalise(pixels, trained.mean, trained.std))
     classifier = evaluate.as_classifier(trained)
 
@@ -121,14 +134,15 @@ def inputs(config: ConfigDict) -> Inputs:
     return Inputs(trained, pixels, images, *map(np.asarray, look(images)))
 
 
-def untrained(name: str, pixels: np.ndarray, seed: int) -> TrainedModel:
+def untrained(name: str, pixels: np.ndarray, seed: int, dtype: str = "float32") -> TrainedModel:
     """Fresh weights, with the BatchNorm statistics of the images themselves.
 
     Without those the activations grow from block to block, and every probability is 0 or 1.
     """
     share = pixels / np.float32(255)
     mean, std = share.mean((0, 1, 2)), share.std((0, 1, 2))
-    config = ConfigDict({"model": {"name": name, "dropout": 0.0, "dtype": "float32"}})
+    dtype = jnp.dtype(runs.compute_dtype(dtype)).name
+    config = ConfigDict({"model": {"name": name, "dropout": 0.0, "dtype": dtype}})
     model = runs.create_model(config, len(shapes.CLASS_NAMES))
     images = augment.normalise(jnp.asarray(pixels), mean, std)
     variables = jax.jit(model.init)(jax.random.key(seed), images[:1])
@@ -143,12 +157,19 @@ def untrained(name: str, pixels: np.ndarray, seed: int) -> TrainedModel:
     return TrainedModel(model, {**variables, "batch_stats": stats}, config, result)
 
 
-def compare(task: Task, peers: Any, inputs: Inputs, repeats: int, limit: float) -> list[Row]:
+def compare(
+    task: Task,
+    peers: Any,
+    inputs: Inputs,
+    repeats: int,
+    limit: float,
+    same: float = SAME["float32"],
+) -> list[Row]:
     """One task by kdxai and by those who can: warmed up, checked, then timed in turns."""
     ours = task.build(inputs)
     mine = ours.call()
     rows, works = [], {OURS: ours}
-    for peer in peers:
+    for peer in (*task.others, *peers):
         row = Row(task.title, peer.library, task.unit, ours.units, target=peer.target)
         try:
             with timing.limit(limit):
@@ -164,11 +185,12 @@ def compare(task: Task, peers: Any, inputs: Inputs, repeats: int, limit: float) 
             continue
         r = agreement(mine, theirs)
         note = peer.differs
-        if not note and r < SAME:
+        if not note and r < same:
             note = f"wrong: its result differs (r = {r:.3f})"
         else:
             works[peer.library] = work
         rows.append(row._replace(agreement=r, note=note))
+    repeats = 1 if task.slow else repeats
     times = timing.in_turns({name: work.call for name, work in works.items()}, repeats)
     first = Row(task.title, OURS, task.unit, ours.units)
     return [timed(row, works, times) for row in (first, *rows)]
@@ -178,17 +200,21 @@ def timed(row: Row, works: dict[str, Work], times: dict[str, list[Seconds]]) -> 
     """A row with its times, where there are any."""
     if row.library not in times:
         return row
-    work, taken, ours = works[row.library], np.array(times[row.library]), np.array(times[OURS])
+    work, taken = works[row.library], np.array(times[row.library])
     wall, cpu = np.median(taken, axis=0)
-    ratios = np.median(taken, axis=0) / np.median(ours, axis=0)
+    ours = np.median(times[OURS], axis=0) / works[OURS].units
+    ratios = np.array([wall, cpu]) / work.units / ours
     each = 1000 / work.units
     return row._replace(
+        units=work.units,
         milliseconds=float(wall * each),
         low=float(taken[:, 0].min() * each),
         high=float(taken[:, 0].max() * each),
         cpu_milliseconds=float(cpu * each),
         repeats=len(taken),
+        per_second=float(work.units / wall),
         gflops=work.flops and float(work.flops / wall / 1e9),
+        gbytes=work.bytes and float(work.bytes / wall / 1e9),
         ratio=None if row.library == OURS else float(ratios[0]),
         cpu_ratio=None if row.library == OURS else float(ratios[1]),
     )

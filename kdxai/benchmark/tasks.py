@@ -1,5 +1,9 @@
 """kdxai's own work in measurable pieces: name -> a call, its units and its result."""
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -7,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from kdxai import evaluate
 from kdxai.explain import METHODS, Classifier
@@ -23,6 +28,8 @@ CHANNELS = 3
 STEPS = 24  # of a deletion curve: Quantus flips a divisor of H W of the 3 H W values at once
 LEARNING_RATE, TEMPERATURE, ALPHA = 0.01, 6.0, 0.95  # of the timed steps
 MATRIX = 2048
+COPIED = 2**28  # bytes
+AHEAD = 4  # steps that are dispatched before the first is waited for
 
 
 class Inputs(NamedTuple):
@@ -55,11 +62,29 @@ class Work(NamedTuple):
       call: does it once, and waits for the device.
       units: how many images (or whatever `Task.unit` says) one call takes.
       flops: floating-point operations of one call, where they are what the task is about.
+      bytes: read and written by one call, where those are.
     """
 
     call: Callable[[], np.ndarray]
     units: int
     flops: float | None = None
+    bytes: float | None = None
+
+
+class Peer(NamedTuple):
+    """Who else does a task, or how else it can be done.
+
+    Attributes:
+      library: as the table calls it.
+      build: inputs -> work; builds a network of its own, as hooks stay on it.
+      target: how many times faster kdxai means to be; None where it only wants to know.
+      differs: how its definition differs from kdxai's; "" where results must agree.
+    """
+
+    library: str
+    build: Callable[[Inputs], Work]
+    target: float | None = None
+    differs: str = ""
 
 
 class Task(NamedTuple):
@@ -68,12 +93,16 @@ class Task(NamedTuple):
     build: inputs -> work; everything that is done once only.
     heavy: takes hundreds of forward passes per image, so it gets fewer of them.
     unit: what the time is given per.
+    others: other ways that kdxai has, or could have, to do it.
+    slow: a call takes so long that one is timed.
     """
 
     title: str
     build: Callable[[Inputs], Work]
     heavy: bool = False
     unit: str = "image"
+    others: tuple[Peer, ...] = ()
+    slow: bool = False
 
 
 def draw(method: str, inputs: Inputs) -> Work:
@@ -119,10 +148,22 @@ def deletion(inputs: Inputs) -> Work:
     return _vmapped(one, inputs, inputs.images, inputs.classes, inputs.relevance)
 
 
+def perturb(inputs: Inputs) -> Work:
+    """Areas under the deletion and the insertion curve, as a study measures them: [N, 2]."""
+
+    def one(classifier: Classifier, image: jax.Array, c: jax.Array, relevance: jax.Array):
+        fill = perturbation.replace(image, baselines.blur(image))
+        score = lambda x: jax.nn.softmax(classifier(x))[c]  # noqa: E731
+        curves = perturbation.curves(score, relevance, fill)
+        return jnp.stack([perturbation.deletion(curves), perturbation.insertion(curves)])
+
+    return _vmapped(one, inputs, inputs.images, inputs.classes, inputs.relevance)
+
+
 def forward(inputs: Inputs) -> Work:
     """Logits of a batch: [N, K]."""
     model, variables = inputs.trained.model, inputs.trained.variables
-    compiled, images = jax.jit(model.apply), jax.device_put(inputs.images)
+    compiled, images = _jit(model.apply, inputs), jax.device_put(inputs.images)
     call = lambda: jax.device_get(compiled(variables, images))  # noqa: E731
     return Work(call, len(images), forward_flops(inputs))
 
@@ -133,17 +174,19 @@ def forward_flops(inputs: Inputs) -> float:
     return program.cost_analysis()["flops"]
 
 
-def train_step(inputs: Inputs, *, teacher: str = "") -> Work:
-    """A step of `training.steps` on the batch, labelled as predicted: [1] its mean loss.
+def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool = False) -> Work:
+    """Steps of `training.steps` on the batch, labelled as predicted: [1] the first's mean loss.
 
     Without augmentation, so that peers see the same images. The teacher is the model itself as it
     was. Its operations are counted as three forward passes, and a live teacher's as one.
 
     Args:
       teacher: `live` computes its logits in the step, `cached` finds them in memory; "": none.
+      count: of steps, dispatched together, as `loop.fit` runs ahead of the device.
+      jit: let `jit` divide the batch, not `pmap`.
     """
-    trained, count = inputs.trained, len(inputs.images)
-    devices.require_divisible(count)
+    trained, size = inputs.trained, len(inputs.images)
+    devices.require_divisible(size)
     tx = states.optimizer(training.default().optim, lambda step: LEARNING_RATE)
     view = {"view_seed": 0, "augmentation": {"pad": 0, "flip": False}}
     teacher_step = steps.make_teacher_step(trained.model, **view)
@@ -168,24 +211,34 @@ def train_step(inputs: Inputs, *, teacher: str = "") -> Work:
             constants = constants._replace(teacher_logits=logits)
         return train_step(state, constants, indices)
 
-    spread = devices.spread(step, donate_first=True)
+    if jit:
+        mesh = Mesh(np.array(jax.local_devices()), (devices.AXIS,))
+        specs = PartitionSpec(), PartitionSpec(), PartitionSpec(devices.AXIS)
+        options = {"in_specs": specs, "out_specs": PartitionSpec(), "check_vma": False}
+        program = _jit(jax.shard_map(step, mesh=mesh, **options), inputs, donate_argnums=0)
+    else:
+        program = devices.spread(step, dtype=_dtype(inputs), donate_first=True)
     params, stats = (
         jax.tree.map(jnp.copy, trained.variables[k]) for k in ("params", "batch_stats")
     )
     state = TrainState(jnp.int32(0), params, stats, tx.init(params), Totals.zero())
     constants = steps.Constants(inputs.pixels, inputs.classes, trained.mean, trained.std)
     if teacher:
-        logits = jax.jit(teacher_step)(trained.variables, constants, np.arange(count), 0)
+        logits = jax.jit(teacher_step)(trained.variables, constants, np.arange(size), 0)
         constants = constants._replace(teacher_logits=logits)
     state, known = devices.replicate((state, (constants, trained.variables)))
-    indices = devices.share(np.arange(count))
+    indices = np.arange(size) if jit else devices.share(np.arange(size))
 
     def call() -> np.ndarray:
         nonlocal state
-        state, totals = spread(state, known, indices)
-        return np.array(totals.means()[:1])
+        pending = []
+        for _ in range(count):
+            state, totals = program(state, known, indices)
+            pending.append(totals)
+        return np.array([totals.means()[0] for totals in pending][:1])
 
-    return Work(call, count, (4 if teacher == "live" else 3) * forward_flops(inputs))
+    passes = 4 if teacher == "live" else 3
+    return Work(call, size * count, count * passes * forward_flops(inputs))
 
 
 def load(inputs: Inputs) -> Work:
@@ -201,32 +254,87 @@ def load(inputs: Inputs) -> Work:
 
 
 def matmul(inputs: Inputs) -> Work:
-    """A product of two large float32 matrices: what the device can do at most."""
-    matrix = jax.random.normal(jax.random.key(0), (MATRIX, MATRIX))
-    product = jax.jit(jnp.matmul)
+    """A product of two large matrices: what the device can do at most."""
+    matrix = jax.random.normal(jax.random.key(0), (MATRIX, MATRIX), _dtype(inputs))
+    product = _jit(jnp.matmul, inputs)
     return Work(lambda: product(matrix, matrix).block_until_ready(), 1, 2.0 * MATRIX**3)
+
+
+def copy(inputs: Inputs) -> Work:
+    """A copy of a large array: what its memory can do at most."""
+    values = jnp.zeros(COPIED // 4)
+    copied = jax.jit(jnp.copy)
+    return Work(lambda: copied(values).block_until_ready(), 1, bytes=2.0 * COPIED)
+
+
+def start(warm: bool, inputs: Inputs) -> Work:
+    """A new process up to the end of its first training step: imports, data, compilation.
+
+    Args:
+      warm: with a compilation cache that an earlier process has filled, not with an empty one.
+    """
+    config = inputs.trained.config.model
+    command = [sys.executable, "-m", "kdxai.benchmark.start", config.name, config.dtype]
+    caches = []
+
+    def call() -> np.ndarray:
+        if not (caches and warm):
+            caches[:] = [tempfile.TemporaryDirectory()]
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": caches[0].name}
+        command_line = [*command, str(len(inputs.images))]
+        done = subprocess.run(command_line, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return np.array([float(done.stdout)])
+
+    return Work(call, 1)
+
+
+def _dtype(inputs: Inputs) -> Any:
+    return runs.compute_dtype(inputs.trained.config.model.dtype)
+
+
+def _jit(function: Callable[..., Any], inputs: Inputs, **options: Any) -> Callable[..., Any]:
+    """`jax.jit` for programs that compute in the model's dtype."""
+    return jax.jit(function, compiler_options=devices.compiler_options(_dtype(inputs)), **options)
 
 
 def _vmapped(one: Callable[..., Any], inputs: Inputs, *arrays: np.ndarray) -> Work:
     """`one(classifier, *an entry of each array)` over a batch; its result on the host."""
     classifier = evaluate.as_classifier(inputs.trained)
-    compiled = jax.jit(lambda classifier, *args: jax.vmap(partial(one, classifier))(*args))
+    compiled = _jit(lambda classifier, *args: jax.vmap(partial(one, classifier))(*args), inputs)
     arguments = jax.device_put((classifier, *arrays))
     return Work(lambda: jax.device_get(compiled(*arguments)), len(arrays[0]))
 
 
 TASKS: dict[str, Task] = {
-    "cam": Task("CAM", partial(draw, "cam")),
-    "grad_cam": Task("Grad-CAM", partial(draw, "grad_cam")),
-    "adcc": Task("ADCC of Grad-CAM", adcc_of_grad_cam),
-    "deletion": Task(f"deletion, {STEPS} steps", deletion),
-    "score_cam": Task("Score-CAM", partial(draw, "score_cam"), heavy=True),
+    "matmul": Task("matrix product", matmul, unit="product"),
+    "copy": Task("copy", copy, unit="copy"),
     "forward": Task("forward pass", forward),
-    "train_step": Task("training step", train_step),
+    "train_step": Task(
+        "training step",
+        train_step,
+        others=(
+            Peer("by jit, without pmap", partial(train_step, jit=True)),
+            Peer(f"{AHEAD} steps ahead", partial(train_step, count=AHEAD)),
+        ),
+    ),
     "distillation_step": Task("distillation step", partial(train_step, teacher="live")),
     "distillation_step_cached": Task(
         "distillation step, cached logits", partial(train_step, teacher="cached")
     ),
     "data": Task("data loading", load),
-    "matmul": Task("matrix product", matmul, unit="product"),
+    "cam": Task("CAM", partial(draw, "cam")),
+    "grad_cam": Task("Grad-CAM", partial(draw, "grad_cam")),
+    "adcc": Task("ADCC of Grad-CAM", adcc_of_grad_cam),
+    "deletion": Task(f"deletion, {STEPS} steps", deletion),
+    "perturbation": Task("insertion and deletion, 20 steps each", perturb),
+    "score_cam": Task("Score-CAM", partial(draw, "score_cam"), heavy=True),
+    "start": Task(
+        "start to first step, nothing compiled",
+        partial(start, False),
+        unit="start",
+        others=(Peer("compiled before", partial(start, True)),),
+        slow=True,
+    ),
 }

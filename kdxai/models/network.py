@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdxai.errors import UserError
+from kdxai.models.convolution import conv_general_dilated
 
 LAST = "last"  # the cut at the feature map that the head pools
 
@@ -34,9 +35,11 @@ def layers(
       axis_name: the pmap axis over which BatchNorm takes its batch statistics.
       activation: every ReLU of the model; guided backpropagation puts its own rule here.
     """
+    slow_gradient = dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
     return Layers(
         conv=partial(
             nn.Conv,
+            conv_general_dilated=conv_general_dilated if slow_gradient else None,
             use_bias=False,
             padding=1,
             dtype=dtype,

@@ -26,7 +26,7 @@ def default() -> ConfigDict:
             "model": {
                 "name": "wrn-28-10",
                 "dropout": 0.0,
-                "dtype": "auto",  # bfloat16 on accelerators, float32 on a CPU
+                "dtype": "auto",  # bfloat16 where that is faster, else float32
             },
             "optim": {
                 "lr": 0.1,

@@ -4,25 +4,35 @@
 axis `AXIS` runs over all.
 """
 
+import os
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kdxai.errors import UserError
 
 AXIS = "batch"
+ONEDNN = "xla_cpu_experimental_onednn_custom_call"
 
 
-def spread(step: Callable, *, donate_first: bool = False) -> Callable:
+def spread(step: Callable, *, dtype: Any = jnp.float32, donate_first: bool = False) -> Callable:
     """Run `step(state, constants, indices, ...)` on every device, a share of the batch on each.
 
     The first two arguments and all results are the same on every device; every further argument is
     an array [local devices, ...] that is divided. `step` reduces over the axis `AXIS` itself.
+
+    Args:
+      dtype: that the step computes in.
+      donate_first: the state's memory is reused for the result.
     """
-    mapped: dict[int, Callable] = {}
+    mapped: dict[int, Any] = {}
+    compiled: dict[Any, Callable] = {}
 
     def call(state: Any, constants: Any, *shares: np.ndarray) -> Any:
         # out_axes=None leaves results unstacked: no replicate, no gather to read them.
@@ -34,9 +44,34 @@ def spread(step: Callable, *, donate_first: bool = False) -> Callable:
                 out_axes=None,
                 donate_argnums=0 if donate_first else (),
             )
-        return mapped[len(shares)](state, constants, *shares)
+        program = mapped[len(shares)]
+        if options := compiler_options(dtype):  # which pmap does not take
+            shapes = tuple(leaf.shape for leaf in jax.tree.leaves((constants, shares)))
+            if shapes not in compiled:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "Error writing persistent compilation cache")
+                    lowered = program.lower(state, constants, *shares)
+                    compiled[shapes] = lowered.compile(compiler_options=options)
+            program = compiled[shapes]
+        return program(state, constants, *shares)
 
     return call
+
+
+def divide(function: Callable[[Any, Any], Any], shared: Any, parts: Any) -> Any:
+    """`function(shared, parts)` on every device of this process, a share of the parts on each.
+
+    To be called inside `jax.jit`. All of `parts` and of the result are arrays [B, ...] for a B that
+    the devices divide; `function` treats every entry alone, so no device waits for another. It must
+    get every array as an argument: one that it finds elsewhere belongs to another mesh.
+    """
+    return jax.shard_map(
+        function,
+        mesh=_mesh(),
+        in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+        out_specs=PartitionSpec(AXIS),
+        check_vma=False,  # nothing is reduced, so the loops of a method need no annotations
+    )(shared, parts)
 
 
 def replicate(tree: Any) -> Any:
@@ -44,8 +79,42 @@ def replicate(tree: Any) -> Any:
 
     Anything else would be moved, and the step compiled once more, at its second call.
     """
-    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.local_devices()), (AXIS,))
+
+
+def fast_bfloat16() -> bool:
+    """Whether bfloat16 is faster than float32 here: accelerators, and CPUs with oneDNN's help."""
+    if jax.default_backend() != "cpu":
+        return True
+    return _cpu_has_bfloat16() and f"{ONEDNN}=false" not in os.environ.get("XLA_FLAGS", "")
+
+
+def compiler_options(dtype: Any) -> dict[str, bool]:
+    """What XLA is told of a program that computes in `dtype`.
+
+    On a CPU with instructions for it, bfloat16 is left to oneDNN: otherwise it is no faster than
+    float32. A user's own flag in XLA_FLAGS stays. It is an option of these programs, not of the
+    process, as JAX cannot keep what calls oneDNN in its compilation cache.
+    """
+    own = ONEDNN in os.environ.get("XLA_FLAGS", "")
+    cpu = jax.default_backend() == "cpu"
+    if dtype == jnp.bfloat16 and cpu and not own and _cpu_has_bfloat16():
+        return {ONEDNN: True}
+    return {}
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Instructions for it, and a JAX that can use them (0.10 ignores the option)."""
+    try:
+        features = Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return False
+    has = "avx512_bf16" in features or "amx_bf16" in features
+    return has and jax.__version_info__ >= (0, 11)
 
 
 def require_divisible(batch: int) -> None:

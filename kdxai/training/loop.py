@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
@@ -93,6 +94,7 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
         "mean": [float(value) for value in dataset.mean],
         "std": [float(value) for value in dataset.std],
         "image_shape": list(dataset.train.image.shape[1:]),
+        "dtype": jnp.dtype(runs.compute_dtype(config.model.dtype)).name,
         "machine": runs.machine(),
     }
     hosts.on_first(lambda: runs.write_json(workdir / runs.RESULT, result))
@@ -106,9 +108,8 @@ def build(config: ConfigDict, dataset: Dataset) -> Program:
       UserError: the teacher cannot be read.
     """
     steps_per_epoch = len(dataset.train.label) // config.batch_size
-    teacher = None
-    if config.teacher:
-        teacher = runs.load(config.teacher, runs.compute_dtype(config.model.dtype))
+    dtype = runs.compute_dtype(config.model.dtype)
+    teacher = runs.load(config.teacher, dtype) if config.teacher else None
     model = runs.create_model(config, len(dataset.class_names), axis_name=devices.AXIS)
     schedule = states.learning_rate(config.optim, config.epochs, steps_per_epoch)
     tx = states.optimizer(config.optim, schedule)
@@ -134,8 +135,8 @@ def build(config: ConfigDict, dataset: Dataset) -> Program:
                 model, tx, jax.random.key(config.seed), dataset.train.image.shape[1:]
             )
         ),
-        train_step=devices.spread(train_step, donate_first=True),
-        eval_step=devices.spread(steps.make_eval_step(model)),
+        train_step=devices.spread(train_step, dtype=dtype, donate_first=True),
+        eval_step=devices.spread(steps.make_eval_step(model), dtype=dtype),
         train=train,
         validation=resident(dataset.validation, dataset),
         teacher=teacher

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from kdxai import models
 from kdxai.errors import UserError
-from kdxai.training import hosts
+from kdxai.training import devices, hosts
 from kdxai.training import state as states
 from kdxai.training.checkpoints import Checkpoints
 
@@ -183,9 +183,9 @@ def machine() -> dict[str, str]:
 
 
 def compute_dtype(name: str) -> Any:
-    """`auto` is bfloat16 on an accelerator and float32 on a CPU."""
+    """`auto` is bfloat16 where that is faster than float32: see `devices.fast_bfloat16`."""
     if name == "auto":
-        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+        return jnp.bfloat16 if devices.fast_bfloat16() else jnp.float32
     if name not in ("float32", "bfloat16"):
         raise UserError(f"model.dtype is auto, float32 or bfloat16, not '{name}'")
     return jnp.dtype(name)

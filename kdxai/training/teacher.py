@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kdxai.errors import UserError
@@ -66,7 +67,8 @@ class TeacherLogits:
         self.size = len(train.image)
         self._train, self._variables = train, devices.replicate(teacher.variables)
         self._step = devices.spread(
-            lambda *arguments: jax.lax.all_gather(step(*arguments), devices.AXIS, tiled=True)
+            lambda *arguments: jax.lax.all_gather(step(*arguments), devices.AXIS, tiled=True),
+            dtype=jnp.dtype(dtype),
         )
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shape = (self.size, teacher.model.num_classes)

@@ -3,6 +3,8 @@
 import json
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,12 +12,15 @@ import pytest
 from ml_collections import ConfigDict
 from scripts import launch
 
+from kdxai import evaluate
 from kdxai.benchmark import run, tasks, timing
 from kdxai.benchmark.tasks import Task, Work
 from kdxai.errors import UserError
+from kdxai.protocol import Protocol
 
 CONFIG = {
     "tasks": "cam,grad_cam,adcc,deletion,score_cam",
+    "dtype": "float32",
     "peers": False,
     "run": "",
     "model": "resnet10-w4",
@@ -156,6 +161,19 @@ def test_deletion(inputs):
         assert curve[i, 2] == pytest.approx(float(p), abs=1e-4)
 
 
+def test_perturbation_areas_are_those_of_a_study(inputs):
+    areas = tasks.TASKS["perturbation"].build(inputs).call()
+    rows = evaluate.evaluate(
+        evaluate.as_classifier(inputs.trained)._replace(head=None),
+        *(inputs.pixels, inputs.classes, Protocol(method="grad_cam")),
+        mean=inputs.trained.mean,
+        std=inputs.trained.std,
+        extra=["perturbation"],
+    )
+    # The inputs' relevance is the ranking of Grad-CAM.
+    np.testing.assert_allclose(areas, rows[["deletion", "insertion"]], atol=2e-3)
+
+
 def test_forward_flops_are_twice_the_multiply_adds(inputs):
     """Of the convolutions and the head, by hand; the rest is less than 5 % of them."""
     params = inputs.trained.variables["params"]
@@ -184,8 +202,36 @@ def test_steps_start_at_the_loss_and_go_down(name, inputs):
     assert losses[2] < losses[0]
 
 
+def test_other_ways_to_train_give_the_same_loss(inputs):
+    rows = run.compare(tasks.TASKS["train_step"], (), inputs, repeats=1, limit=60)
+    assert [row.units for row in rows] == [3, 3, 3 * tasks.AHEAD]
+    assert [row.agreement for row in rows] == [None, 1, 1]
+    assert [row.note for row in rows] == [""] * 3
+
+
+def test_a_start_is_timed_cold_and_warm(tmp_path, inputs, monkeypatch):
+    """The second process finds what the first has compiled; an empty cache is another directory."""
+    caches = []
+
+    def fake(command, env, **options):
+        cache = Path(env["JAX_COMPILATION_CACHE_DIR"])
+        caches.append((cache, len(list(cache.iterdir()))))
+        (cache / "program").touch()
+        return SimpleNamespace(returncode=0, stdout="2.5\n", stderr="")
+
+    monkeypatch.setattr(tasks.subprocess, "run", fake)
+    cold, warm = tasks.start(False, inputs), tasks.start(True, inputs)
+    assert [work.call()[0] for work in (cold, cold, warm, warm)] == [2.5] * 4
+    assert [found for _, found in caches] == [0, 0, 0, 1]
+
+
+def test_the_first_step_of_a_fresh_process(inputs):
+    (loss,) = tasks.start(False, inputs).call()
+    assert 0 < loss < 20
+
+
 def test_an_unknown_task_is_named(tmp_path):
-    with pytest.raises(UserError, match="no task 'cma'; known: cam, "):
+    with pytest.raises(UserError, match="no task 'cma'; known: matmul, "):
         run.benchmark(ConfigDict(CONFIG | {"tasks": "cam,cma"}), tmp_path)
 
 
@@ -201,12 +247,21 @@ def test_a_user_sees_a_table_and_finds_json(tmp_path):
     flags = [f"--config.{key}={value}" for key, value in CONFIG.items() if key != "tasks"]
     done = launch(
         *("benchmark.py", "--config", "configs/benchmark.py", "--workdir", tmp_path),
-        *("--config.tasks=cam,score_cam", *flags),
+        *("--config.tasks=matmul,forward,cam,score_cam,copy", *flags),
     )
     assert done.returncode == 0, done.stderr
     assert "Score-CAM" in done.stdout
     told = json.loads((tmp_path / "benchmark.json").read_text())
-    assert [(row["task"], row["units"]) for row in told["rows"]] == [("CAM", 3), ("Score-CAM", 2)]
+    product, forward, cam, score_cam, copy = told["rows"]
+    assert [(row["task"], row["units"]) for row in (cam, score_cam)] == [
+        ("CAM", 3),
+        ("Score-CAM", 2),
+    ]
+    assert product["ceiling"] == 1
+    assert forward["ceiling"] == pytest.approx(forward["gflops"] / product["gflops"])
+    assert cam["per_second"] == pytest.approx(1000 / cam["milliseconds"])
+    assert 0.1 < copy["gbytes"] < 10_000
+    assert 0.1 < told["peak_memory_gib"] < 100
     assert all(row["milliseconds"] > 0 and row["repeats"] == 2 for row in told["rows"])
     assert told["machine"]["jax"]
     assert (tmp_path / "benchmark.md").read_text().startswith("| task | library |")

@@ -1,0 +1,36 @@
+"""The same numbers as JAX's own convolution, forwards and backwards."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from kdxai.models.convolution import conv_general_dilated
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(
+    ("window", "padding"), [(3, ((1, 1), (1, 1))), (1, ((0, 0), (0, 0))), (3, ((0, 2), (1, 0)))]
+)
+def test_values_and_gradients_are_those_of_jax(stride, groups, window, padding):
+    x = jnp.float32(RNG.normal(size=(2, 3, 7, 6, 4)))
+    kernel = jnp.float32(RNG.normal(size=(window, window, 4 // groups, 8)))
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+
+    def results(convolution):
+        def total(x, kernel):
+            y = jax.vmap(lambda x: convolution(x, kernel, (stride, stride), padding, **options))(x)
+            return (y**3).sum(), y
+
+        # A gradient of a gradient too: its own gradient is another convolution.
+        gradients, y = jax.grad(total, (0, 1), has_aux=True)(x, kernel)
+        again = jax.grad(lambda x: (jax.grad(total, has_aux=True)(x, kernel)[0] ** 2).sum())(x)
+        return y, *gradients, again
+
+    both = results(conv_general_dilated), results(lax.conv_general_dilated)
+    for ours, theirs in zip(*both, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
