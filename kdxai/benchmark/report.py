@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import jax
 import pandas as pd
@@ -17,16 +17,52 @@ from rich.console import Console
 from kdxai.report import tables
 from kdxai.training import runs
 
-if TYPE_CHECKING:
-    from kdxai.benchmark.run import Row
-
 LIBRARIES = ("torch", "grad-cam", "quantus", "captum")
 
 
-def readable(rows: "list[Row]") -> pd.DataFrame:
+class Row(NamedTuple):
+    """One task by one library.
+
+    Attributes:
+      task, library, unit, units: what was done, by whom, and how much of it in one call.
+      milliseconds, low, high: per unit; the median, the fastest and the slowest call.
+      cpu_milliseconds: processor time per unit, the median; see `timing.Seconds`.
+      repeats: calls timed.
+      per_second: units in the median call, over its seconds.
+      gflops, gbytes: of the median call per second, in 10^9, where the task counts operations or
+        bytes.
+      ceiling: its gflops over those of the matrix product of the same run.
+      ratio: its milliseconds over kdxai's; None for kdxai itself, and where there is none to tell.
+      cpu_ratio: the same of the processor times.
+      target: the ratio aimed at.
+      agreement: the smallest Pearson's r of an image's result with kdxai's.
+      note: why there is no ratio, or how the definition differs.
+    """
+
+    task: str
+    library: str
+    unit: str
+    units: int
+    milliseconds: float | None = None
+    low: float | None = None
+    high: float | None = None
+    cpu_milliseconds: float | None = None
+    repeats: int = 0
+    per_second: float | None = None
+    gflops: float | None = None
+    gbytes: float | None = None
+    ceiling: float | None = None
+    ratio: float | None = None
+    cpu_ratio: float | None = None
+    target: float | None = None
+    agreement: float | None = None
+    note: str = ""
+
+
+def readable(rows: list[Row]) -> pd.DataFrame:
     """Rows as people read them, indexed by task."""
 
-    def cells(row: "Row") -> dict[str, str]:
+    def cells(row: Row) -> dict[str, str]:
         verdict = ""
         if row.target is not None:
             met = row.ratio is not None and row.ratio >= row.target
@@ -49,7 +85,7 @@ def readable(rows: "list[Row]") -> pd.DataFrame:
     return table.loc[:, (table != "").any()]
 
 
-def rate(row: "Row") -> str:
+def rate(row: Row) -> str:
     """`70 images, 68 GFLOP`: what a second brings."""
     if row.per_second is None:
         return ""
@@ -67,13 +103,13 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def show(rows: "list[Row]") -> None:
+def show(rows: list[Row]) -> None:
     """Print the table."""
     title = f"Benchmark on {machine()['cpu']}, at most {peak_memory():.1f} GiB of memory"
     Console().print(tables.terminal(readable(rows), title))
 
 
-def write(workdir: Path, config: ConfigDict, rows: "list[Row]") -> None:
+def write(workdir: Path, config: ConfigDict, rows: list[Row]) -> None:
     """`benchmark.json`, complete, and `benchmark.md`, the table."""
     runs.write_json(
         workdir / "benchmark.json",

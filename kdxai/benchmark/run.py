@@ -1,7 +1,7 @@
 """Time the tasks, and the peers in turns with them."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from kdxai import evaluate
 from kdxai.benchmark import report, timing
+from kdxai.benchmark.report import Row
 from kdxai.benchmark.tasks import TASKS, Inputs, Task, Work
 from kdxai.benchmark.timing import Seconds
 from kdxai.data import augment, datasets, shapes
@@ -23,45 +24,6 @@ from kdxai.training.runs import TrainedModel
 OURS = "kdxai"
 # Pearson's r of results that follow one definition.
 SAME = {"float32": 0.999, "bfloat16": 0.99}
-
-
-class Row(NamedTuple):
-    """One task by one library.
-
-    Attributes:
-      task, library, unit, units: what was done, by whom, and how much of it in one call.
-      milliseconds, low, high: per unit; the median, the fastest and the slowest call.
-      cpu_milliseconds: processor time per unit, the median; see `timing.Seconds`.
-      repeats: calls timed.
-      per_second: units in the median call, over its seconds.
-      gflops, gbytes: of the median call per second, in 10^9, where the task counts operations or
-        bytes.
-      ceiling: its gflops over those of the matrix product of the same run.
-      ratio: its milliseconds over kdxai's; None for kdxai itself, and where there is none to tell.
-      cpu_ratio: the same of the processor times.
-      target: the ratio aimed at.
-      agreement: the smallest Pearson's r of an image's result with kdxai's.
-      note: why there is no ratio, or how the definition differs.
-    """
-
-    task: str
-    library: str
-    unit: str
-    units: int
-    milliseconds: float | None = None
-    low: float | None = None
-    high: float | None = None
-    cpu_milliseconds: float | None = None
-    repeats: int = 0
-    per_second: float | None = None
-    gflops: float | None = None
-    gbytes: float | None = None
-    ceiling: float | None = None
-    ratio: float | None = None
-    cpu_ratio: float | None = None
-    target: float | None = None
-    agreement: float | None = None
-    note: str = ""
 
 
 def benchmark(config: ConfigDict, workdir: str | Path) -> list[Row]:
