@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
             "peers": False,
             "run": "",  # a finished run's work directory: its weights and test images
             "model": "resnet18",  # without a run: fresh weights, and images of `shapes`
-            "images": 64,  # the batch
+            "images": 64,  # the batch, at least; the devices divide it
             "few": 2,  # the batch of tasks that take hundreds of forward passes per image
             "repeats": 5,  # calls timed after one to warm up; the median counts
             "limit": 120.0,  # seconds that a peer has for its first call

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from kdxai.data import datasets
 from kdxai.errors import UserError
+from kdxai.training import devices
 from kdxai.training.runs import flatten
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -39,8 +40,15 @@ def run(main: Callable[[ConfigDict, str], Any], *, needs: str) -> None:
         # Compiling is minutes on a small machine, and the same for every run of a config.
         jax.config.update("jax_compilation_cache_dir", str(datasets.cache_root() / "compiled"))
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+
+    def call(_: list[str]) -> None:
+        values, known = flatten(CONFIG.value), flags.FLAGS
+        if not any(name in known and known[name].value for name in ("coordinator", "distributed")):
+            devices.use_cores(values[key] for key in values if key.endswith("batch_size"))
+        main(CONFIG.value, WORKDIR.value)
+
     try:
-        app.run(lambda _: main(CONFIG.value, WORKDIR.value), flags_parser=partial(parse, needs))
+        app.run(call, flags_parser=partial(parse, needs))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -48,7 +48,7 @@ def benchmark(config: ConfigDict, workdir: str | Path) -> list[Row]:
         shown = bar.add_task("benchmark", total=len(names), note="")
         for done, name in enumerate(names):
             bar.update(shown, completed=done, note=name)
-            part = whole.first(config.few) if TASKS[name].heavy else whole
+            part = whole.first(divisible(config.few)) if TASKS[name].heavy else whole
             rows += compare(
                 *(TASKS[name], peers.get(name, ()), part),
                 *(config.repeats, config.limit, SAME[part.trained.config.model.dtype]),
@@ -75,13 +75,19 @@ def import_peers() -> dict[str, tuple[Any, ...]]:
     return PEERS
 
 
+def divisible(count: int) -> int:
+    """The next number of images that the devices divide."""
+    return -(-count // jax.device_count()) * jax.device_count()
+
+
 def inputs(config: ConfigDict) -> Inputs:
     """A trained run with its test images, or untrained weights with rendered images."""
+    count = divisible(config.images)
     if config.run:
         trained = runs.load(config.run, runs.compute_dtype(config.dtype))
-        pixels = datasets.load(**trained.config.data).test.image[: config.images]
+        pixels = datasets.load(**trained.config.data).test.image[:count]
     else:
-        pixels = shapes.render_split(config.seed, config.images)[0]
+        pixels = shapes.render_split(config.seed, count)[0]
         trained = untrained(config.model, pixels, config.seed, config.dtype)
     images = np.asarray(augment.normalise(pixels, trained.mean, trained.std))
     classifier = evaluate.as_classifier(trained)

@@ -162,10 +162,8 @@ def perturb(inputs: Inputs) -> Work:
 
 def forward(inputs: Inputs) -> Work:
     """Logits of a batch: [N, K]."""
-    model, variables = inputs.trained.model, inputs.trained.variables
-    compiled, images = _jit(model.apply, inputs), jax.device_put(inputs.images)
-    call = lambda: jax.device_get(compiled(variables, images))  # noqa: E731
-    return Work(call, len(images), forward_flops(inputs))
+    work = _divided(inputs.trained.model.apply, inputs.trained.variables, inputs, inputs.images)
+    return work._replace(flops=forward_flops(inputs))
 
 
 def forward_flops(inputs: Inputs) -> float:
@@ -300,11 +298,26 @@ def _jit(function: Callable[..., Any], inputs: Inputs, **options: Any) -> Callab
 
 
 def _vmapped(one: Callable[..., Any], inputs: Inputs, *arrays: np.ndarray) -> Work:
-    """`one(classifier, *an entry of each array)` over a batch; its result on the host."""
-    classifier = evaluate.as_classifier(inputs.trained)
-    compiled = _jit(lambda classifier, *args: jax.vmap(partial(one, classifier))(*args), inputs)
-    arguments = jax.device_put((classifier, *arrays))
-    return Work(lambda: jax.device_get(compiled(*arguments)), len(arrays[0]))
+    """`one(classifier, *an entry of each array)` over a batch, as `evaluate` does it."""
+
+    def every(classifier: Classifier, *entries: jax.Array) -> jax.Array:
+        return jax.vmap(partial(one, classifier))(*entries)
+
+    return _divided(every, evaluate.as_classifier(inputs.trained), inputs, *arrays)
+
+
+def _divided(
+    function: Callable[..., jax.Array], shared: Any, inputs: Inputs, *arrays: np.ndarray
+) -> Work:
+    """`function(shared, *a share of each array)` on every device; its result on the host."""
+    compiled = _jit(
+        lambda shared, arrays: devices.divide(
+            lambda shared, parts: function(shared, *parts), shared, arrays
+        ),
+        inputs,
+    )
+    shared = devices.replicate(shared)
+    return Work(lambda: jax.device_get(compiled(shared, arrays)), len(arrays[0]))
 
 
 TASKS: dict[str, Task] = {

@@ -6,7 +6,7 @@ axis `AXIS` runs over all.
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,28 @@ from kdxai.errors import UserError
 
 AXIS = "batch"
 ONEDNN = "xla_cpu_experimental_onednn_custom_call"
+MOST = 8  # devices that one CPU is made into: each holds the images and the parameters
+
+
+def use_cores(batch_sizes: Iterable[int]) -> None:
+    """Make one device of every core of a CPU: a program each keeps them busier than one for all.
+
+    To be called before JAX looks for its devices. A number that the user has set (in XLA_FLAGS, or
+    as JAX_NUM_CPU_DEVICES) stays.
+
+    Args:
+      batch_sizes: what the devices must divide; where they cannot, there are fewer.
+    """
+    own = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if own or jax.config.jax_num_cpu_devices != -1:
+        return
+    every = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else every
+    sizes = list(batch_sizes)
+    counts = range(1, min(cores, MOST) + 1)
+    jax.config.update(
+        "jax_num_cpu_devices", max(n for n in counts if not any(size % n for size in sizes))
+    )
 
 
 def spread(step: Callable, *, dtype: Any = jnp.float32, donate_first: bool = False) -> Callable:

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import pytest
 
@@ -26,3 +30,27 @@ def test_bfloat16_is_left_to_onednn_where_it_can_and_may(
     assert devices.compiler_options(jnp.float32) == {}
     assert runs.compute_dtype("auto") == auto
     assert runs.compute_dtype("bfloat16") == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("batch_sizes", "environment", "count"),
+    [
+        ([64, 512], {}, 2),
+        ([], {}, 2),
+        ([64, 15], {}, 1),
+        ([64], {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, 3),
+        ([64], {"JAX_NUM_CPU_DEVICES": "4"}, 4),
+    ],
+)
+def test_a_device_of_every_core(batch_sizes, environment, count):
+    """In a process of its own, as JAX looks for devices once."""
+    code = (
+        "import os; os.sched_getaffinity = lambda _: {0, 1}\n"
+        "import jax; from kdxai.training import devices\n"
+        f"devices.use_cores({batch_sizes}); print(jax.device_count())"
+    )
+    clean = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean | environment, capture_output=True, text=True
+    )
+    assert done.stdout == f"{count}\n", done.stderr
