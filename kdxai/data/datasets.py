@@ -6,7 +6,10 @@ directory holds either prepared TFDS data sets or decoded arrays: `train.npz` an
 with `image` (uint8 [N, H, W, C]) and `label` (integers [N]), and optionally `info.json`
 (`class_names`, `mean`, `std`). What is rendered or decoded is kept in a cache of such directories.
 
-TensorFlow is never imported; TFDS only where a data set is prepared or decoded.
+A data set whose training images are more than a device takes is left where it is: its images are
+`stream.Records`.
+
+TensorFlow is never imported; TFDS only where a data set is prepared or read.
 """
 
 import contextlib
@@ -19,10 +22,9 @@ import os
 import re
 import shutil
 import sys
-import textwrap
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +33,9 @@ from unittest import mock
 
 import numpy as np
 
-from kdxai.errors import UserError
+from kdxai.data.stream import PIL_MODES, PreparedImages, Records, batches
+from kdxai.errors import UserError, line
+from kdxai.progress import progress
 
 # One seed for the drawn images and for the cut of the validation set: data never depend on the
 # seed of a training run.
@@ -43,20 +47,22 @@ CLASS_NAMES = {
         *("dog", "frog", "horse", "ship", "truck"),
     )
 }
-PIL_MODES = {1: "L", 3: "RGB"}  # by number of channels
 TIMEOUT = 10  # seconds without an answer before a download fails
+CHUNK = 500  # images in memory at once while they are counted
+SMALL = 2**30  # bytes of training images that every device takes
+SHARE = 0.25  # of a device's memory, for more than that
 
 
 class Split(NamedTuple):
     """Some images of a data set.
 
     Attributes:
-      image: uint8 [N, H, W, C].
+      image: uint8 [N, H, W, C]; `Records` where it is too large for memory.
       label: int32 [N].
       mask: bool [N, H, W], where the object is, if the data set tells; else None.
     """
 
-    image: np.ndarray
+    image: np.ndarray | Records
     label: np.ndarray
     mask: np.ndarray | None
 
@@ -87,6 +93,7 @@ def load(
     cache_dir: str | os.PathLike[str] | None = None,
     validation_size: int | None = None,
     train_size: int | None = None,
+    resident_mib: int | None = None,
 ) -> Dataset:
     """Load a data set, which is prepared (with a download) and decoded where it has to be.
 
@@ -97,6 +104,8 @@ def load(
       validation_size: images cut from the training images, always the same ones (default: a tenth;
         may be 0). `shapes` draws them instead.
       train_size: keep the first so many of the training images that remain (default: all).
+      resident_mib: from how many MiB of training images on all images are read batch by batch
+        (default: 1 GiB, or a quarter of a device's memory where that is more). `shapes` never is.
 
     Raises:
       UserError: the data cannot be had, are not images with labels, or are fewer than asked for.
@@ -105,12 +114,16 @@ def load(
     if name == "shapes":
         return _load_shapes(root, validation_size, train_size)
     directory = _directory(data_dir, "TFDS_DATA_DIR", "~/tensorflow_datasets")
-    if not any((directory / f"{split}.npz").exists() for split in ("train", "test")):
+    if any((directory / f"{split}.npz").exists() for split in ("train", "test")):
+        dataset = _read(name, directory)
+        if not _is_resident(dataset.train.image.nbytes, resident_mib):
+            dataset = _as_records(dataset, str(directory))
+    else:
         prepared = _find_prepared(name, directory) or _prepare(name, directory)
         version = "-".join(prepared.relative_to(directory).parts)
-        directory = root / f"{version}-{_fingerprint(prepared)}"
-        _fill_cache(directory, name, partial(_decode, name, prepared))
-    dataset = _read(name, directory)
+        dataset = _load_prepared(
+            name, prepared, root / f"{version}-{_fingerprint(prepared)}", resident_mib
+        )
     train, validation = _cut(dataset.train, validation_size, train_size)
     return dataset._replace(train=train, validation=validation)
 
@@ -170,7 +183,125 @@ def _cut(train: Split, validation_size: int | None, train_size: int | None) -> t
 
 
 def _rows(split: Split, rows: np.ndarray | slice) -> Split:
-    return Split(*(array if array is None else array[rows] for array in split))
+    """Some images of a split; those of `Records` stay unread."""
+    image = split.image.select(rows) if isinstance(split.image, Records) else split.image[rows]
+    return Split(image, split.label[rows], None if split.mask is None else split.mask[rows])
+
+
+# Data too large for a device.
+
+
+def _is_resident(size: int, resident_mib: int | None) -> bool:
+    """Whether so many bytes of training images are to be kept on a device."""
+    if resident_mib is not None:
+        return size <= resident_mib << 20
+    if size <= SMALL:
+        return True
+    import jax
+
+    device = jax.local_devices()[0]
+    if statistics := device.memory_stats():
+        memory = statistics["bytes_limit"]
+    else:  # a CPU; its devices share the memory
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.device_count()
+    return size <= SHARE * memory
+
+
+def _as_records(dataset: Dataset, name: str) -> Dataset:
+    """The same, its images to be streamed from memory."""
+
+    def lazy(split: Split) -> Split:
+        image = split.image
+        return split._replace(image=Records(image, np.arange(len(image)), image.shape[1:], name))
+
+    splits = (dataset.train, dataset.validation, dataset.test)
+    return dataset._replace(
+        **dict(zip(("train", "validation", "test"), map(lazy, splits), strict=True))
+    )
+
+
+def _load_prepared(name: str, prepared: Path, directory: Path, resident_mib: int | None) -> Dataset:
+    """A prepared TFDS directory, decoded to `directory` or, where it is large, left as it is."""
+    decoded = directory / "train.npz"
+    if decoded.exists():
+        size = decoded.stat().st_size  # not compressed
+    else:
+        shape, _, count = _describe(name, prepared)
+        size = count * int(np.prod(shape))
+    if _is_resident(size, resident_mib):
+        _fill_cache(directory, name, partial(_decode, name, prepared))
+        return _read(name, directory)
+    shape, _, _ = _describe(name, prepared)
+    index = directory.with_name(f"{directory.name}-index")
+    _fill_index(index, name, prepared)
+    info = json.loads((index / "info.json").read_text())
+
+    def split(name: str) -> Split:
+        with np.load(index / f"{name}.npz", allow_pickle=False) as file:
+            label = file["label"]
+        source = PreparedImages(prepared, name, shape)
+        return Split(
+            Records(source, np.arange(len(label)), shape, f"{index.name} {name}"), label, None
+        )
+
+    train = split("train")
+    return Dataset(
+        name,
+        tuple(info["class_names"]),
+        np.float32(info["mean"]),
+        np.float32(info["std"]),
+        train,
+        _rows(train, slice(0)),
+        split("test"),
+    )
+
+
+def _describe(name: str, prepared: Path) -> tuple[tuple[int, ...], tuple[str, ...], int]:
+    """Image shape, class names and number of training images of a prepared TFDS directory.
+
+    Raises:
+      UserError: it cannot be read, or does not suit.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(prepared)
+        shape, class_names = _image_shape_and_class_names(name, builder)
+        counts = [builder.info.splits[split].num_examples for split in ("train", "test")]
+        return shape, class_names, counts[0]
+    except UserError:
+        raise
+    except Exception as error:  # from a damaged file, a split that is not there, ...
+        raise UserError(
+            f"cannot read splits train and test of {prepared} ({line(error)}): prepare it anew "
+            f"(tfds build {name} --file_format=array_record) or set another data directory"
+        ) from error
+
+
+def _fill_index(directory: Path, name: str, prepared: Path) -> None:
+    """Unless it is there, write what must be known of a data set before its images are read."""
+    if directory.is_dir():
+        return
+    shape, class_names, _ = _describe(name, prepared)
+    sources = {split: PreparedImages(prepared, split, shape) for split in ("train", "test")}
+    labels = {split: source.labels() for split, source in sources.items()}
+    count = len(labels["train"])
+    images = Records(sources["train"], np.arange(count), shape, name)
+    plan = [np.arange(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
+    with progress() as bar:
+        task = bar.add_task(f"{name}: mean and deviation", total=count, note="")
+
+        def counted() -> Iterator[np.ndarray]:
+            for chunk in batches(images, plan):
+                yield chunk
+                bar.advance(task, len(chunk))
+
+        mean, std = _mean_and_std(counted(), shape[-1])
+    _write_arrays(
+        directory,
+        {"name": name, "class_names": class_names, "mean": mean.tolist(), "std": std.tolist()},
+        {split: {"label": label} for split, label in labels.items()},
+    )
 
 
 # Directories of decoded arrays: the cache, or what a user brings.
@@ -183,14 +314,28 @@ def _fill_cache(
     if directory.is_dir():
         return
     class_names, splits = make()
-    mean, std = _mean_and_std(splits["train"].image)
+    mean, std = _mean_and_std_of(splits["train"].image)
     info = {"name": name, "class_names": class_names, "mean": mean.tolist(), "std": std.tolist()}
+    present = {
+        split: {key: array for key, array in arrays._asdict().items() if array is not None}
+        for split, arrays in splits.items()
+    }
+    _write_arrays(directory, info, present)
+
+
+def _write_arrays(
+    directory: Path, info: dict[str, Any], splits: dict[str, dict[str, np.ndarray]]
+) -> None:
+    """A directory of .npz files and `info.json`, whole or not at all.
+
+    Raises:
+      UserError: it cannot be written.
+    """
     unfinished = directory.with_name(f".{uuid.uuid4().hex}")
     try:
         unfinished.mkdir(parents=True)
         for split, arrays in splits.items():
-            present = {key: array for key, array in arrays._asdict().items() if array is not None}
-            np.savez(unfinished / f"{split}.npz", **present)
+            np.savez(unfinished / f"{split}.npz", **arrays)
         (unfinished / "info.json").write_text(json.dumps(info, indent=1))
         unfinished.rename(directory)
     except OSError as error:
@@ -229,7 +374,7 @@ def _read(name: str, directory: Path) -> Dataset:
             f"labels in {directory} go from {labels.min()} to {labels.max()}: with "
             f"{len(class_names)} classes they must go from 0 to {len(class_names) - 1}"
         )
-    mean, std = stored if len(stored) == 2 else _mean_and_std(train.image)
+    mean, std = stored if len(stored) == 2 else _mean_and_std_of(train.image)
     if not mean.shape == std.shape == train.image.shape[-1:]:
         raise UserError(f"mean and std in {path} must have one number for each channel")
     return Dataset(name, class_names, mean, std, train, _rows(train, slice(0)), test)
@@ -245,7 +390,7 @@ def _read_split(path: Path) -> Split:
         raise UserError(f"{path} is missing: {path.parent} needs train.npz and test.npz") from error
     except Exception as error:  # a damaged file fails in many ways
         raise UserError(
-            f"cannot read the arrays image and label of {path} ({_line(error)}): bring a whole "
+            f"cannot read the arrays image and label of {path} ({line(error)}): bring a whole "
             f"file, or delete {path.parent} if kdxai wrote it there as a cache"
         ) from error
     if image.dtype != np.uint8 or image.ndim != 4 or 0 in image.shape:
@@ -265,23 +410,26 @@ def _read_split(path: Path) -> Split:
     return Split(image, label.astype(np.int32), mask)
 
 
-def _mean_and_std(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [N, H, W, C] -> float32 [C], [C] of values in [0, 1], through exact counts."""
-    chunks = [image[start : start + 500] for start in range(0, len(image), 500)]
+def _mean_and_std_of(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`_mean_and_std` of an array in memory."""
+    chunks = (image[start : start + CHUNK] for start in range(0, len(image), CHUNK))
+    return _mean_and_std(chunks, image.shape[-1])
+
+
+def _mean_and_std(chunks: Iterable[np.ndarray], channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [n, H, W, C] pieces -> float32 [C], [C] of values in [0, 1], through exact counts."""
+    counts = np.zeros((channels, 256), np.int64)
+    for chunk in chunks:
+        for channel in range(channels):
+            counts[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
     values = np.arange(256) / 255
 
-    def moments(channel: int) -> tuple[float, float]:
-        counts = sum(np.bincount(c[..., channel].ravel(), minlength=256) for c in chunks)
-        mean = np.average(values, weights=counts)
-        return mean, np.sqrt(np.average((values - mean) ** 2, weights=counts))
+    def moments(weights: np.ndarray) -> tuple[float, float]:
+        mean = np.average(values, weights=weights)
+        return mean, np.sqrt(np.average((values - mean) ** 2, weights=weights))
 
-    mean, std = np.float32([moments(channel) for channel in range(image.shape[-1])]).T
+    mean, std = np.float32([moments(weights) for weights in counts]).T
     return mean, std
-
-
-def _line(error: Exception) -> str:
-    """The error in one line of bearable length."""
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 160)
 
 
 # TFDS.
@@ -334,7 +482,7 @@ def _prepare(name: str, directory: Path) -> Path:
         if prepared:  # by another process, meanwhile
             return prepared
         raise UserError(
-            f"{name} is not in {directory} and cannot be prepared there ({_line(error)}): run once "
+            f"{name} is not in {directory} and cannot be prepared there ({line(error)}): run once "
             f"with network, or prepare it elsewhere (tfds build {name} --file_format=array_record) "
             "and set TFDS_DATA_DIR or the config's data directory to where it is"
         ) from error
@@ -400,29 +548,11 @@ def _image_shape_and_class_names(
 
 def _decode(name: str, prepared: Path) -> tuple[tuple[str, ...], dict[str, Split]]:
     """Class names and splits of a prepared TFDS directory."""
-    import tensorflow_datasets as tfds
-    from PIL import Image
+    shape, class_names, _ = _describe(name, prepared)
 
     def decode(split: str) -> Split:
-        # The image is decoded here: TFDS would complain that OpenCV is missing.
-        decoders = {"image": tfds.decode.SkipDecoding()}
-        source = builder.as_data_source(split, decoders=decoders)
-        image = np.empty((len(source), *shape), np.uint8)
-        label = np.empty(len(source), np.int32)
-        for i, row in enumerate(source):
-            picture = Image.open(io.BytesIO(row["image"])).convert(PIL_MODES[shape[-1]])
-            image[i] = np.asarray(picture).reshape(shape)
-            label[i] = row["label"]
-        return Split(image, label, None)
+        source = PreparedImages(prepared, split, shape)
+        label = source.labels()
+        return Split(source[range(len(label))], label, None)
 
-    try:
-        builder = tfds.builder_from_directory(prepared)
-        shape, class_names = _image_shape_and_class_names(name, builder)
-        return class_names, {split: decode(split) for split in ("train", "test")}
-    except UserError:
-        raise
-    except Exception as error:  # from a damaged file, TFRecord, a split that is not there, ...
-        raise UserError(
-            f"cannot read splits train and test of {prepared} ({_line(error)}): prepare it anew "
-            f"(tfds build {name} --file_format=array_record) or set another data directory"
-        ) from error
+    return class_names, {split: decode(split) for split in ("train", "test")}

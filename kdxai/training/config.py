@@ -16,6 +16,7 @@ def default() -> ConfigDict:
                 "data_dir": placeholder(str),  # TFDS directory, or one with train.npz and test.npz
                 "train_size": placeholder(int),  # images to train on; None: all that are left
                 "validation_size": placeholder(int),  # None: a tenth of the training split
+                "resident_mib": placeholder(int),  # more images than that stream; None: by memory
             },
             "augment": {
                 "seed": 0,  # view of example i in epoch e depends on (augment.seed, e, i) alone

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -20,6 +20,7 @@ from tensorboardX import SummaryWriter
 
 from kdxai import models
 from kdxai.data.datasets import Dataset, Split
+from kdxai.data.stream import Order, Records
 from kdxai.errors import UserError
 from kdxai.progress import progress
 from kdxai.training import devices, hosts, runs, steps
@@ -32,13 +33,15 @@ EVAL_BATCH = 512  # at least; rounded up to what the devices divide
 
 
 class Program(NamedTuple):
-    """A run's compiled steps and what they read."""
+    """A run's compiled steps and what they read; images apart where they are streamed."""
 
     state: states.TrainState
     train_step: Callable[..., tuple[states.TrainState, states.Totals]]
     eval_step: Callable[..., states.Totals]
     train: steps.Constants
     validation: steps.Constants
+    train_images: Records | None
+    validation_images: Records | None
     teacher: TeacherLogits | None
     schedule: optax.Schedule
     steps_per_epoch: int
@@ -80,8 +83,12 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
     checkpoints.wait()
     best = checkpoints.best(program.state)
     checkpoints.close()
-    _, validation_accuracy = evaluate(program.eval_step, best.variables, program.validation)
-    _, test_accuracy = evaluate(program.eval_step, best.variables, resident(dataset.test, dataset))
+    _, validation_accuracy = evaluate(
+        program.eval_step, best.variables, program.validation, program.validation_images
+    )
+    _, test_accuracy = evaluate(
+        program.eval_step, best.variables, resident(dataset.test, dataset), streamed(dataset.test)
+    )
     result = {
         "model": config.model.name,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
@@ -113,7 +120,7 @@ def build(config: ConfigDict, dataset: Dataset) -> Program:
     model = runs.create_model(config, len(dataset.class_names), axis_name=devices.AXIS)
     schedule = states.learning_rate(config.optim, config.epochs, steps_per_epoch)
     tx = states.optimizer(config.optim, schedule)
-    train = resident(dataset.train, dataset)
+    train, images = resident(dataset.train, dataset), streamed(dataset.train)
     view = {
         "view_seed": config.augment.seed,
         "augmentation": {name: config.augment[name] for name in ("pad", "flip", "cutout")},
@@ -139,8 +146,12 @@ def build(config: ConfigDict, dataset: Dataset) -> Program:
         eval_step=devices.spread(steps.make_eval_step(model), dtype=dtype),
         train=train,
         validation=resident(dataset.validation, dataset),
+        train_images=images,
+        validation_images=streamed(dataset.validation),
         teacher=teacher
-        and TeacherLogits(teacher, Path(config.teacher), train, epochs=config.epochs, **view),
+        and TeacherLogits(
+            teacher, Path(config.teacher), train, images=images, epochs=config.epochs, **view
+        ),
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
     )
@@ -206,7 +217,8 @@ def fit(
     spe, total = program.steps_per_epoch, config.epochs * program.steps_per_epoch
     history = hosts.first_says(hosts.on_first(lambda: runs.read_history(workdir, first_step)))
     if not config.epochs:  # a control that is to stay untrained
-        checkpoints.save(state, evaluate(program.eval_step, state.variables, program.validation)[1])
+        checkpoints.save(state, validate(program, state)[1])
+    order = Order(config.seed, len(program.train.label), config.batch_size, first_step, total)
     started = time.perf_counter()
     with (
         sigterm() as terminated,
@@ -214,8 +226,16 @@ def fit(
         SummaryWriter(
             str(workdir / "tensorboard"), purge_step=first_step, write_to_disk=hosts.is_first()
         ) as writer,
+        closing(devices.feed(order, program.train_images)) as batches,
     ):
         task = bar.add_task(workdir.name, total=total, completed=first_step, note="")
+        if program.train_images is not None:
+            bar.console.print(
+                f"{workdir.name}: {program.train_images.nbytes / 2**20:,.0f} MiB of training "
+                "images are more than is kept on a device: they are read batch by batch",
+                highlight=False,
+                soft_wrap=True,
+            )
         if program.teacher:
             size = program.teacher.size
             teaching = bar.add_task("teacher's logits", total=size, visible=False, note="")
@@ -252,13 +272,8 @@ def fit(
                 bar.reset(teaching, visible=False)  # its time left is of this epoch alone
             constants = program.constants(epoch, tell)
             pending: collections.deque[tuple[int, states.Totals]] = collections.deque()
-            order = np.random.default_rng([config.seed, epoch]).permutation(
-                len(program.train.label)
-            )
             for step in range(max(first_step, epoch * spe), (epoch + 1) * spe):
-                start = step % spe * config.batch_size
-                batch = order[start : start + config.batch_size].astype(np.int32)
-                state, totals = program.train_step(state, constants, devices.share(batch))
+                state, totals = program.train_step(state, constants, *next(batches))
                 pending.append((step + 1, totals))
                 settle(pending, AHEAD)
                 if hosts.stop_at(step):
@@ -270,7 +285,7 @@ def fit(
             if step % spe:
                 checkpoints.save(state)
                 stop(checkpoints)
-            loss, accuracy = evaluate(program.eval_step, state.variables, program.validation)
+            loss, accuracy = validate(program, state)
             require_finite(loss, step, program.schedule, checkpoints)
             seconds = time.perf_counter() - epoch_started
             row = {
@@ -310,21 +325,41 @@ def stop(checkpoints: Checkpoints) -> NoReturn:
     raise SystemExit(143)
 
 
+def validate(program: Program, state: states.TrainState) -> tuple[float, float]:
+    """`evaluate` on the run's validation set."""
+    return evaluate(
+        program.eval_step, state.variables, program.validation, program.validation_images
+    )
+
+
 def evaluate(
-    eval_step: Callable[..., states.Totals], variables: Any, constants: steps.Constants
+    eval_step: Callable[..., states.Totals],
+    variables: Any,
+    constants: steps.Constants,
+    images: Records | None = None,
 ) -> tuple[float, float]:
-    """Mean loss and accuracy of a model on a whole split; every image counts once."""
+    """Mean loss and accuracy of a model on a whole split; every image counts once.
+
+    Args:
+      images: those of the split, where they are streamed.
+    """
     size = len(constants.label)
     batch = -(-EVAL_BATCH // jax.device_count()) * jax.device_count()
     indices = np.pad(np.arange(size, dtype=np.int32), (0, -size % batch), constant_values=-1)
-    shares = [devices.share(part) for part in indices.reshape(-1, batch)]
-    sums = [eval_step(variables, constants, part) for part in shares]
+    fed = devices.feed(indices.reshape(-1, batch), images, workers=0)
+    sums = [eval_step(variables, constants, *parts) for parts in fed]
     return jax.tree.map(lambda *leaves: sum(leaves), *sums).means()
 
 
 def resident(split: Split, dataset: Dataset) -> steps.Constants:
-    """Put a split on the devices."""
-    return devices.replicate(steps.Constants(split.image, split.label, dataset.mean, dataset.std))
+    """Put a split on the devices, without its images where they are streamed."""
+    image = None if isinstance(split.image, Records) else split.image
+    return devices.replicate(steps.Constants(image, split.label, dataset.mean, dataset.std))
+
+
+def streamed(split: Split) -> Records | None:
+    """A split's images where they are not resident."""
+    return split.image if isinstance(split.image, Records) else None
 
 
 def require_finite(

@@ -18,22 +18,35 @@ from kdxai.training.state import Totals, TrainState
 class Constants(NamedTuple):
     """What every step reads and none changes, resident on the devices.
 
+    Every step of this module takes, after its other arguments, the images [B, H, W, C] uint8 of the
+    batch where they are streamed.
+
     Attributes:
-      image: [N, H, W, C] uint8, the whole split.
+      image: [N, H, W, C] uint8, the whole split; None where it is streamed.
       label: [N] int32.
       mean, std: [C] of the data set, in [0, 1].
       teacher_logits: [N, K] float32 of the views of the epoch under way, or None.
     """
 
-    image: jax.Array
+    image: jax.Array | None
     label: jax.Array
     mean: jax.Array
     std: jax.Array
     teacher_logits: jax.Array | None = None
 
 
+def pixels(constants: Constants, indices: jax.Array, streamed: jax.Array | None) -> jax.Array:
+    """[B, H, W, C] uint8 of a batch."""
+    return constants.image[indices] if streamed is None else streamed
+
+
 def views(
-    constants: Constants, indices: jax.Array, epoch: jax.Array, seed: int, **options: Any
+    constants: Constants,
+    indices: jax.Array,
+    epoch: jax.Array,
+    seed: int,
+    streamed: jax.Array | None = None,
+    **options: Any,
 ) -> jax.Array:
     """The normalised augmented views of some examples: [B] indices -> [B, H, W, C] float32.
 
@@ -42,7 +55,9 @@ def views(
     """
     epoch_key = jax.random.fold_in(jax.random.key(seed), epoch)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(epoch_key, indices)
-    images = jax.vmap(partial(augment.augment, **options))(keys, constants.image[indices])
+    images = jax.vmap(partial(augment.augment, **options))(
+        keys, pixels(constants, indices, streamed)
+    )
     return augment.normalise(images, constants.mean, constants.std)
 
 
@@ -58,7 +73,7 @@ def make_train_step(
     distil: bool = False,
     temperature: float = 1.0,
     alpha: float = 0.0,
-) -> Callable[[TrainState, Constants, jax.Array], tuple[TrainState, Totals]]:
+) -> Callable[..., tuple[TrainState, Totals]]:
     """The step `(state, constants, indices [B]) -> (state, the epoch's totals)` of a training run.
 
     The totals are in the state too, but that is donated to the next step before the host reads it.
@@ -73,10 +88,13 @@ def make_train_step(
     """
 
     def train_step(
-        state: TrainState, constants: Constants, indices: jax.Array
+        state: TrainState,
+        constants: Constants,
+        indices: jax.Array,
+        streamed: jax.Array | None = None,
     ) -> tuple[TrainState, Totals]:
         epoch = state.step // steps_per_epoch
-        images = views(constants, indices, epoch, view_seed, **augmentation)
+        images = views(constants, indices, epoch, view_seed, streamed, **augmentation)
         labels = constants.label[indices]
         dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
 
@@ -122,7 +140,7 @@ def make_train_step(
 
 def make_teacher_step(
     teacher: Network, *, view_seed: int, augmentation: dict[str, Any]
-) -> Callable[[Any, Constants, jax.Array, jax.Array], jax.Array]:
+) -> Callable[..., jax.Array]:
     """The step `(variables, constants, indices [B], epoch []) -> [B, K]` float32 logits.
 
     The teacher runs in evaluation mode on the views that the student sees in that epoch.
@@ -132,18 +150,29 @@ def make_teacher_step(
     """
 
     def teacher_step(
-        variables: Any, constants: Constants, indices: jax.Array, epoch: jax.Array
+        variables: Any,
+        constants: Constants,
+        indices: jax.Array,
+        epoch: jax.Array,
+        streamed: jax.Array | None = None,
     ) -> jax.Array:
-        return teacher.apply(variables, views(constants, indices, epoch, view_seed, **augmentation))
+        images = views(constants, indices, epoch, view_seed, streamed, **augmentation)
+        return teacher.apply(variables, images)
 
     return teacher_step
 
 
-def make_eval_step(model: Network) -> Callable[[Any, Constants, jax.Array], Totals]:
+def make_eval_step(model: Network) -> Callable[..., Totals]:
     """The step `(variables, constants, indices [B]) -> Totals`; an index below 0 is padding."""
 
-    def eval_step(variables: Any, constants: Constants, indices: jax.Array) -> Totals:
-        images = augment.normalise(constants.image[indices], constants.mean, constants.std)
+    def eval_step(
+        variables: Any,
+        constants: Constants,
+        indices: jax.Array,
+        streamed: jax.Array | None = None,
+    ) -> Totals:
+        images = pixels(constants, indices, streamed)
+        images = augment.normalise(images, constants.mean, constants.std)
         labels = constants.label[indices]
         logits = model.apply(variables, images)
         loss = jax.vmap(losses.cross_entropy)(logits, labels)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdxai.data.stream import Records
 from kdxai.errors import UserError
 from kdxai.training import devices, hosts, runs, steps
 from kdxai.training.runs import TrainedModel
@@ -46,13 +47,15 @@ class TeacherLogits:
         workdir: Path,
         train: steps.Constants,
         *,
+        images: Records | None = None,
         epochs: int,
         view_seed: int,
         augmentation: dict[str, Any],
     ):
         """Args:
         workdir: the teacher's.
-        train: the images, resident on the devices.
+        train: what is resident on the devices.
+        images: those of training, where they are streamed.
         epochs: of the student's run; what would not fit on the disk is not kept.
         view_seed, augmentation: as for `steps.make_train_step`.
         """
@@ -62,9 +65,13 @@ class TeacherLogits:
         name = teacher.result["data"].replace("/", "-")
         dtype = teacher.config.model.dtype
         who = runs.fingerprint(teacher.variables)[:16]
-        what = digest(lower(step, teacher, train), runs.fingerprint(train))
+        parts = [lower(step, teacher, train, images), runs.fingerprint(train)]
+        if images is not None:
+            parts += [images.name, runs.fingerprint({"rows": images.rows})]
+        what = digest(*parts)
         self.directory = workdir / "views" / f"{name}-{dtype}-seed{view_seed}-{who}-{what}"
-        self.size = len(train.image)
+        self.size = len(train.label)
+        self._images = images
         self._train, self._variables = train, devices.replicate(teacher.variables)
         self._step = devices.spread(
             lambda *arguments: jax.lax.all_gather(step(*arguments), devices.AXIS, tiled=True),
@@ -107,14 +114,15 @@ class TeacherLogits:
         batch *= jax.device_count()
         padded = np.resize(examples.astype(np.int32), -(-len(examples) // batch) * batch)
         epochs = np.full(jax.local_device_count(), epoch, np.int32)
+        plan = padded.reshape(-1, batch)
         parts: list[jax.Array] = []
-        for start in range(0, len(padded), batch):
-            chunk = devices.share(padded[start : start + batch])
-            parts.append(self._step(self._variables, self._train, chunk, epochs))
-            done = start - AHEAD * batch
-            if tell and done >= 0:
+        # Few examples are read before a worker process has started.
+        fed = devices.feed(plan, self._images, *(() if len(plan) > AHEAD else (0,)))
+        for i, (indices, *streamed) in enumerate(fed):
+            parts.append(self._step(self._variables, self._train, indices, epochs, *streamed))
+            if tell and i >= AHEAD:
                 parts[-AHEAD - 1].block_until_ready()
-                tell(done + batch)
+                tell((i + 1 - AHEAD) * batch)
         logits = np.concatenate(jax.device_get(parts))[: len(examples)]
         if tell:
             tell(len(examples))
@@ -175,9 +183,16 @@ class TeacherLogits:
             self._kept = False
 
 
-def lower(step: Callable[..., jax.Array], teacher: TrainedModel, train: steps.Constants) -> str:
+def lower(
+    step: Callable[..., jax.Array],
+    teacher: TrainedModel,
+    train: steps.Constants,
+    images: Records | None,
+) -> str:
     """The program of a teacher's step as text: model, dtype, augmentation, seed, batch."""
-    arguments = (teacher.variables, train, np.zeros(BATCH, np.int32), np.int32(0))
+    arguments = [teacher.variables, train, np.zeros(BATCH, np.int32), np.int32(0)]
+    if images is not None:
+        arguments.append(np.zeros((BATCH, *images.image_shape), np.uint8))
     # Shapes alone, so that the number of devices is no part of it.
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
     return jax.jit(step).lower(*shapes).as_text()
