@@ -8,15 +8,19 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def launch(script, *arguments, devices=1, before=()):
-    """Run a launch script as a user does; returns the finished process."""
-    environment = os.environ | {
+def environment(devices=1):
+    """That of a script which is to find so many devices."""
+    return os.environ | {
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         "COLUMNS": "200",
     }
+
+
+def launch(script, *arguments, devices=1, before=()):
+    """Run a launch script as a user does; returns the finished process."""
     command = [*before, sys.executable, str(ROOT / "launch" / script), *map(str, arguments)]
     return subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300
+        command, env=environment(devices), cwd=ROOT, capture_output=True, text=True, timeout=300
     )
 
 

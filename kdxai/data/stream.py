@@ -4,7 +4,9 @@ Nothing here imports JAX: worker processes read and decode.
 """
 
 import io
+import multiprocessing
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import flags
 
 from kdxai.errors import UserError, line
 
@@ -161,6 +164,16 @@ class Part:
         return self.plan[i].reshape(self.parts, -1)[self.part]
 
 
+def _end_with_parent(worker: int, workers: int) -> None:
+    """Let no worker outlive a process that was killed."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def batches(
     images: Records, plan: Sequence[np.ndarray], workers: int = WORKERS
 ) -> Iterator[np.ndarray]:
@@ -175,19 +188,25 @@ def batches(
     """
     import grain
 
-    dataset = grain.MapDataset.source(plan).map(images.__getitem__)
+    # Bytes come through a pipe; grain would put an array into shared memory, where it leaves the last
+    # one when it is stopped.
+    dataset = grain.MapDataset.source(plan).map(lambda rows: images[rows].tobytes())
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=BUFFER)
     stream = dataset.to_iter_dataset(options)
     if workers and not isinstance(images.source, np.ndarray):
         stream = stream.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=BUFFER)
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=BUFFER),
+            worker_init_fn=_end_with_parent,
         )
+    if not flags.FLAGS.is_parsed():  # grain asks for some, outside of a script too
+        flags.FLAGS.mark_as_parsed()
     iterator = iter(stream)
     try:
-        yield from iterator
+        for content in iterator:
+            yield np.frombuffer(content, np.uint8).reshape(-1, *images.image_shape)
     except UserError:
         raise
     except (OSError, RuntimeError, ValueError) as error:  # as a worker passes it on
         raise UserError(f"the images cannot be read ({line(error)})") from error
     finally:
-        iterator.close()  # else the processes' shared memory outlives them
+        iterator.close()

@@ -1,0 +1,122 @@
+"""`kdxai.data.stream`: the same images in the same order, wherever they are read."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from prepared import prepare_tiny
+from tensorflow_datasets.core import registered
+
+from kdxai.data import datasets, stream
+from kdxai.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tfds")
+    with registered.skip_registration():
+        prepare_tiny(root)
+    return root
+
+
+def load(root, cache, **options):
+    return datasets.load("tiny", data_dir=root, cache_dir=cache, **options)
+
+
+def test_what_streams_is_what_would_be_decoded(prepared, tmp_path):
+    options = {"validation_size": 7, "train_size": 30}
+    decoded = load(prepared, tmp_path / "a", **options)
+    streamed = load(prepared, tmp_path / "b", resident_mib=0, **options)
+    assert streamed.class_names == decoded.class_names
+    np.testing.assert_array_equal(streamed.mean, decoded.mean)
+    np.testing.assert_array_equal(streamed.std, decoded.std)
+    for name in ("train", "validation", "test"):
+        one, other = getattr(streamed, name), getattr(decoded, name)
+        assert isinstance(one.image, stream.Records)
+        assert one.image.shape == other.image.shape
+        assert one.image.nbytes == other.image.nbytes
+        np.testing.assert_array_equal(one.label, other.label)
+        np.testing.assert_array_equal(one.image[:], other.image)
+        np.testing.assert_array_equal(one.image[np.array([3, -1, 3])], other.image[[3, -1, 3]])
+        np.testing.assert_array_equal(one.image.select(slice(2, 5))[1:], other.image[3:5])
+
+
+def test_the_limit_decides(prepared, tmp_path):
+    write = {"image": np.zeros((500, 64, 64, 3), np.uint8), "label": np.arange(500) % 2}
+    for split in ("train", "test"):
+        np.savez(tmp_path / f"{split}.npz", **write)
+    for limit, streams in ((None, False), (6, False), (5, True)):  # 5.9 MiB
+        data = datasets.load("own", data_dir=tmp_path, resident_mib=limit)
+        assert isinstance(data.train.image, stream.Records) == streams
+        assert data.test.image[np.arange(2)].shape == (2, 64, 64, 3)
+    # So it does where the arrays have been decoded before.
+    for limit, streams in ((1, False), (0, True), (1, False)):
+        data = load(prepared, tmp_path / "cache", resident_mib=limit)
+        assert isinstance(data.train.image, stream.Records) == streams
+
+
+def test_mean_and_deviation_are_computed_once(prepared, tmp_path, monkeypatch):
+    first = load(prepared, tmp_path, resident_mib=0)
+    monkeypatch.setattr(datasets, "batches", None)
+    monkeypatch.setattr(stream.PreparedImages, "labels", None)
+    second = load(prepared, tmp_path, resident_mib=0)
+    np.testing.assert_array_equal(first.mean, second.mean)
+    np.testing.assert_array_equal(first.train.label, second.train.label)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_in_order(prepared, tmp_path, workers):
+    images = load(prepared, tmp_path, resident_mib=0).train.image
+    plan = np.random.default_rng(0).permutation(36).reshape(9, 4)
+    found = list(stream.batches(images, plan, workers))
+    np.testing.assert_array_equal(found, [images[rows] for rows in plan])
+
+
+def test_an_order_goes_on_at_any_step():
+    whole = stream.Order(seed=3, size=23, batch_size=5, first=0, total=12)
+    assert len(whole) == 12
+    for epoch in range(3):
+        expected = np.random.default_rng([3, epoch]).permutation(23)[:20].reshape(4, 5)
+        np.testing.assert_array_equal(list(whole)[4 * epoch : 4 * epoch + 4], expected)
+    for first in range(13):
+        rest = stream.Order(seed=3, size=23, batch_size=5, first=first, total=12)
+        np.testing.assert_array_equal(np.array(list(rest)), np.array(list(whole)[first:]))
+
+
+def test_parts_make_the_batch():
+    plan = [np.arange(6), np.arange(6, 12)]
+    parts = [stream.Part(plan, i, 3) for i in range(3)]
+    np.testing.assert_array_equal(np.concatenate([part[1] for part in parts]), plan[1])
+
+
+def test_an_open_source_travels_to_another_process(prepared, tmp_path):
+    images = load(prepared, tmp_path, resident_mib=0).test.image
+    whole = images[:]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(images))[:], whole)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_one_line(tmp_path, workers):
+    with registered.skip_registration():
+        prepare_tiny(tmp_path / "tfds")
+    images = load(tmp_path / "tfds", tmp_path / "cache", resident_mib=0).train.image
+    (path,) = (tmp_path / "tfds").rglob("*train*record*")
+    content = bytearray(path.read_bytes())
+    content[300:-300] = bytes(len(content) - 600)
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        list(stream.batches(images, np.arange(36).reshape(9, 4), workers))
+    assert "\n" not in str(error.value)
+    assert "tiny" in str(error.value)
+
+
+def test_another_source_has_another_name(prepared, tmp_path):
+    with registered.skip_registration():
+        prepare_tiny(tmp_path / "tfds", seed=5)
+    roots = prepared, tmp_path / "tfds"
+    names = [load(root, tmp_path, resident_mib=0).train.image.name for root in roots]
+    assert len(set(names)) == 2
+    assert len(list(tmp_path.glob("tiny*-index"))) == 2
+    info = [json.loads(p.read_text()) for p in tmp_path.glob("tiny*-index/info.json")]
+    assert info[0]["mean"] != info[1]["mean"]

@@ -1,0 +1,96 @@
+"""Training on images that are read batch by batch, as a user runs it."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from prepared import prepare_tiny
+from scripts import ROOT, environment, launch
+from tensorflow_datasets.core import registered
+
+from kdxai.training import runs
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    root = tmp_path_factory.mktemp("streaming")
+    with registered.skip_registration():
+        prepare_tiny(root / "tfds", shape=(8, 8, 3))
+    (root / "tiny.py").write_text(
+        "from kdxai.training import config as training\n"
+        "def get_config():\n"
+        "    config = training.default()\n"
+        f"    config.data.name, config.data.data_dir = 'tiny', {str(root / 'tfds')!r}\n"
+        "    config.model.name, config.model.dtype = 'plain3-w4', 'float32'\n"
+        "    config.epochs, config.batch_size = 6, 8\n"
+        "    config.data.resident_mib = 0\n"
+        "    return config\n"
+    )
+    return ["--config", root / "tiny.py"]
+
+
+def train(command, workdir, *flags, devices=1):
+    done = launch("train.py", *command, "--workdir", workdir, *flags, devices=devices)
+    assert done.returncode == 0, done.stderr
+    assert "leaked" not in done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def streamed(command, tmp_path_factory):
+    """A run that nothing disturbed."""
+    workdir = tmp_path_factory.mktemp("runs") / "streamed"
+    assert "are read batch by batch" in train(command, workdir)
+    return workdir
+
+
+def history(workdir):
+    return pd.read_csv(workdir / "history.csv").drop(columns="seconds")
+
+
+def test_the_same_trajectory_as_in_memory(command, streamed, tmp_path):
+    resident = tmp_path / "resident"
+    assert "batch by batch" not in train(command, resident, "--config.data.resident_mib=1")
+    pd.testing.assert_frame_equal(history(streamed), history(resident), rtol=1e-4)
+    results = [runs.read_result(workdir) for workdir in (streamed, resident)]
+    assert results[0]["test_accuracy"] == results[1]["test_accuracy"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_run_continues_bit_identically(command, streamed, tmp_path, how):
+    line = [sys.executable, ROOT / "launch" / "train.py", *command, "--workdir", tmp_path / "run"]
+    process = subprocess.Popen(
+        list(map(str, line)), env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert any("epoch 2/6" in told for told in process.stderr)
+    process.send_signal(how)
+    process.communicate(timeout=60)  # its workers have closed the pipe as well
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert "epoch 1/6" not in train(command, tmp_path / "run")
+    one, other = (runs.load(workdir).variables for workdir in (streamed, tmp_path / "run"))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    pd.testing.assert_frame_equal(history(streamed), history(tmp_path / "run"))
+
+
+def test_two_devices_share_the_stream(command, streamed, tmp_path):
+    train(command, tmp_path / "two", devices=2)
+    pd.testing.assert_frame_equal(history(streamed), history(tmp_path / "two"), rtol=1e-3)
+
+
+def test_a_student_sees_what_its_teacher_saw(command, streamed, tmp_path):
+    """Logits of streamed views are those of views in memory, and are kept."""
+    shutil.copytree(streamed, tmp_path / "teacher")
+    flags = [f"--config.teacher={tmp_path / 'teacher'}", "--config.epochs=2"]
+    assert "logits of 0 of 2" in train(command, tmp_path / "one", *flags)
+    told = train(command, tmp_path / "two", *flags, "--config.seed=1")
+    assert re.search("logits of 2 of 2", told)
+    assert "cannot be used" not in told
+    memory = [*flags, "--config.data.resident_mib=1"]
+    assert "logits of 0 of 2" in train(command, tmp_path / "three", *memory)
+    pd.testing.assert_frame_equal(history(tmp_path / "one"), history(tmp_path / "three"), rtol=1e-3)
