@@ -188,8 +188,8 @@ def batches(
     """
     import grain
 
-    # Bytes come through a pipe; grain would put an array into shared memory, where it leaves the last
-    # one when it is stopped.
+    # Bytes come through a pipe. grain would put an array into shared memory, where the last one
+    # stays when it is stopped.
     dataset = grain.MapDataset.source(plan).map(lambda rows: images[rows].tobytes())
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=BUFFER)
     stream = dataset.to_iter_dataset(options)
