@@ -10,8 +10,8 @@ starting, and the ceiling: a large matrix product and a large copy.
 
 Side by side with PyTorch libraries on the same weights and images, in one process and in turns.
 Needs `pip install -e '.[bench]'` and a machine with nothing else to do: where it is busy, PyTorch's
-threads wait for each other. Measured in docs/results/speed-cpu.md: on two cores Grad-CAM 3.0 and ADCC
-7.1 times as fast, deletion and Score-CAM 1.0 times; four minutes.
+threads wait for each other. Measured in docs/results/speed-cpu.md: on two cores Grad-CAM 3.0 and
+ADCC 7.1 times as fast, deletion and Score-CAM 1.0 times; six minutes.
 """
 
 from ml_collections import ConfigDict
