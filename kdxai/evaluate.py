@@ -176,7 +176,8 @@ def mask_image(
     """E: the normalised image [H, W, C] under a map [H, W] in [0, 1]."""
     if protocol.masking == "multiply":
         return image * heatmap[..., None]
-    pixels = jnp.floor(255 * min_max(image))
+    # A whole number, as of an image's largest value, is cut to itself, however it was rounded.
+    pixels = jnp.floor(255 * min_max(image) + 1e-3)
     return (min_max(pixels * heatmap[..., None]) - jnp.asarray(mean)) / jnp.asarray(std)
 
 

@@ -85,7 +85,7 @@ def restated(network, params, image, label):
     z = (image / 255 - MEAN) / STD
     cam, logits = forward(z)
     heatmap = enlarged(cam)
-    pixels = (255 * scaled(z)).astype(np.uint8)
+    pixels = (255 * scaled(z) + 1e-6).astype(np.uint8)  # whole numbers stay what they are
     masked = (scaled(pixels * heatmap[..., None]) - MEAN) / STD
     cam_masked, logits_masked = forward(masked)
     heatmap_masked = enlarged(cam_masked)
