@@ -36,9 +36,9 @@ def create(
     """Make a model by name.
 
     Args:
-      name: `wrn-D-K` (depth D = 6n + 4, width K); `resnet10`, `resnet18`, `resnet34`,
-        `resnextD-CxW` (D = 9n + 2, C groups of W channels) or `plainD` (D layers), these with
-        `-wB` for a base width B other than 64.
+      name: `wrn-D-K` (depth D = 6n + 4, width K), `resnet10`, `resnet18`, `resnet34`,
+        `resnextD-CxW` (D = 9n + 2, C groups of W channels) or `plainD` (D layers), with `-wB`
+        for a base width B other than the usual 16 (WRN) or 64.
       dtype: compute dtype; parameters, statistics and logits are float32 whatever it is.
       dropout: rate inside the blocks of a wide ResNet.
       axis_name: the pmap axis over which BatchNorm takes its batch statistics.
@@ -52,14 +52,14 @@ def create(
     if not 0 <= dropout < 1:
         raise UserError(f"dropout must be in [0, 1), not {dropout}")
     shared = layers(dtype=dtype, axis_name=axis_name, activation=activation)
-    if wrn := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
-        depth, width = map(int, wrn.groups())
+    if wrn := re.fullmatch(r"wrn-(\d+)-(\d+)(?:-w([1-9]\d*))?", name):
+        depth, width, base_width = map(int, wrn.groups("16"))
         if depth < 10 or depth % 6 != 4 or width < 1:
             raise UserError(
                 f"'{name}': the depth of a wide ResNet is 10, 16, 22, 28, ... and its width at "
                 "least 1"
             )
-        return wide_resnet(depth, width, num_classes, shared, dropout)
+        return wide_resnet(depth, width, num_classes, shared, dropout, base_width)
     network = without_dropout(name, num_classes, shared)
     if network is None:
         raise UserError(f"there is no model '{name}'; known: {NAMES}")

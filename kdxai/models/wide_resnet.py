@@ -6,11 +6,12 @@ from kdxai.models.network import Layers, Network
 
 
 class Stem(nn.Module):
+    width: int
     layers: Layers
 
     @nn.compact
     def __call__(self, x, train):
-        return self.layers.conv(16, (3, 3))(x)
+        return self.layers.conv(self.width, (3, 3))(x)
 
 
 class Block(nn.Module):
@@ -43,18 +44,24 @@ class FinalActivation(nn.Module):
 
 
 def wide_resnet(
-    depth: int, width: int, num_classes: int, layers: Layers, dropout: float = 0.0
+    depth: int,
+    width: int,
+    num_classes: int,
+    layers: Layers,
+    dropout: float = 0.0,
+    base_width: int = 16,
 ) -> Network:
-    """WRN-depth-width: 3 stages of (depth - 4) / 6 blocks with 16, 32 and 64 x `width` channels.
+    """WRN-depth-width: a stem of `base_width` channels, 3 stages of (depth - 4) / 6 blocks.
 
+    The stages have 1, 2 and 4 x `base_width` x `width` channels; published with a base width of 16.
     The last feature map is the final ReLU's output, 8 x 8 for 32 x 32 images.
     """
-    units: dict[str, nn.Module] = {"stem": Stem(layers)}
+    units: dict[str, nn.Module] = {"stem": Stem(base_width, layers)}
     for stage in (1, 2, 3):
         for block in range((depth - 4) // 6):
             stride = 2 if stage > 1 and block == 0 else 1
             units[f"stage{stage}.block{block}"] = Block(
-                16 * width * 2 ** (stage - 1), stride, dropout, layers
+                base_width * width * 2 ** (stage - 1), stride, dropout, layers
             )
     units["final"] = FinalActivation(layers)
     return Network(units, num_classes)

@@ -21,9 +21,11 @@ def shapes_of(name, size=32, **options):
         ("resnet18", 11_173_962, (4, 4, 512)),
         ("resnext29-8x64", 34_426_698, (8, 8, 1024)),  # the paper: 34.4 million
         ("plain5", 964_170, (8, 8, 256)),
+        # By hand: the stem, blocks of 4, 8 and 16 channels, the last BatchNorm, the head.
+        ("wrn-10-1-w4", 108 + 304 + 920 + 3632 + 32 + 170, (8, 8, 16)),
     ],
 )
-def test_published_sizes(name, parameters, grid):
+def test_sizes(name, parameters, grid):
     model, variables = shapes_of(name)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == parameters
     features = jax.eval_shape(
