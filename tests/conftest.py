@@ -49,7 +49,7 @@ def tiny_config(tiny_data):
     config = training.default()
     config.data.name = "tiny"
     config.data.data_dir = str(tiny_data)
-    config.model.name = "wrn-10-1"
+    config.model.name = "wrn-10-1-w4"
     config.model.dtype = "float32"  # some CPUs' bfloat16 is not kept in the compilation cache
     config.epochs = 2
     config.batch_size = 16

@@ -1,27 +1,96 @@
 """The launch scripts, run as a user runs them."""
 
+import multiprocessing
 import os
-import subprocess
+import pickle
+import runpy
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
+# Processes are forked off one that has imported what they import, which is most of the time of the
+# short ones. JAX has read its environment variables there; XLA reads XLA_FLAGS in the new process.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["kdxai.cli", "kdxai.report.write", "kdxai.study.audit"])
+
 
 def environment(devices=1):
-    """That of a script which is to find so many devices."""
+    """That of a process which is to find so many devices."""
     return os.environ | {
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         "COLUMNS": "200",
     }
 
 
-def launch(script, *arguments, devices=1, before=()):
-    """Run a launch script as a user does; returns the finished process."""
-    command = [*before, sys.executable, str(ROOT / "launch" / script), *map(str, arguments)]
-    return subprocess.run(
-        command, env=environment(devices), cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+class Process:
+    """`function(*arguments)` in a process of its own that finds so many devices."""
+
+    def __init__(self, function, *arguments, devices=1):
+        self._directory = tempfile.TemporaryDirectory()
+        self._streams = [Path(self._directory.name) / name for name in ("stdout", "stderr")]
+        for path in self._streams:
+            path.touch()
+        # Pickled once more: the function's module may look for devices as it is imported.
+        call = pickle.dumps((function, arguments))
+        self._process = _FORKS.Process(
+            target=_call, args=(environment(devices), self._streams, call)
+        )
+        self._process.start()
+
+    @property
+    def stdout(self):
+        return self._streams[0].read_text()
+
+    @property
+    def stderr(self):
+        return self._streams[1].read_text()
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def wait_for(self, text):
+        """Until it says so on stderr."""
+        while text not in self.stderr:
+            assert self._process.is_alive(), self.stderr
+            time.sleep(0.005)
+
+    def send_signal(self, number):
+        os.kill(self._process.pid, number)
+
+    def wait(self):
+        self._process.join(timeout=300)
+        self._process.kill()
+        self._process.join()
+        return self
+
+
+def _call(environment, streams, call):
+    for number, path in enumerate(streams, 1):
+        os.dup2(os.open(path, os.O_WRONLY), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    function, arguments = pickle.loads(call)
+    function(*arguments)
+
+
+def _script(path, *arguments):
+    os.chdir(ROOT)
+    sys.argv = [path, *arguments]
+    runpy.run_path(path, run_name="__main__")
+
+
+def start(script, *arguments, devices=1):
+    """A launch script, as a process."""
+    return Process(_script, str(ROOT / "launch" / script), *map(str, arguments), devices=devices)
+
+
+def launch(script, *arguments, devices=1):
+    """A launch script that has ended."""
+    return start(script, *arguments, devices=devices).wait()
 
 
 # The quick study, cut down to a minute.
@@ -36,7 +105,7 @@ SMALL = [
         f"--config.models.{name}.model.{setting}"
         for name in ("teacher", "student", "control", "untrained")
         # Some CPUs' bfloat16 is not kept in the compilation cache.
-        for setting in ("name=wrn-10-1", "dtype=float32")
+        for setting in ("name=wrn-10-1-w4", "dtype=float32")
     ),
 ]
 

@@ -1,11 +1,6 @@
 """One small convolutional classifier, written out, against numpy float64, scipy and skimage."""
 
 import functools
-import io
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +10,7 @@ import pytest
 from scipy import stats
 from scipy.ndimage import map_coordinates
 from scipy.special import softmax
+from scripts import Process
 from skimage.metrics import structural_similarity
 
 from kdxai import evaluate, models
@@ -128,34 +124,23 @@ def test_no_image_is_lost_or_counted_twice(chunk):
     np.testing.assert_allclose(rows.ssim, whole.ssim, atol=1e-6)
 
 
-DEVICES = """
-import sys
-import jax
-sys.path.insert(0, {tests!r})
-from test_evaluate import HEAD, IMAGES, MEAN, STD, Protocol, classifier, evaluate, run
-rows = run(protocol=Protocol(method="score_cam"), extra=["perturbation"], chunk=2)
-pair, protocol = (classifier(), classifier(HEAD[:, ::-1])), Protocol(method="smooth_grad")
-agreement = evaluate.compare(*pair, IMAGES, protocol, mean=MEAN, std=STD, chunk=2)
-print("ANSWER", len(jax.devices()), rows.join(agreement, rsuffix="_between").to_json())
-"""
+def write_rows(path):
+    """What is computed of the images on the devices that there are."""
+    rows = run(protocol=Protocol(method="score_cam"), extra=["perturbation"], chunk=2)
+    pair, protocol = (classifier(), classifier(HEAD[:, ::-1])), Protocol(method="smooth_grad")
+    agreement = evaluate.compare(*pair, IMAGES, protocol, mean=MEAN, std=STD, chunk=2)
+    rows.join(agreement, rsuffix="_between").assign(devices=jax.device_count()).to_csv(path)
 
 
-def test_one_device_and_eight_give_the_same_rows():
+def test_one_device_and_eight_give_the_same_rows(tmp_path):
     """9 images, 2 on each device at once: with 2 and 8 devices the last chunk is filled up."""
     answers = {}
     for count in (1, 2, 8):
-        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
-        done = subprocess.run(
-            [sys.executable, "-c", DEVICES.format(tests=str(Path(__file__).parent))],
-            env=os.environ | {"XLA_FLAGS": flags},
-            capture_output=True,
-            text=True,
-        )
+        path = tmp_path / f"{count}.csv"
+        done = Process(write_rows, path, devices=count).wait()
         assert done.returncode == 0, done.stderr
-        answer = next(line for line in done.stdout.splitlines() if line.startswith("ANSWER"))
-        _, seen, rows = answer.split(" ", 2)
-        assert int(seen) == count
-        answers[count] = pd.read_json(io.StringIO(rows))
+        answers[count] = pd.read_csv(path)
+        assert (answers[count].pop("devices") == count).all()
     assert len(answers[1]) == 9
     for count in (2, 8):
         pd.testing.assert_frame_equal(answers[count], answers[1], rtol=1e-4, atol=1e-5)

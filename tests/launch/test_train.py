@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from scripts import ROOT, launch
+from scripts import ROOT, environment, launch, start
 
 from kdxai.training import runs
 
@@ -26,7 +26,7 @@ def config_file(tmp_path_factory, tiny_data):
         "def get_config():\n"
         "    config = training.default()\n"
         f"    config.data.name, config.data.data_dir = 'tiny', {str(tiny_data)!r}\n"
-        "    config.model.name, config.model.dropout = 'wrn-10-1', 0.3\n"
+        "    config.model.name, config.model.dropout = 'wrn-10-1-w4', 0.3\n"
         "    config.epochs, config.batch_size = 8, 15\n"
         "    return config\n"
     )
@@ -45,20 +45,6 @@ def finished(config_file, tmp_path_factory):
     return workdir
 
 
-def start(config_file, workdir, *flags):
-    command = [sys.executable, ROOT / "launch" / "train.py", "--config", config_file]
-    return subprocess.Popen(
-        [*map(str, command), "--workdir", str(workdir), *flags], stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for_epoch(process, epoch):
-    for line in process.stderr:
-        if f"epoch {epoch}/" in line:
-            return
-    raise AssertionError(f"the run ended before epoch {epoch}")
-
-
 def assert_same_run(one, other):
     a, b = runs.load(one), runs.load(other)
     jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
@@ -70,8 +56,8 @@ def assert_same_run(one, other):
 def test_a_killed_run_continues_bit_identically(config_file, finished, tmp_path):
     workdir = tmp_path / "killed"
     for epoch in (1, 3):
-        process = start(config_file, workdir)
-        wait_for_epoch(process, epoch)
+        process = start("train.py", "--config", config_file, "--workdir", workdir)
+        process.wait_for(f"epoch {epoch}/")
         time.sleep(0.03 * epoch)  # somewhere: in a step, a save, a write
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -84,10 +70,10 @@ def test_a_killed_run_continues_bit_identically(config_file, finished, tmp_path)
 
 def test_sigterm_saves_first_and_the_run_continues(config_file, finished, tmp_path):
     workdir = tmp_path / "terminated"
-    process = start(config_file, workdir)
-    wait_for_epoch(process, 3)
-    process.terminate()
-    assert process.wait() == 143
+    process = start("train.py", "--config", config_file, "--workdir", workdir)
+    process.wait_for("epoch 3/")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait().returncode == 143
     steps = [int(path.name) for path in (workdir / "checkpoints").iterdir()]
     assert max(steps) >= 3 * 6
     assert launch("train.py", "--config", config_file, "--workdir", workdir).returncode == 0
@@ -146,24 +132,20 @@ def test_a_damaged_result_is_refused(config_file, finished, tmp_path):
 
 
 def test_a_full_disk_is_one_line(config_file, tmp_path):
-    """Files of at most 100 KiB: TensorStore fails as it does where space ends while it writes."""
+    """Files of at most 20 KiB: TensorStore fails as it does where space ends while it writes."""
 
-    flags = ["--config", config_file, "--workdir", tmp_path / "run"]
-    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "_"]
-    done = launch("train.py", *flags, before=limited)
+    limited = ["bash", "-c", 'ulimit -f 20; exec "$@"', "_", sys.executable]
+    command = ["launch/train.py", "--config", config_file, "--workdir", tmp_path / "run"]
+    done = subprocess.run(
+        [*limited, *map(str, command)],
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert done.returncode == 2, done.stderr
     assert re.search("\nerror: cannot write a checkpoint to .*; free some space", done.stderr)
     assert not (tmp_path / "run" / "result.json").exists()
-
-
-def test_four_devices_train_what_one_loads(config_file, tmp_path):
-    flags = ["--config.batch_size=16", "--config.epochs=1"]
-    done = launch(
-        "train.py", "--config", config_file, "--workdir", tmp_path / "run", *flags, devices=4
-    )
-    assert done.returncode == 0, done.stderr
-    variables = runs.load(tmp_path / "run").variables
-    assert {len(leaf.devices()) for leaf in jax.tree.leaves(variables)} == {1}
 
 
 def test_a_finished_run_is_only_read(config_file, finished):
@@ -269,20 +251,21 @@ def test_a_killed_student_continues_bit_identically(config_file, finished, tmp_p
     """And one that comes later, on four devices, finds all of the teacher's logits there."""
     flags = ["--config.epochs=4", "--config.model.name=plain3-w4", "--config.model.dropout=0.0"]
 
-    def train(student, teacher, *more, devices=1):
+    def begin(student, teacher, *more, devices=1):
         known = ["--config", config_file, "--workdir", tmp_path / student, *flags]
         known.append(f"--config.teacher={tmp_path / teacher}")
-        done = launch("train.py", *known, *more, devices=devices)
+        return start("train.py", *known, *more, devices=devices)
+
+    def train(*arguments, **options):
+        done = begin(*arguments, **options).wait()
         assert done.returncode == 0, done.stderr
         return done.stderr
 
     for teacher in ("teacher", "other"):
         shutil.copytree(finished, tmp_path / teacher)
     assert "logits of 0 of 4 epochs are kept in" in train("undisturbed", "other")
-    process = start(
-        config_file, tmp_path / "killed", *flags, f"--config.teacher={tmp_path / 'teacher'}"
-    )
-    wait_for_epoch(process, 2)
+    process = begin("killed", "teacher")
+    process.wait_for("epoch 2/")
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert "epoch 1/4" not in train("killed", "teacher")
@@ -296,3 +279,7 @@ def test_a_killed_student_continues_bit_identically(config_file, finished, tmp_p
     assert {
         path: path.stat().st_mtime_ns for path in tmp_path.rglob("teacher/views/**/*.npz")
     } == kept
+
+    # What four devices trained is read on one.
+    leaves = jax.tree.leaves(runs.load(tmp_path / "later").variables)
+    assert {len(leaf.devices()) for leaf in leaves} == {1}

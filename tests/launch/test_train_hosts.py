@@ -28,7 +28,7 @@ def config_file(tmp_path_factory, tiny_data):
         "def get_config():\n"
         "    config = training.default()\n"
         f"    config.data.name, config.data.data_dir = 'tiny', {str(tiny_data)!r}\n"
-        "    config.model.name, config.model.dropout = 'wrn-10-1', 0.3\n"
+        "    config.model.name, config.model.dropout = 'wrn-10-1-w4', 0.3\n"
         f"    config.epochs, config.batch_size, config.optim.lr = {EPOCHS}, 16, 0.05\n"
         "    return config\n"
     )
@@ -132,12 +132,15 @@ def assert_close(one, other):
 def test_two_processes_train_what_one_does_whatever_ends_them(
     config_file, alone, processes, tmp_path
 ):
-    """Two processes, one device, two processes again, four devices: each continues the last."""
-    workdir = tmp_path / "run"
-    flags = ["--config", config_file, "--workdir", workdir]
+    """Two processes, one device, two processes again, four devices: each continues the last.
+
+    All of them stream the images that the undisturbed run has in memory.
+    """
+    workdir, streamed = tmp_path / "run", "--config.data.resident_mib=0"
+    flags = ["--config", config_file, "--workdir", workdir, streamed]
 
     # SIGTERM to one of them, as they begin to train; SLURM starts these.
-    first, second = processes(config_file, workdir, slurm=True)
+    first, second = processes(config_file, workdir, streamed, slurm=True)
     wait_for_file(workdir / "config.json", first)
     second.terminate()
     first, second = finish(first, second)
@@ -151,12 +154,12 @@ def test_two_processes_train_what_one_does_whatever_ends_them(
     with ending(subprocess.Popen(command, stderr=subprocess.PIPE, text=True)) as one:
         wait_for_epoch(one, saved // STEPS + 2)
 
-    first, second = processes(config_file, workdir)
+    first, second = processes(config_file, workdir, streamed)
     wait_for_epoch(first, EPOCHS - 8)
     second.kill()
     assert_ended_plainly(first)
 
-    first, second = processes(config_file, workdir)
+    first, second = processes(config_file, workdir, streamed)
     wait_for_epoch(first, EPOCHS - 4)
     first.kill()
     assert_ended_plainly(second)

@@ -1,11 +1,7 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
+from scripts import Process
 
 from kdxai.data import augment, datasets
 from kdxai.training import devices, loop, steps
@@ -46,7 +42,7 @@ def run(config, dataset, step_count=3):
 
 
 def test_alpha_zero_trains_bit_identically_to_no_teacher(tiny_config, dataset, tmp_path):
-    tiny_config.epochs = 1
+    tiny_config.epochs, tiny_config.model.name = 1, "plain3-w4"
     loop.train(tiny_config, tmp_path / "teacher", dataset)
     alone, _ = run(tiny_config, dataset)
     tiny_config.teacher = str(tmp_path / "teacher")
@@ -73,24 +69,17 @@ def test_evaluation_counts_every_image_once(tiny_config, dataset):
     assert accuracy == pytest.approx((logits.argmax(-1) == label).mean(), abs=1e-6)
 
 
-DEVICES = """
-import json, sys
-import jax, numpy as np
-from kdxai.data import datasets
-from kdxai.training import config, devices, loop
-sys.path.insert(0, {tests!r})
-from training.test_steps import run
-c = config.default()
-c.update(json.loads({config!r}))
-dataset = datasets.load(**c.data)
-variables, losses = run(c, dataset)
-evaluation = loop.evaluate(
-    loop.build(c, dataset).eval_step,
-    devices.replicate(variables),
-    loop.resident(dataset.test, dataset),
-)
-np.savez(sys.argv[1], *jax.tree.leaves(variables), losses=losses, evaluation=evaluation)
-"""
+def write_numbers(config, path):
+    """What a run of this config computes on the devices that there are."""
+    dataset = datasets.load(**config.data)
+    variables, losses = run(config, dataset)
+    evaluation = loop.evaluate(
+        loop.build(config, dataset).eval_step,
+        devices.replicate(variables),
+        loop.resident(dataset.test, dataset),
+    )
+    leaves = jax.tree.leaves(variables)
+    np.savez(path, *leaves, losses=losses, evaluation=evaluation, devices=jax.device_count())
 
 
 def test_any_number_of_devices_gives_the_same_numbers(tiny_config, tmp_path):
@@ -99,20 +88,14 @@ def test_any_number_of_devices_gives_the_same_numbers(tiny_config, tmp_path):
     Dropout, BatchNorm, augmentation and loss are all over the global batch.
     """
     tiny_config.model.dropout = 0.3
-    script = DEVICES.format(tests=str(Path(__file__).parent.parent), config=tiny_config.to_json())
     outputs = {}
     for count in (1, 2, 8):
         path = tmp_path / f"{count}.npz"
-        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(path)],
-            env=os.environ | {"XLA_FLAGS": flags},
-            capture_output=True,
-            text=True,
-        )
+        done = Process(write_numbers, tiny_config, path, devices=count).wait()
         assert done.returncode == 0, done.stderr
         with np.load(path) as file:
             outputs[count] = dict(file)
+        assert outputs[count].pop("devices") == count
     assert len(outputs[1]) > 30
     for count in (2, 8):
         for name, expected in outputs[1].items():
