@@ -145,18 +145,18 @@ def test_methods_measures_and_their_gallery(small_study, tmp_path):
     done = launch(
         *("explain.py", "--config", "configs/explain.py", "--workdir", workdir),
         *(f"--config.models=one={small_study}/seed0/teacher", "--config.images=10"),
-        *("--config.methods=cam,random,mask", "--config.whole=False"),
+        *("--config.methods=cam,edges,random,mask", "--config.whole=False"),
         "--config.metrics=perturbation,road,sensitivity,randomisation,cascade,grid",
     )
     assert done.returncode == 0, done.stderr
     records = pd.read_csv(workdir / "records.csv", keep_default_na=False)
-    assert list(records.groupby("method").size()) == [10, 10, 10]
+    assert list(records.groupby("method").size()) == [10, 10, 10, 10]
     by_method = records.groupby("method")
     # The truth lies inside itself, bar what a bilinear resize does not change; noise does not.
     assert (records[records.method == "mask"].energy_inside == 1).all()
     assert by_method.energy_inside.mean()["random"] < 0.3
     # Controls that know no model or class do not change with either.
-    blind = records[records.method.isin(["random", "mask"])]
+    blind = records[records.method.isin(["edges", "random", "mask"])]
     np.testing.assert_allclose(blind.randomised_similarity, 1, atol=1e-5)
     assert by_method.randomised_similarity.mean()["cam"] < 0.9
     np.testing.assert_allclose(blind.other_class_similarity, 1, atol=1e-5)

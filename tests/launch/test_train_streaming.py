@@ -3,13 +3,15 @@
 import re
 import shutil
 import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
 from prepared import prepare_tiny
-from scripts import launch, start
+from scripts import ROOT, environment, launch
 from tensorflow_datasets.core import registered
 
 from kdxai.training import runs
@@ -33,8 +35,8 @@ def command(tmp_path_factory):
     return ["--config", root / "tiny.py"]
 
 
-def train(command, workdir, *flags):
-    done = launch("train.py", *command, "--workdir", workdir, *flags)
+def train(command, workdir, *flags, devices=1):
+    done = launch("train.py", *command, "--workdir", workdir, *flags, devices=devices)
     assert done.returncode == 0, done.stderr
     assert "leaked" not in done.stderr
     return done.stderr
@@ -60,17 +62,25 @@ def test_the_same_trajectory_as_in_memory(command, streamed, tmp_path):
     assert results[0]["test_accuracy"] == results[1]["test_accuracy"]
 
 
-def test_a_killed_run_continues_bit_identically(command, streamed, tmp_path):
-    """Stopped ones too: several processes that stream are, in test_train_hosts.py."""
-    process = start("train.py", *command, "--workdir", tmp_path / "run")
-    process.wait_for("epoch 2/6")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_run_continues_bit_identically(command, streamed, tmp_path, how):
+    line = [sys.executable, ROOT / "launch" / "train.py", *command, "--workdir", tmp_path / "run"]
+    process = subprocess.Popen(
+        list(map(str, line)), env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert any("epoch 2/6" in told for told in process.stderr)
+    process.send_signal(how)
+    process.communicate(timeout=60)  # its workers have closed the pipe as well
     assert not (tmp_path / "run" / "result.json").exists()
     assert "epoch 1/6" not in train(command, tmp_path / "run")
     one, other = (runs.load(workdir).variables for workdir in (streamed, tmp_path / "run"))
     jax.tree.map(np.testing.assert_array_equal, one, other)
     pd.testing.assert_frame_equal(history(streamed), history(tmp_path / "run"))
+
+
+def test_two_devices_share_the_stream(command, streamed, tmp_path):
+    train(command, tmp_path / "two", devices=2)
+    pd.testing.assert_frame_equal(history(streamed), history(tmp_path / "two"), rtol=1e-3)
 
 
 def test_a_student_sees_what_its_teacher_saw(command, streamed, tmp_path):
