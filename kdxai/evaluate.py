@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -371,7 +371,7 @@ def mosaic_partners(
     require_mosaics(labels)
     classifier, mean, std = everywhere(classifier), np.float32(mean), np.float32(std)
     parts = chunks(len(images), chunk, f"{name} mosaics")
-    rows = [{"logits": _logits(classifier, images[part], mean, std)} for part in parts]
+    rows = ({"logits": _logits(classifier, images[part], mean, std)} for part in parts)
     logits = stack(rows, len(images))["logits"]
     explained = logits.argmax(1) if protocol.target == "predicted" else labels
     confidence = np.asarray(jax.nn.log_softmax(logits))[np.arange(len(labels)), labels]
@@ -535,12 +535,12 @@ def compare(
     """
     pair = everywhere(one), everywhere(other)
     mean, std = np.float32(mean), np.float32(std)
-    rows = [
+    rows = (
         _agreements(
             pair, part, images[part], None if masks is None else masks[part], mean, std, protocol
         )
         for part in chunks(len(images), chunk, name)
-    ]
+    )
     return pd.DataFrame(stack(rows, len(images)))
 
 
@@ -558,7 +558,7 @@ def chunks(size: int, chunk: int, name: str) -> Iterator[np.ndarray]:
             bar.update(task, completed=min(start + chunk, size))
 
 
-def stack(rows: Sequence[dict[str, jax.Array]], size: int) -> dict[str, np.ndarray]:
-    """Join the parts of `chunks` on the host and cut off the repeats."""
-    rows = jax.device_get(rows)
+def stack(parts: Iterable[dict[str, jax.Array]], size: int) -> dict[str, np.ndarray]:
+    """Join the results of `chunks` on the host and cut off the repeats."""
+    rows = list(devices.fetch(parts))
     return {key: np.concatenate([part[key] for part in rows])[:size] for key in rows[0]}

@@ -4,6 +4,7 @@
 axis `AXIS` runs over all.
 """
 
+import collections
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from kdxai.errors import UserError
 AXIS = "batch"
 ONEDNN = "xla_cpu_experimental_onednn_custom_call"
 MOST = 8  # devices that one CPU is made into: each holds the images and the parameters
+AHEAD = 4  # calls the host may run ahead of the devices
 
 
 def use_cores(batch_sizes: Iterable[int]) -> None:
@@ -103,6 +105,23 @@ def replicate(tree: Any) -> Any:
     Anything else would be moved, and the step compiled once more, at its second call.
     """
     return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+
+
+def fetch(results: Iterable[Any]) -> Iterator[Any]:
+    """Move each result to the host, in order; few are under way at once.
+
+    They take memory, and a CPU of several devices stops for ever with more than 32 in its queue.
+
+    Args:
+      results: made as they are asked for.
+    """
+    pending: collections.deque[Any] = collections.deque()
+    for result in results:
+        pending.append(result)
+        if len(pending) > AHEAD:
+            yield jax.device_get(pending.popleft())
+    while pending:
+        yield jax.device_get(pending.popleft())
 
 
 def _mesh() -> Mesh:

@@ -347,8 +347,8 @@ def evaluate(
     batch = -(-EVAL_BATCH // jax.device_count()) * jax.device_count()
     indices = np.pad(np.arange(size, dtype=np.int32), (0, -size % batch), constant_values=-1)
     fed = devices.feed(indices.reshape(-1, batch), images, workers=0)
-    sums = [eval_step(variables, constants, *parts) for parts in fed]
-    return jax.tree.map(lambda *leaves: sum(leaves), *sums).means()
+    totals = devices.fetch(eval_step(variables, constants, *parts) for parts in fed)
+    return jax.tree.map(lambda *leaves: sum(leaves), *totals).means()
 
 
 def resident(split: Split, dataset: Dataset) -> steps.Constants:

@@ -24,7 +24,6 @@ from kdxai.training.runs import TrainedModel
 
 BATCH = 128  # views per device and call, fixed: the last bit of a logit depends on it
 ROWS = 16  # of an epoch that are compared with the teacher when they are read
-AHEAD = 4  # calls the host may run ahead of the devices
 SHARE = 0.25  # of the free disk that the logits of one run may take
 TOLERANCE = 0.1  # of the logits' standard deviation; far above rounding, far below another image's
 
@@ -115,18 +114,17 @@ class TeacherLogits:
         padded = np.resize(examples.astype(np.int32), -(-len(examples) // batch) * batch)
         epochs = np.full(jax.local_device_count(), epoch, np.int32)
         plan = padded.reshape(-1, batch)
-        parts: list[jax.Array] = []
         # Few examples are read before a worker process has started.
-        fed = devices.feed(plan, self._images, *(() if len(plan) > AHEAD else (0,)))
-        for i, (indices, *streamed) in enumerate(fed):
-            parts.append(self._step(self._variables, self._train, indices, epochs, *streamed))
-            if tell and i >= AHEAD:
-                parts[-AHEAD - 1].block_until_ready()
-                tell((i + 1 - AHEAD) * batch)
-        logits = np.concatenate(jax.device_get(parts))[: len(examples)]
-        if tell:
-            tell(len(examples))
-        return logits
+        fed = devices.feed(plan, self._images, *(() if len(plan) > devices.AHEAD else (0,)))
+        parts: list[np.ndarray] = []
+        for logits in devices.fetch(
+            self._step(self._variables, self._train, indices, epochs, *streamed)
+            for indices, *streamed in fed
+        ):
+            parts.append(logits)
+            if tell:
+                tell(min(len(parts) * batch, len(examples)))
+        return np.concatenate(parts)[: len(examples)]
 
     def _read(self, epoch: int) -> np.ndarray | None:
         """What the file of an epoch holds; None where there is none or it is damaged."""

@@ -100,3 +100,24 @@ def test_any_number_of_devices_gives_the_same_numbers(tiny_config, tmp_path):
     for count in (2, 8):
         for name, expected in outputs[1].items():
             np.testing.assert_allclose(outputs[count][name], expected, rtol=1e-4, atol=1e-5)
+
+
+def evaluate_at_length(config, images):
+    """A test split many times over, in many batches."""
+    dataset = datasets.load(**config.data)
+    split = dataset.test._replace(
+        **{
+            name: np.resize(value, (images, *value.shape[1:]))
+            for name, value in dataset.test._asdict().items()
+            if value is not None
+        }
+    )
+    program = loop.build(config, dataset)
+    print(*loop.evaluate(program.eval_step, program.state.variables, loop.resident(split, dataset)))
+
+
+def test_many_batches_on_two_devices_do_not_wait_for_each_other(tiny_config):
+    """XLA's threads on a CPU deadlock, and it aborts, where too many programs are under way."""
+    images = 50 * loop.EVAL_BATCH
+    done = Process(evaluate_at_length, tiny_config, images, devices=2).wait()
+    assert done.returncode == 0, done.stderr
