@@ -1,8 +1,12 @@
 import os
 import time
+from importlib import metadata
 
 # Compiling is most of the time of these tests, so it is done quickly, and once for all processes.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+_QUICK = "--xla_backend_optimization_level=0"
+if metadata.version("jaxlib").startswith("0.10."):  # 0.11 has one code generator, a quick one
+    _QUICK += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", _QUICK)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["JAX_PLATFORMS"] = "cpu"
 

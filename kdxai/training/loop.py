@@ -63,8 +63,8 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
       What `result.json` holds. The accuracies are of the best validation checkpoint.
 
     Raises:
-      UserError: bad settings, another config's directory, a teacher that does not fit, a loss that
-        is not finite, a full disk.
+      UserError: bad settings, another config's directory, one that another process trains in, a
+        teacher that does not fit, a loss that is not finite, a full disk.
       SystemExit: 143 on SIGTERM, after saving.
     """
     workdir = Path(workdir)
@@ -77,6 +77,14 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
     hosts.on_first(lambda: runs.claim(workdir, config))
     if result := hosts.first_says(hosts.on_first(lambda: runs.read_result(workdir))):
         return result
+    with runs.occupied(workdir):
+        result = run(config, workdir, dataset)
+        hosts.on_first(lambda: runs.write_json(workdir / runs.RESULT, result))
+    return result
+
+
+def run(config: ConfigDict, workdir: Path, dataset: Dataset) -> dict[str, Any]:
+    """`train`, from the newest checkpoint to what `result.json` is to hold."""
     program = build(config, dataset)
     checkpoints = Checkpoints(workdir)
     history = fit(config, workdir, program, checkpoints)
@@ -89,7 +97,7 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
     _, test_accuracy = evaluate(
         program.eval_step, best.variables, resident(dataset.test, dataset), streamed(dataset.test)
     )
-    result = {
+    return {
         "model": config.model.name,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
         "best_epoch": int(best.step) // program.steps_per_epoch,
@@ -104,8 +112,6 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
         "dtype": jnp.dtype(runs.compute_dtype(config.model.dtype)).name,
         "machine": runs.machine(),
     }
-    hosts.on_first(lambda: runs.write_json(workdir / runs.RESULT, result))
-    return result
 
 
 def build(config: ConfigDict, dataset: Dataset) -> Program:

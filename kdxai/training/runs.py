@@ -1,14 +1,16 @@
 """A training run's work directory: what is in it, who may write it, how to read it again."""
 
+import contextlib
 import csv
+import fcntl
 import hashlib
 import json
 import platform
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ from kdxai.training import devices, hosts
 from kdxai.training import state as states
 from kdxai.training.checkpoints import Checkpoints
 
-CONFIG, RESULT, HISTORY = "config.json", "result.json", "history.csv"
+CONFIG, RESULT, HISTORY, LOCK = "config.json", "result.json", "history.csv", "lock"
 
 
 class TrainedModel(NamedTuple):
@@ -116,6 +118,35 @@ def claim(workdir: Path, config: ConfigDict) -> None:
             f"{workdir} was made with another config: {difference(found, wanted)}; change it back "
             "or choose another --workdir"
         )
+
+
+@contextlib.contextmanager
+def occupied(workdir: Path) -> Iterator[None]:
+    """Keep others from training in a directory; a process that ends, however it does, lets go.
+
+    Raises:
+      UserError: another is training in it.
+    """
+    with hosts.on_first(lambda: _lock(workdir / LOCK)) or contextlib.nullcontext():
+        yield
+
+
+def _lock(path: Path) -> IO[str]:
+    """An open file, locked until it is closed."""
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UserError(
+            f"another process is training in {path.parent}; wait for it or choose another --workdir"
+        ) from None
+    except OSError:  # a file system without locks
+        pass
+    return file
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

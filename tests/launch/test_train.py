@@ -71,6 +71,11 @@ def test_a_killed_run_continues_bit_identically(config_file, finished, tmp_path)
 def test_sigterm_saves_first_and_the_run_continues(config_file, finished, tmp_path):
     workdir = tmp_path / "terminated"
     process = start("train.py", "--config", config_file, "--workdir", workdir)
+    process.wait_for("epoch 1/")
+    process.send_signal(signal.SIGSTOP)  # it trains on once the second is refused
+    second = launch("train.py", "--config", config_file, "--workdir", workdir)
+    process.send_signal(signal.SIGCONT)
+    assert_refused(second, f"another process is training in {workdir}; wait for it or choose .*")
     process.wait_for("epoch 3/")
     process.send_signal(signal.SIGTERM)
     assert process.wait().returncode == 143
