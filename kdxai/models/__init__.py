@@ -52,15 +52,17 @@ def create(
     if not 0 <= dropout < 1:
         raise UserError(f"dropout must be in [0, 1), not {dropout}")
     shared = layers(dtype=dtype, axis_name=axis_name, activation=activation)
-    if wrn := re.fullmatch(r"wrn-(\d+)-(\d+)(?:-w([1-9]\d*))?", name):
-        depth, width, base_width = map(int, wrn.groups("16"))
+    kind, given = re.fullmatch(r"(.*?)(?:-w([1-9]\d*))?", name).groups()
+    base = {"base_width": int(given)} if given else {}
+    if wrn := re.fullmatch(r"wrn-(\d+)-(\d+)", kind):
+        depth, width = map(int, wrn.groups())
         if depth < 10 or depth % 6 != 4 or width < 1:
             raise UserError(
                 f"'{name}': the depth of a wide ResNet is 10, 16, 22, 28, ... and its width at "
                 "least 1"
             )
-        return wide_resnet(depth, width, num_classes, shared, dropout, base_width)
-    network = without_dropout(name, num_classes, shared)
+        return wide_resnet(depth, width, num_classes, shared, dropout, **base)
+    network = without_dropout(kind, num_classes, shared, base)
     if network is None:
         raise UserError(f"there is no model '{name}'; known: {NAMES}")
     if dropout:
@@ -68,16 +70,16 @@ def create(
     return network
 
 
-def without_dropout(name: str, num_classes: int, shared: Layers) -> Network | None:
-    """A model of the other families by name, None where there is none."""
-    found = re.fullmatch(r"(.*?)(?:-w([1-9]\d*))?", name)
-    kind, base_width = found[1], int(found[2] or 64)
+def without_dropout(
+    kind: str, num_classes: int, shared: Layers, base: dict[str, int]
+) -> Network | None:
+    """A model of the other families, None where there is none; `base` may hold a `base_width`."""
     if kind in RESNETS:
-        return resnet(RESNETS[kind], num_classes, shared, base_width)
+        return resnet(RESNETS[kind], num_classes, shared, **base)
     if (found := re.fullmatch(r"plain(\d+)", kind)) and int(found[1]) >= 3:
-        return plain(int(found[1]), num_classes, shared, base_width)
+        return plain(int(found[1]), num_classes, shared, **base)
     if found := re.fullmatch(r"resnext(\d+)-([1-9]\d*)x([1-9]\d*)", kind):
         depth, cardinality, group_width = map(int, found.groups())
         if depth >= 11 and depth % 9 == 2:
-            return resnext(depth, cardinality, group_width, num_classes, shared, base_width)
+            return resnext(depth, cardinality, group_width, num_classes, shared, **base)
     return None
