@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import entr
 
 from kdxai.errors import UserError
@@ -21,14 +22,14 @@ Similarity = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def shuffled(params: Params, key: jax.Array) -> Params:
-    """Every array with its entries permuted: the same values, in places that mean nothing."""
-    leaves, treedef = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    mixed = [
-        jax.random.permutation(k, leaf.ravel()).reshape(leaf.shape)
-        for k, leaf in zip(keys, leaves, strict=True)
-    ]
-    return treedef.unflatten(mixed)
+    """Every array with its entries permuted: the same values, in places that mean nothing.
+
+    It is done on the host: `jax.random.permutation` would compile a sort for every shape.
+    """
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(rng.permutation(np.ravel(leaf)).reshape(leaf.shape)), params
+    )
 
 
 def cascade(params: Params, fresh: Params, groups: Sequence[str]) -> Iterator[Params]:
