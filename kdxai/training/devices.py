@@ -110,7 +110,7 @@ def replicate(tree: Any) -> Any:
 def fetch(results: Iterable[Any]) -> Iterator[Any]:
     """Move each result to the host, in order; few are under way at once.
 
-    They take memory, and a CPU of several devices stops for ever with more than 32 in its queue.
+    They take memory, and XLA deadlocks on a CPU of several devices with 32 programs in its queue.
 
     Args:
       results: made as they are asked for.
