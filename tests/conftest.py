@@ -36,6 +36,13 @@ def own_cache(tmp_path_factory, common):
     jax.config.update("jax_compilation_cache_dir", compiled)
 
 
+@pytest.fixture
+def usual_code_generator(monkeypatch):
+    """Processes that the test starts use it: for what two programs must compute alike."""
+    flags = os.environ["XLA_FLAGS"].replace(" --xla_cpu_use_fusion_emitters=false", "")
+    monkeypatch.setenv("XLA_FLAGS", flags)
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
     """A decoded directory: 100 training and 30 test images, 8x8, three classes of colour."""

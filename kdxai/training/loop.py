@@ -28,7 +28,9 @@ from kdxai.training import state as states
 from kdxai.training.checkpoints import Checkpoints
 from kdxai.training.teacher import TeacherLogits
 
-AHEAD = 16  # steps the host may run ahead of the devices; bounds how late SIGTERM is answered
+# Steps the host may run ahead of the devices; bounds how late SIGTERM is answered. Below 32, see
+# `devices.fetch`.
+AHEAD = 16
 EVAL_BATCH = 512  # at least; rounded up to what the devices divide
 
 
