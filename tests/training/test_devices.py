@@ -54,3 +54,12 @@ def test_a_device_of_every_core(batch_sizes, environment, count):
         [sys.executable, "-c", code], env=clean | environment, capture_output=True, text=True
     )
     assert done.stdout == f"{count}\n", done.stderr
+
+
+def test_results_are_fetched_in_order_before_many_more_are_made():
+    made = []
+    results = (made.append(i) or jnp.int32(i) for i in range(20))
+    for i, result in enumerate(devices.fetch(results)):
+        assert result == i
+        assert len(made) <= i + 1 + devices.AHEAD
+    assert len(made) == 20
