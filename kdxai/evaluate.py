@@ -1,31 +1,33 @@
 """(model, images, protocol) -> one row per image: where explanations and metrics meet."""
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from flax import linen as nn
 from jax.tree_util import Partial
 
 from kdxai import explain as explanations
-from kdxai import measures
+from kdxai import inputs, measures
 from kdxai.data import augment
-from kdxai.errors import UserError
+from kdxai.errors import UserError, is_out_of_memory
 from kdxai.explain import Classifier
 from kdxai.explain.maps import min_max, resize
+from kdxai.lifting import lift
 from kdxai.measures import Explanation, Subject
 from kdxai.metrics import agreement
 from kdxai.metrics.finite import require_finite
 from kdxai.models import LAST, Network
 from kdxai.progress import progress
-from kdxai.protocol import SOUND, TRUTH, Protocol
-from kdxai.training import devices, runs
+from kdxai.protocol import SOUND, TRUTH, Protocol, options
+from kdxai.training import devices
 from kdxai.training.runs import TrainedModel
 
 
@@ -37,34 +39,35 @@ def as_classifier(trained: TrainedModel, protocol: Protocol = SOUND) -> Classifi
     Raises:
       UserError: the model has no such stage.
     """
-    variables, classes = trained.variables, trained.model.num_classes
-    identity = f"{trained.config.model.to_json()} {classes}"
-    half = partial(_Part, identity, stage=protocol.stage, mode=protocol.mode)
-    guided = runs.create_model(trained.config, classes, activation=explanations.guided_relu)
+    model, variables = trained.model, trained.variables
+    half = partial(Part, model=model, stage=protocol.stage, mode=protocol.mode)
+    guided = None  # the rule is one of ReLUs
+    if model.activation is nn.relu:
+        model = model.with_activation(explanations.guided_relu)
+        guided = Partial(Part("guided", model, LAST, "evaluation"), variables)
     # The head reads the last feature map alone: elsewhere CAM is not defined.
     own_head = trained.model.cut(protocol.stage) == len(trained.model.units)
     own_head = own_head or protocol.foreign_head
     return Classifier(
-        features=Partial(half(method="features", model=trained.model), variables),
-        classify=Partial(half(method="classify", model=trained.model), variables),
+        features=Partial(half("features"), variables),
+        classify=Partial(half("classify"), variables),
         head=variables["params"]["head"]["kernel"] if own_head else None,
-        guided=Partial(_Part(identity, "guided", LAST, "evaluation", guided), variables),
+        guided=guided,
     )
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A model or a half of it, as a function of its variables and one image or feature map.
 
-    Two parts of the same architecture are equal, so that a student and its control share what
-    `jax.jit` has compiled.
+    Two parts of equal models are equal, so that a student and its control share what `jax.jit` has
+    compiled.
     """
 
-    identity: str
-    method: str
+    method: Literal["features", "classify", "guided"]
+    model: Network
     stage: str
     mode: str
-    model: Network = field(compare=False)
 
     def __call__(self, variables: Any, values: jax.Array) -> jax.Array:
         options = {}
@@ -81,15 +84,63 @@ class _Part:
         return output[0].astype(jnp.float32)
 
 
-def as_pytree(classifier: Classifier) -> Classifier:
-    """Functions become pytrees, so that `jax.jit` takes the classifier as an argument."""
-    wrap = lambda f: Partial(f) if callable(f) and not isinstance(f, Partial) else f  # noqa: E731
-    return Classifier(*map(wrap, classifier))
+def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
+    """The classifier as it is now, so that `jax.jit` takes it as an argument; see `lifting.lift`.
+
+    Args:
+      shapes: [H, W, C] of the images that it will be called with, the usual one first.
+
+    Raises:
+      UserError: its functions do not fit each other, or it has fewer than two outputs.
+    """
+    parts = (classifier.features, classifier.classify, classifier.guided)
+    if all(part is None or isinstance(getattr(part, "func", None), Part) for part in parts):
+        return classifier
+    images = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    # Lambdas, as JAX keeps what it has traced by the function.
+    logits = jax.eval_shape(lambda image: classifier(image), images[0])
+    if logits.ndim != 1 or logits.shape[0] < 2:
+        raise UserError(
+            f"a classifier must return [K] logits of K >= 2 classes, not {list(logits.shape)}; "
+            "for one output z of a sigmoid, return [0, z]"
+        )
+    maps = [jax.eval_shape(lambda one: classifier.features(one), image) for image in images]
+    return Classifier(
+        features=lift(classifier.features, *images),
+        classify=lift(classifier.classify, *maps),
+        head=classifier.head,
+        guided=classifier.guided and lift(classifier.guided, *images),
+    )
 
 
-def everywhere(classifier: Classifier) -> Classifier:
+def own_part(classifier: Classifier) -> Part | None:
+    """What `as_classifier` made of a kdxai model; None for any other classifier."""
+    function = getattr(classifier.features, "func", None)
+    return function if isinstance(function, Part) else None
+
+
+def everywhere(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
     """`as_pytree`, with the parameters on every device of the host."""
-    return devices.replicate(as_pytree(classifier))
+    return devices.replicate(as_pytree(classifier, *shapes))
+
+
+def require_obeyed(classifier: Classifier, protocol: Protocol) -> None:
+    """Raises:
+    UserError: the protocol sets what this classifier does not do.
+    """
+    part = own_part(classifier)
+    if part is None:
+        for name in ("stage", "foreign_head", "mode", "split"):
+            if getattr(protocol, name) != getattr(SOUND, name):
+                raise UserError(
+                    f"the protocol's {name} does nothing to a classifier of one's own: cut and run "
+                    "it as you mean to, and choose its images"
+                )
+    elif (part.stage, part.mode) != (protocol.stage, protocol.mode):
+        raise UserError(
+            f"the classifier was made for stage '{part.stage}' in {part.mode} mode, but the "
+            f"protocol says '{protocol.stage}' in {protocol.mode} mode: give both the same protocol"
+        )
 
 
 def _each(row: Callable[..., Any], shared: Any, *entries: Any) -> Any:
@@ -134,11 +185,10 @@ def draw(
     if protocol.method == TRUTH:
         raw = mask.astype(jnp.float32)
     else:
-        method = explanations.METHODS[protocol.method]
-        known = inspect.signature(method).parameters
+        known = options(protocol.method)
         choices = {"key": key, "relu": protocol.relu}
         choices = {name: value for name, value in choices.items() if name in known}
-        raw = method(classifier, image, class_index, **choices)
+        raw = explanations.METHODS[protocol.method](classifier, image, class_index, **choices)
     native = min_max(raw)
     return Drawn(raw, native, resize(native, image.shape[:2]))
 
@@ -216,6 +266,43 @@ def explain(
     )
 
 
+def doubts(
+    protocol: Protocol, classifier: Classifier, image: jax.Array, explanation: Explanation
+) -> dict[str, jax.Array]:
+    """What `require_logits` is to judge: each [], of one image.
+
+    `probabilities`, whether the outputs could be those; `head`, the cosine between CAM's weights
+    for the class explained and what `classify` makes of each channel's mean, 1 where it fits.
+    """
+    outputs, c = explanation.logits, explanation.class_index
+    found = {"probabilities": (outputs >= 0).all() & (jnp.abs(outputs.sum() - 1) < 1e-3)}
+    if protocol.method == "cam" and not own_part(classifier):
+        features = classifier.features(image)
+        effect = jax.grad(lambda f: classifier.classify(f)[c])(features).sum((0, 1))
+        weights = classifier.head[:, c]
+        norms = jnp.linalg.norm(effect) * jnp.linalg.norm(weights)
+        found["head"] = jnp.where(norms > 0, effect @ weights / jnp.where(norms > 0, norms, 1), 1)
+    return found
+
+
+def require_logits(columns: dict[str, np.ndarray], name: str) -> None:
+    """Take `doubts` out of the columns of some images.
+
+    Raises:
+      UserError: all outputs are probabilities, or CAM's head is another one than the model's.
+    """
+    if columns.pop("probabilities").all():
+        raise UserError(
+            f"{name}: the outputs are >= 0 and sum to 1 for every image, as probabilities are; "
+            "return logits, the values before the softmax"
+        )
+    if columns.pop("head", np.ones(1)).min() < 0.99:
+        raise UserError(
+            f"{name}: head is not what classify applies to the pooled features; it is [c, K], "
+            "where some libraries keep [K, c]"
+        )
+
+
 @partial(jax.jit, static_argnames=("protocol", "extra"))
 def _rows(
     classifier: Classifier,
@@ -277,6 +364,7 @@ def _rows(
             "predicted": explanation.logits.argmax(),
             "explained": explanation.class_index,
             **values,
+            **doubts(protocol, classifier, image, explanation),
             "degenerate": measures.degenerate(explanation.raw),
             "degenerate_masked": measures.degenerate(explanation.raw_masked),
             # A compiled maximum, and so a metric, can lose a NaN of what it was computed from.
@@ -347,7 +435,7 @@ def mosaic_partners(
     *,
     mean: Sequence[float],
     std: Sequence[float],
-    chunk: int = 128,
+    chunk: int | None = None,
     name: str = "model",
 ) -> np.ndarray:
     """With which images each image stands in a mosaic, for the measure `grid`.
@@ -360,19 +448,22 @@ def mosaic_partners(
     Args:
       images, labels: [N, H, W, C] uint8 and [N], a whole split: an image's partners depend on its
         index in it, not on which images are explained.
-      chunk: images on each device at once.
+      mean, std, chunk, name: as for `evaluate`.
 
     Returns:
       [N, 3] indices of images.
 
     Raises:
-      UserError: fewer than four classes have two images.
+      UserError: fewer than four classes have two images, or as `evaluate`.
     """
-    require_mosaics(labels)
-    classifier, mean, std = everywhere(classifier), np.float32(mean), np.float32(std)
-    parts = chunks(len(images), chunk, f"{name} mosaics")
-    rows = ({"logits": _logits(classifier, images[part], mean, std)} for part in parts)
-    logits = stack(rows, len(images))["logits"]
+    with computing(chunk):
+        images, model, mean, std = _admitted(classifier, images, protocol, mean, std)
+        labels = inputs.labels(labels, len(images), _classes(model, images))
+        require_mosaics(labels)
+        chunk = chunk or chunk_size(protocol, (), images.shape[1:3])
+        parts = chunks(len(images), chunk, f"{name} mosaics")
+        rows = ({"logits": _logits(model, images[part], mean, std)} for part in parts)
+        logits = stack(rows, len(images))["logits"]
     explained = logits.argmax(1) if protocol.target == "predicted" else labels
     confidence = np.asarray(jax.nn.log_softmax(logits))[np.arange(len(labels)), labels]
     surest = np.argsort(-confidence, kind="stable")
@@ -390,6 +481,71 @@ def mosaic_partners(
     return np.array([draw_partners(i) for i in range(len(images))])
 
 
+IN_FLIGHT = 256 * 32 * 32  # pixels on the device at once, with all perturbed copies
+# Copies of an image that a method has in flight, and how many times those a measure has.
+COPIES = {
+    **dict.fromkeys(("score_cam", "ablation_cam", "occlusion"), 32),
+    **dict.fromkeys(("smooth_grad", "var_grad", "integrated_gradients"), 16),
+    **dict.fromkeys(("perturbation", "road", "sensitivity"), 10),
+    "grid": 4,
+}
+
+
+def chunk_size(protocol: Protocol, extra: Sequence[str], shape: tuple[int, int]) -> int:
+    """Images [H, W] at once, so that `IN_FLIGHT` bounds the memory (at least one)."""
+    times = max((COPIES.get(name, 1) for name in extra), default=1)
+    copies = COPIES.get(protocol.method, 2) * times
+    return max(1, IN_FLIGHT // (copies * math.prod(shape)))
+
+
+@contextmanager
+def computing(chunk: int | None) -> Iterator[None]:
+    """Compute on all devices of this host, whatever mesh the caller has set.
+
+    Raises:
+      UserError: their memory does not hold a chunk.
+    """
+    try:
+        with devices.without_mesh():
+            yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        at_once = "the least" if chunk is None else str(chunk)
+        raise UserError(
+            f"a device's memory does not hold {at_once} images at once with their copies; give a "
+            "smaller chunk, smaller images or a method that draws fewer"
+        ) from error
+
+
+def _admitted(
+    classifier: Classifier,
+    images: Any,
+    protocol: Protocol,
+    mean: Any,
+    std: Any,
+    mosaics: bool = False,
+) -> tuple[Any, Classifier, np.ndarray, np.ndarray]:
+    """Images, classifier on every device, mean and std, after a check of each.
+
+    Raises:
+      UserError: as `inputs`, `as_pytree` and `require_obeyed`.
+    """
+    images = inputs.images(images)
+    shape = images.shape[1:]
+    mean, std = inputs.normalisation(mean, std, shape[-1])
+    require_obeyed(classifier, protocol)
+    rows, columns = measures.GRID
+    larger = [(rows * shape[0], columns * shape[1], shape[2])] if mosaics else []
+    return images, everywhere(classifier, shape, *larger), mean, std
+
+
+def _classes(classifier: Classifier, images: Any) -> int:
+    """K of a classifier of such images."""
+    image = jax.ShapeDtypeStruct(images.shape[1:], jnp.float32)
+    return jax.eval_shape(lambda image: classifier(image), image).shape[0]
+
+
 def evaluate(
     classifier: Classifier,
     images: np.ndarray,
@@ -404,13 +560,14 @@ def evaluate(
     randomised: Classifier | None = None,
     cascade: Mapping[str, Mapping[str, Classifier]] | None = None,
     partners: np.ndarray | None = None,
-    chunk: int = 128,
+    chunk: int | None = None,
     name: str = "model",
 ) -> pd.DataFrame:
     """Explain and measure every image, on all devices of the host.
 
     Args:
-      classifier: of one normalised image; any JAX model.
+      classifier: of one normalised image; any JAX model. What it reads is read anew at every call,
+        so a model whose weights have changed is measured as it is now.
       images: [N, H, W, C] uint8.
       labels: [N] true classes.
       mean, std: [C] of the normalisation, in [0, 1].
@@ -422,8 +579,9 @@ def evaluate(
         `cascade` needs it.
       partners: [N, 3, H, W, C] uint8 images for a mosaic with each, those of `mosaic_partners`;
         `grid` needs them.
-      chunk: images on each device at once; the memory taken does not depend on N. Methods and extra
-        measures that repeat forward passes have 10 to 32 times as many in flight.
+      chunk: images on each device at once, by default as `chunk_size` says; the memory taken does
+        not depend on N. Methods and extra measures that repeat forward passes have 10 to 32 times
+        as many in flight.
       name: for the progress bar.
 
     Returns:
@@ -431,47 +589,56 @@ def evaluate(
       `degenerate_masked` ("", "zero", "constant"), and their metrics are defined, never NaN.
 
     Raises:
-      UserError: there are no images, no such measure, or the model's output is not finite.
+      UserError: images, labels, masks or normalisation are not what is asked for; no such measure;
+        the protocol sets what the classifier does not do; the outputs are not finite, or no logits;
+        the memory does not hold a chunk.
     """
-    if not len(images):
-        raise UserError("no images to evaluate; ask for at least 1")
     measures.require_known(extra)
-    ids = np.arange(len(images)) if ids is None else ids
-    mean, std = np.float32(mean), np.float32(std)
-    classifier = everywhere(classifier)
-    randomised = None if randomised is None else everywhere(randomised)
-    if cascade is not None:
-        is_model = lambda part: isinstance(part, Classifier)  # noqa: E731
-        cascade = jax.tree.map(everywhere, cascade, is_leaf=is_model)
-    rows = []
-    for part in chunks(len(images), chunk, name):
-        truth = None if masks is None else masks[part]
-        maps = None
-        if cascade is not None:
-            # One program for all stages; a loop within it would make convolutions slow on a CPU.
-            classes = labels[part]
-            if protocol.target == "predicted":
-                classes = _logits(classifier, images[part], mean, std).argmax(1)
-            given = ids[part], images[part], classes, truth, mean, std, protocol
-            maps = {
-                direction: {k: _heatmaps(one, *given) for k, one in stages.items()}
-                for direction, stages in cascade.items()
-            }
-        found = _rows(
-            classifier,
-            ids[part],
-            images[part],
-            labels[part],
-            truth,
-            mean,
-            std,
-            None if partners is None else partners[part],
-            maps,
-            randomised,
-            protocol,
-            tuple(extra),
+    with computing(chunk):
+        images, model, mean, std = _admitted(
+            classifier, images, protocol, mean, std, mosaics="grid" in extra
         )
-        rows.append(jax.device_get(found))
+        labels = inputs.labels(labels, len(images), _classes(model, images))
+        masks = None if masks is None else inputs.masks(masks, images.shape[:3])
+        partners = None if partners is None else inputs.partners(partners, images)
+        ids = np.arange(len(images)) if ids is None else ids
+        others = {"randomised": randomised, "cascade": cascade}
+        is_model = lambda part: isinstance(part, Classifier)  # noqa: E731
+        others = jax.tree.map(
+            lambda one: everywhere(one, images.shape[1:]), others, is_leaf=is_model
+        )
+        chunk = chunk or chunk_size(protocol, extra, images.shape[1:3])
+        rows = []
+        for part in chunks(len(images), chunk, name):
+            truth = None if masks is None else masks[part]
+            maps = None
+            if cascade is not None:
+                # One program for all stages; a loop within it would make convolutions slow on a
+                # CPU.
+                classes = labels[part]
+                if protocol.target == "predicted":
+                    classes = _logits(model, images[part], mean, std).argmax(1)
+                given = ids[part], images[part], classes, truth, mean, std, protocol
+                maps = {
+                    direction: {k: _heatmaps(one, *given) for k, one in stages.items()}
+                    for direction, stages in others["cascade"].items()
+                }
+            found = _rows(
+                model,
+                ids[part],
+                images[part],
+                labels[part],
+                truth,
+                mean,
+                std,
+                None if partners is None else partners[part],
+                maps,
+                others["randomised"],
+                protocol,
+                tuple(extra),
+            )
+            rows.append(jax.device_get(found))
+            require_logits(rows[-1], name)
     columns = stack(rows, len(images))
     bad = np.flatnonzero(~columns.pop("finite"))
     if bad.size:
@@ -523,7 +690,7 @@ def compare(
     mean: Sequence[float],
     std: Sequence[float],
     masks: np.ndarray | None = None,
-    chunk: int = 128,
+    chunk: int | None = None,
     name: str = "models",
 ) -> pd.DataFrame:
     """How alike two models explain the same images, for the class that `other` predicts.
@@ -532,16 +699,34 @@ def compare(
 
     Returns:
       One row per image: `same_class`, whether both predict it, and `agreement.METRICS`.
+
+    Raises:
+      UserError: as `evaluate`, or the models have different classes.
     """
-    pair = everywhere(one), everywhere(other)
-    mean, std = np.float32(mean), np.float32(std)
-    rows = (
-        _agreements(
-            pair, part, images[part], None if masks is None else masks[part], mean, std, protocol
+    with computing(chunk):
+        images, second, mean, std = _admitted(other, images, protocol, mean, std)
+        pair = _admitted(one, images, protocol, mean, std)[1], second
+        classes = [_classes(model, images) for model in pair]
+        if len(set(classes)) > 1:
+            raise UserError(
+                f"{name}: {classes[0]} and {classes[1]} classes; compare models of the same ones"
+            )
+        masks = None if masks is None else inputs.masks(masks, images.shape[:3])
+        rows = (
+            _agreements(
+                pair,
+                part,
+                images[part],
+                None if masks is None else masks[part],
+                mean,
+                std,
+                protocol,
+            )
+            for part in chunks(
+                len(images), chunk or chunk_size(protocol, (), images.shape[1:3]), name
+            )
         )
-        for part in chunks(len(images), chunk, name)
-    )
-    return pd.DataFrame(stack(rows, len(images)))
+        return pd.DataFrame(stack(rows, len(images)))
 
 
 def chunks(size: int, chunk: int, name: str) -> Iterator[np.ndarray]:

@@ -1,5 +1,6 @@
 """The choices of an evaluation as one frozen value."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args, get_type_hints
@@ -62,6 +63,16 @@ class Protocol:
             allowed, value = get_args(hints[field.name]), getattr(self, field.name)
             if allowed and value not in allowed:
                 raise UserError(f"{field.name} is {' or '.join(allowed)}, not '{value}'")
+        if not self.relu and "relu" not in options(self.method):
+            raise UserError(f"relu=False does nothing to the method '{self.method}'; leave it out")
+
+
+def options(method: str) -> frozenset[str]:
+    """The names of what a method can be told beyond model, image and class."""
+    if method == TRUTH:
+        return frozenset()
+    known = inspect.signature(METHODS[method]).parameters.values()
+    return frozenset(one.name for one in known if one.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
 SOUND = Protocol()

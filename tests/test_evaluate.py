@@ -174,7 +174,7 @@ def test_memory_does_not_grow_with_the_images():
     evaluate._rows.clear_cache()
     one = classifier()
     for count in (4, 8, 9):
-        run(IMAGES[:count], LABELS[:count], chunk=4, classifier=evaluate.as_pytree(one))
+        run(IMAGES[:count], LABELS[:count], chunk=4, classifier=one)
     assert evaluate._rows._cache_size() == 1
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdxai.errors import UserError
-from kdxai.models.network import LAST, Layers, Network, layers
+from kdxai.models.network import LAST, Layers, Network
 from kdxai.models.plain import plain
 from kdxai.models.resnet import resnet
 from kdxai.models.resnext import resnext
@@ -51,7 +51,7 @@ def create(
         raise UserError(f"a classifier needs at least 2 classes, not {num_classes}")
     if not 0 <= dropout < 1:
         raise UserError(f"dropout must be in [0, 1), not {dropout}")
-    shared = layers(dtype=dtype, axis_name=axis_name, activation=activation)
+    shared = Layers(dtype=jnp.dtype(dtype), axis_name=axis_name, activation=activation)
     kind, given = re.fullmatch(r"(.*?)(?:-w([1-9]\d*))?", name).groups()
     base = {"base_width": int(given)} if given else {}
     if wrn := re.fullmatch(r"wrn-(\d+)-(\d+)", kind):

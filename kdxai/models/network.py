@@ -1,55 +1,53 @@
 """The shape that every kdxai model has: named units in sequence, then a pooled linear head."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.core import FrozenDict
 
 from kdxai.errors import UserError
 from kdxai.models.convolution import conv_general_dilated
 
 LAST = "last"  # the cut at the feature map that the head pools
+HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-class Layers(NamedTuple):
-    """The layers that the units of one model share."""
+@dataclass(frozen=True)
+class Layers:
+    """The layers that the units of one model share; equal where they compute the same.
 
-    conv: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
-    activation: Callable[[jax.Array], jax.Array]
-    dropout: Callable[..., nn.Module]
-
-
-def layers(
-    *,
-    dtype: Any = jnp.float32,
-    axis_name: str | None = None,
-    activation: Callable[[jax.Array], jax.Array] = nn.relu,
-) -> Layers:
-    """Layers that compute in `dtype`; parameters and statistics stay float32.
-
-    Args:
+    Attributes:
+      dtype: that the layers compute in; parameters and statistics stay float32.
       axis_name: the pmap axis over which BatchNorm takes its batch statistics.
       activation: every ReLU of the model; guided backpropagation puts its own rule here.
     """
-    slow_gradient = dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
-    return Layers(
-        conv=partial(
-            nn.Conv,
+
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+
+    def conv(self, *args: Any, **options: Any) -> nn.Conv:
+        """`nn.Conv` without a bias, padded by 1."""
+        slow_gradient = self.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
+        return nn.Conv(
+            *args,
+            **{"use_bias": False, "padding": 1, "dtype": self.dtype} | options,
             conv_general_dilated=conv_general_dilated if slow_gradient else None,
-            use_bias=False,
-            padding=1,
-            dtype=dtype,
             # He et al. 2015, on the fan-out, as the reference code of both families has it.
-            kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
-        ),
-        norm=partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, dtype=dtype, axis_name=axis_name),
-        activation=activation,
-        dropout=partial(Dropout, axis_name=axis_name),
-    )
+            kernel_init=HE_FAN_OUT,
+        )
+
+    def norm(self, **options: Any) -> nn.BatchNorm:
+        return nn.BatchNorm(
+            momentum=0.9, epsilon=1e-5, dtype=self.dtype, axis_name=self.axis_name, **options
+        )
+
+    def dropout(self, rate: float) -> "Dropout":
+        return Dropout(rate, self.axis_name)
 
 
 class Dropout(nn.Module):
@@ -78,13 +76,15 @@ class Dropout(nn.Module):
 class Network(nn.Module):
     """Units in sequence, global average pooling, a linear head; it can be cut at any unit.
 
+    Equal by value and hashable: two networks that compute the same share a compiled program.
+
     Attributes:
       units: name -> module called as `unit(x, train)`, in order. Names are `stage2.block0` and the
         like; `stage2` alone means the last unit of that stage, `last` the last of all.
       num_classes: K.
     """
 
-    units: dict[str, nn.Module]
+    units: FrozenDict[str, nn.Module]
     num_classes: int
 
     def setup(self):
@@ -105,6 +105,19 @@ class Network(nn.Module):
         for name in list(self.units)[self.cut(stage) :]:
             x = self.units[name](x, train)
         return self.head(x.astype(jnp.float32).mean((1, 2)))
+
+    @property
+    def activation(self) -> Callable[[jax.Array], jax.Array]:
+        """The non-linearity of all units."""
+        return next(iter(self.units.values())).layers.activation
+
+    def with_activation(self, activation: Callable[[jax.Array], jax.Array]) -> "Network":
+        """The same network with another non-linearity; variables of one fit the other."""
+        units = {
+            name: unit.clone(layers=replace(unit.layers, activation=activation))
+            for name, unit in self.units.items()
+        }
+        return self.clone(units=FrozenDict(units))
 
     def cut(self, stage: str) -> int:
         """The number of units up to the end of `stage`.

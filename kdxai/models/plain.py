@@ -1,6 +1,7 @@
 """A plain shallow CNN without shortcuts: the paper's prediction is that it explains badly."""
 
 from flax import linen as nn
+from flax.core import FrozenDict
 
 from kdxai.models.network import Layers, Network
 
@@ -27,4 +28,4 @@ def plain(depth: int, num_classes: int, layers: Layers, base_width: int = 64) ->
     for i in range(depth - 1):
         stride = STRIDES[i] if i < len(STRIDES) else 1
         units[f"stage{i + 1}"] = Convolution(base_width * 2 ** min(i, 2), stride, layers)
-    return Network(units, num_classes)
+    return Network(FrozenDict(units), num_classes)

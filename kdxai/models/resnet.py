@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from flax import linen as nn
+from flax.core import FrozenDict
 
 from kdxai.models.network import Layers, Network
 
@@ -24,15 +25,15 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        conv, norm, activation, _ = self.layers
-        y = conv(self.width, (3, 3), self.stride)(x)
-        y = activation(norm()(y, use_running_average=not train))
-        y = conv(self.width, (3, 3))(y)
-        y = norm()(y, use_running_average=not train)
+        layers = self.layers
+        y = layers.conv(self.width, (3, 3), self.stride)(x)
+        y = layers.activation(layers.norm()(y, use_running_average=not train))
+        y = layers.conv(self.width, (3, 3))(y)
+        y = layers.norm()(y, use_running_average=not train)
         if x.shape[-1] != self.width or self.stride != 1:
-            x = conv(self.width, (1, 1), self.stride, padding=0, name="shortcut")(x)
-            x = norm(name="shortcut_norm")(x, use_running_average=not train)
-        return activation(x + y)
+            x = layers.conv(self.width, (1, 1), self.stride, padding=0, name="shortcut")(x)
+            x = layers.norm(name="shortcut_norm")(x, use_running_average=not train)
+        return layers.activation(x + y)
 
 
 def resnet(
@@ -49,4 +50,4 @@ def resnet(
             units[f"stage{stage}.block{block}"] = BasicBlock(
                 base_width * 2 ** (stage - 1), stride, layers
             )
-    return Network(units, num_classes)
+    return Network(FrozenDict(units), num_classes)

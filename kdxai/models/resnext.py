@@ -1,6 +1,7 @@
 """Aggregated residual networks for small images (Xie et al. 2017)."""
 
 from flax import linen as nn
+from flax.core import FrozenDict
 
 from kdxai.models.network import Layers, Network
 from kdxai.models.resnet import Stem
@@ -19,17 +20,17 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        conv, norm, activation, _ = self.layers
-        y = conv(self.width, (1, 1), padding=0)(x)
-        y = activation(norm()(y, use_running_average=not train))
-        y = conv(self.width, (3, 3), self.stride, feature_group_count=self.cardinality)(y)
-        y = activation(norm()(y, use_running_average=not train))
-        y = conv(self.channels, (1, 1), padding=0)(y)
-        y = norm()(y, use_running_average=not train)
+        layers = self.layers
+        y = layers.conv(self.width, (1, 1), padding=0)(x)
+        y = layers.activation(layers.norm()(y, use_running_average=not train))
+        y = layers.conv(self.width, (3, 3), self.stride, feature_group_count=self.cardinality)(y)
+        y = layers.activation(layers.norm()(y, use_running_average=not train))
+        y = layers.conv(self.channels, (1, 1), padding=0)(y)
+        y = layers.norm()(y, use_running_average=not train)
         if x.shape[-1] != self.channels:
-            x = conv(self.channels, (1, 1), self.stride, padding=0, name="shortcut")(x)
-            x = norm(name="shortcut_norm")(x, use_running_average=not train)
-        return activation(x + y)
+            x = layers.conv(self.channels, (1, 1), self.stride, padding=0, name="shortcut")(x)
+            x = layers.norm(name="shortcut_norm")(x, use_running_average=not train)
+        return layers.activation(x + y)
 
 
 def resnext(
@@ -57,4 +58,4 @@ def resnext(
                 stride=stride,
                 layers=layers,
             )
-    return Network(units, num_classes)
+    return Network(FrozenDict(units), num_classes)

@@ -1,6 +1,7 @@
 """Wide residual networks for small images (Zagoruyko & Komodakis 2016)."""
 
 from flax import linen as nn
+from flax.core import FrozenDict
 
 from kdxai.models.network import Layers, Network
 
@@ -24,15 +25,15 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        conv, norm, activation, dropout = self.layers
-        y = activation(norm()(x, use_running_average=not train))
+        layers = self.layers
+        y = layers.activation(layers.norm()(x, use_running_average=not train))
         if x.shape[-1] != self.width:
             # The reference code projects the activated input where the width changes.
-            x = conv(self.width, (1, 1), self.stride, padding=0, name="shortcut")(y)
-        y = conv(self.width, (3, 3), self.stride)(y)
-        y = activation(norm()(y, use_running_average=not train))
-        y = dropout(self.dropout)(y, train)
-        return x + conv(self.width, (3, 3))(y)
+            x = layers.conv(self.width, (1, 1), self.stride, padding=0, name="shortcut")(y)
+        y = layers.conv(self.width, (3, 3), self.stride)(y)
+        y = layers.activation(layers.norm()(y, use_running_average=not train))
+        y = layers.dropout(self.dropout)(y, train)
+        return x + layers.conv(self.width, (3, 3))(y)
 
 
 class FinalActivation(nn.Module):
@@ -64,4 +65,4 @@ def wide_resnet(
                 base_width * width * 2 ** (stage - 1), stride, dropout, layers
             )
     units["final"] = FinalActivation(layers)
-    return Network(units, num_classes)
+    return Network(FrozenDict(units), num_classes)

@@ -5,6 +5,7 @@ axis `AXIS` runs over all.
 """
 
 import collections
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -97,6 +98,13 @@ def divide(function: Callable[[Any, Any], Any], shared: Any, parts: Any) -> Any:
         out_specs=PartitionSpec(AXIS),
         check_vma=False,  # nothing is reduced, so the loops of a method need no annotations
     )(shared, parts)
+
+
+@contextlib.contextmanager
+def without_mesh() -> Iterator[None]:
+    """Forget the mesh that the caller has set: `divide` and `spread` have their own."""
+    with jax.set_mesh(Mesh(np.empty((), object), ())):
+        yield
 
 
 def replicate(tree: Any) -> Any:

@@ -1,0 +1,116 @@
+"""What a caller hands in, checked before anything is computed of it.
+
+A wrong scale, a stray axis or a label that is no class gives numbers, but not the right ones.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kdxai.errors import UserError
+
+AS_STORED = "the pixels as they are stored: (image / 255 - mean) / std is computed here"
+
+
+def images(given: Any) -> Any:
+    """[N, H, W, C] uint8, as it was given.
+
+    Raises:
+      UserError: another type or shape, or no images.
+    """
+    given = given if hasattr(given, "dtype") else np.asarray(given)
+    if given.dtype != np.uint8:
+        small = np.issubdtype(given.dtype, np.floating) and given.size and np.max(given) <= 1
+        cure = "; np.uint8(np.round(255 * images)) where they lie in [0, 1]" if small else ""
+        raise UserError(f"images must be uint8, {AS_STORED}, but are {given.dtype}{cure}")
+    if given.ndim != 4:
+        raise UserError(f"images must be [N, H, W, C], but are {list(given.shape)}")
+    if not len(given):
+        raise UserError("no images to evaluate; ask for at least 1")
+    return given
+
+
+def partners(given: Any, like: Any) -> np.ndarray:
+    """[N, 3, H, W, C] uint8, three images for each of `like` [N, H, W, C].
+
+    Raises:
+      UserError: another type or shape.
+    """
+    given = np.asarray(given)
+    wanted = (len(like), 3, *like.shape[1:])
+    if given.dtype != np.uint8 or given.shape != wanted:
+        raise UserError(
+            f"partners must be uint8 {list(wanted)}, but are {given.dtype} {list(given.shape)}; "
+            "take them as images[mosaic_partners(...)]"
+        )
+    return given
+
+
+def normalisation(
+    mean: Sequence[float] | float, std: Sequence[float] | float, channels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of images in [0, 1], each float32 [C].
+
+    Raises:
+      UserError: they are of images in [0, 255], not finite, not positive, or of other channels.
+    """
+    found = []
+    for name, given in (("mean", mean), ("std", std)):
+        values = np.asarray(given, np.float32)
+        if values.shape not in ((), (1,), (channels,)):
+            raise UserError(
+                f"{name} must be one number for each of the {channels} channels, but has "
+                f"{values.size}"
+            )
+        low = 0.0 if name == "mean" else np.finfo(np.float32).tiny
+        if not ((values >= low) & (values <= 1)).all():  # NaN is neither
+            raise UserError(
+                f"{name} must be of images in [0, 1]{', above 0' if low else ''}, but is "
+                f"{np.round(values, 4).tolist()}; divide those of images in [0, 255] by 255"
+            )
+        found.append(np.broadcast_to(values, channels))
+    return found[0], found[1]
+
+
+def labels(given: Any, size: int, classes: int) -> np.ndarray:
+    """int32 [N] true classes.
+
+    Raises:
+      UserError: they are not whole numbers [N], not one for each image, or none of the classes.
+    """
+    given = np.asarray(given)
+    if given.ndim != 1 or not np.issubdtype(given.dtype, np.integer):
+        cure = ""
+        if given.ndim == 2:
+            cure = "; labels[:, 0]" if given.shape[1] == 1 else "; one-hot.argmax(1)"
+        raise UserError(
+            f"labels must be whole numbers [N], but are {given.dtype} {list(given.shape)}{cure}"
+        )
+    if len(given) != size:
+        raise UserError(f"there are {len(given)} labels for {size} images; give one for each")
+    if wrong := given[(given < 0) | (given >= classes)][:1].tolist():
+        raise UserError(
+            f"label {wrong[0]} is none of the model's {classes} classes, 0 to {classes - 1}"
+        )
+    return given.astype(np.int32)
+
+
+def masks(given: Any, shape: Sequence[int]) -> np.ndarray:
+    """bool [N, H, W], true inside the object.
+
+    Args:
+      shape: [N, H, W] of the images.
+
+    Raises:
+      UserError: they are of another shape, or hold more than two values.
+    """
+    given = np.asarray(given)
+    if given.shape != tuple(shape):
+        raise UserError(f"masks must be {list(shape)}, but are {list(given.shape)}")
+    if given.dtype != bool and not np.isin(given, (0, given.max())).all():
+        raise UserError(
+            "masks must be true inside the object and false outside, but hold more than two "
+            "values; compare them with a threshold"
+        )
+    return given != 0
