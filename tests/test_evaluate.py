@@ -431,3 +431,169 @@ def test_models_of_one_architecture_share_a_compilation():
         trained = TrainedModel(model, variables, config.default(), {})
         run(classifier=evaluate.as_classifier(trained))
     assert evaluate._rows._cache_size() == 1
+
+
+def test_networks_that_differ_in_their_activation_are_two():
+    """One class with one activation was once measured with the other's program."""
+    variables = models.create("wrn-10-1-w4", num_classes=5).init(
+        jax.random.key(0), np.zeros((1, 16, 16, 3))
+    )
+    found = {}
+    for activation in (jax.nn.relu, jax.nn.gelu):
+        model = models.create("wrn-10-1-w4", num_classes=5, activation=activation)
+        trained = TrainedModel(model, variables, config.default(), {})
+        found[activation] = run(classifier=evaluate.as_classifier(trained))
+        logits = model.apply(variables, (IMAGES / 255 - MEAN) / STD)
+        expected = softmax(np.float64(logits), axis=1).max(1)
+        np.testing.assert_allclose(found[activation].score, expected, rtol=1e-4)
+    assert not np.allclose(found[jax.nn.relu].score, found[jax.nn.gelu].score)
+
+
+def test_networks_are_equal_by_value_and_hashable():
+    make = functools.partial(models.create, "resnet10-w4", num_classes=3)
+    assert make() == make() and hash(make()) == hash(make())
+    other = make(activation=jax.nn.gelu)
+    assert make() != other and make() != make(dtype=jnp.bfloat16)
+    assert make().with_activation(jax.nn.gelu) == other
+    assert (
+        evaluate.as_classifier(
+            TrainedModel(other, {"params": {"head": {"kernel": 0}}}, None, {})
+        ).guided
+        is None
+    )
+
+
+# One image of 16 x 16 grey levels; its mean in [0, 1] is 1/2, so z = 6 / 2 - 1 = 2.
+GREYS = np.linspace(0, 255, 256).reshape(1, 16, 16, 1).astype(np.uint8)
+
+
+def of_greys(classify):
+    model = Classifier(lambda image: image, classify)
+    options = {"mean": [0.0], "std": [1.0]}
+    return evaluate.evaluate(model, GREYS, [0], Protocol(method="grad_cam"), **options)
+
+
+def test_one_output_is_refused_and_two_are_right():
+    with pytest.raises(UserError, match=r"not \[1\]; for one output z of a sigmoid, return"):
+        of_greys(lambda f: 6 * f.mean((0, 1)) - 1)
+    rows = of_greys(lambda f: jnp.stack([6 * f.mean() - 1, 0.0]))
+    assert rows.score[0] == pytest.approx(0.880797, abs=1e-6)
+    assert rows.score_masked[0] == pytest.approx(0.731829, abs=1e-4)
+    assert rows.average_drop[0] == pytest.approx(0.169129, abs=1e-4)
+
+
+def test_probabilities_are_no_logits():
+    one = classifier()
+    ended = one._replace(classify=lambda f: jax.nn.softmax(one.classify(f)))
+    with pytest.raises(UserError, match="outputs are >= 0 and sum to 1 .* return logits"):
+        run(classifier=ended)
+
+
+def test_a_head_is_that_of_the_model():
+    """A square head may be given transposed: its shape does not tell."""
+    head = RNG.normal(size=(6, 6))
+    model = classifier(head)
+    run(classifier=model)
+    with pytest.raises(UserError, match=r"head is not what classify applies .* \[c, K\]"):
+        run(classifier=model._replace(head=jnp.float32(head.T)))
+    # CAM alone reads it, and a temperature scales all weights alike.
+    run(protocol=Protocol(method="grad_cam"), classifier=model._replace(head=jnp.float32(head.T)))
+    run(classifier=model._replace(classify=lambda f: model.classify(f) / 3))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"stage": "stage2"}, {"mode": "training"}, {"split": "train"}, {"foreign_head": True}],
+)
+def test_settings_that_do_nothing_are_refused(setting):
+    with pytest.raises(UserError, match=f"{next(iter(setting))} does nothing to a classifier"):
+        run(protocol=Protocol(**setting))
+
+
+def test_a_classifier_is_measured_by_the_protocol_it_was_made_for():
+    model = models.create("wrn-10-1-w4", num_classes=5)
+    variables = model.init(jax.random.key(0), np.zeros((1, 16, 16, 3)))
+    trained = TrainedModel(model, variables, config.default(), {})
+    protocol = Protocol(method="grad_cam", stage="stage2")
+    with pytest.raises(UserError, match="made for stage 'last' .* says 'stage2'"):
+        run(classifier=evaluate.as_classifier(trained), protocol=protocol)
+    run(classifier=evaluate.as_classifier(trained, protocol), protocol=protocol)
+
+
+WRONG = {
+    "float in [0, 1]": ({"images": IMAGES / 255}, r"uint8, .* float64; np.uint8\(np.round"),
+    "normalised": ({"images": np.float32(IMAGES) - 128}, "must be uint8, the pixels as they are"),
+    "uint16": ({"images": IMAGES.astype(np.uint16)}, "must be uint8, .* but are uint16"),
+    "one image": ({"images": IMAGES[0]}, r"must be \[N, H, W, C\], but are \[16, 16, 3\]"),
+    "column": ({"labels": LABELS[:, None]}, r"whole numbers \[N\], .* labels\[:, 0\]"),
+    "one-hot": ({"labels": np.eye(5)[LABELS]}, "one-hot.argmax"),
+    "fraction": ({"labels": LABELS + 0.5}, r"whole numbers \[N\], but are float64"),
+    "too many": ({"labels": np.tile(LABELS, 2)}, "18 labels for 9 images"),
+    "too few": ({"labels": LABELS[:5]}, "5 labels for 9 images"),
+    "below": ({"labels": LABELS - 5}, "label -.* is none of the model's 5 classes, 0 to 4"),
+    "above": ({"labels": LABELS + 5}, "is none of the model's 5 classes, 0 to 4"),
+    "three values": ({"masks": MASKS + RNG.integers(0, 2, MASKS.shape)}, "more than two values"),
+    "mask shape": ({"masks": MASKS[..., None]}, r"masks must be \[9, 16, 16\]"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_no_input_is_refused(case):
+    options, message = WRONG[case]
+    with pytest.raises(UserError, match=message):
+        run(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mean": MEAN * 255}, r"mean must be of images in \[0, 1\]"),
+        ({"std": STD * 255}, r"std must be of images in \[0, 1\], above 0"),
+        ({"std": [0.2, 0.0, 0.2]}, "above 0"),
+        ({"std": [0.2, np.nan, 0.2]}, "above 0"),
+        ({"mean": [0.5, 0.5]}, "one number for each of the 3 channels, but has 2"),
+    ],
+)
+def test_what_is_no_normalisation_is_refused(options, message):
+    options = {"mean": MEAN, "std": STD} | options
+    with pytest.raises(UserError, match=message):
+        evaluate.evaluate(classifier(), IMAGES, LABELS, Protocol(), **options)
+    with pytest.raises(UserError, match=message):
+        evaluate.compare(classifier(), classifier(), IMAGES, Protocol(), **options)
+
+
+@pytest.mark.parametrize("inside", [1, 255])
+def test_masks_of_two_numbers_are_masks(inside):
+    rows = run(masks=MASKS.astype(np.uint8) * np.uint8(inside))
+    pd.testing.assert_frame_equal(rows, run(masks=MASKS))
+
+
+def test_lists_of_labels_are_labels():
+    pd.testing.assert_frame_equal(run(labels=LABELS.tolist()), run())
+
+
+def test_models_of_other_classes_do_not_compare():
+    options = {"mean": MEAN, "std": STD}
+    with pytest.raises(UserError, match="5 and 6 classes"):
+        evaluate.compare(
+            *(classifier(), classifier(RNG.normal(size=(6, 6))), IMAGES, Protocol()), **options
+        )
+
+
+def test_the_memory_that_a_chunk_takes_is_bounded():
+    """At 224 x 224 all copies together are at most 49 times fewer images than at 32 x 32."""
+    size = evaluate.chunk_size
+    assert size(Protocol(), (), (32, 32)) == 128
+    assert size(Protocol(method="score_cam"), (), (32, 32)) == 8
+    assert size(Protocol(method="score_cam"), ("road",), (32, 32)) == 1
+    assert size(Protocol(), (), (224, 224)) == 2
+    assert size(Protocol(method="smooth_grad"), ("perturbation",), (224, 224)) == 1
+
+
+def test_memory_that_does_not_suffice_is_told(monkeypatch):
+    def full(*_):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 34359738368 bytes.")
+
+    monkeypatch.setattr(evaluate, "_rows", full)
+    with pytest.raises(UserError, match="does not hold 64 images at once .* smaller chunk"):
+        run(chunk=64)
