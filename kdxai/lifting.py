@@ -7,9 +7,10 @@ none of these faults: it is traced each time it is lifted, and its program is ke
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,36 +30,33 @@ def lift(function: Callable[[jax.Array], jax.Array], *specs: Spec) -> Partial:
     Args:
       specs: of the argument, shape and type, one for each shape it will be called with.
     """
-    arrays: list[Any] = []
+    arrays: list[jax.Array] = []
     programs, names = {}, []
     for spec in specs:
-        traced = _traced(function, spec)
-        own = []
-        for const in traced.consts:
-            place = next((i for i, array in enumerate(arrays) if array is const), len(arrays))
-            arrays[place:] = arrays[place:] or [const]
-            own.append(place)
-        programs[spec.shape] = _Program(traced.jaxpr, tuple(own))
-        names.append(_name(programs[spec.shape], arrays, spec))
-    return Partial(_Lifted(tuple(names), programs), [jnp.asarray(array) for array in arrays])
+        # Lambdas, as JAX keeps what it has traced by the function.
+        traced = jax.make_jaxpr(lambda value: function(value))(spec)
+        places = tuple(_place(constant, arrays) for constant in _constants(traced))
+        own = [Spec(arrays[i].shape, arrays[i].dtype) for i in places]
+        jaxpr = jax.make_jaxpr(partial(_evaluate, traced))(own, spec).jaxpr
+        programs[spec.shape] = _Program(jaxpr, places)
+        names.append((places, _name(jaxpr, own, spec)))
+    return Partial(_Lifted(tuple(names), programs), arrays)
 
 
-def _traced(function: Callable[[jax.Array], jax.Array], spec: Spec) -> ClosedJaxpr:
-    """The function's program; its constants are all arrays that it reads."""
-    # Lambdas, as JAX keeps what it has traced by the function.
-    once = jax.make_jaxpr(lambda value: function(value))(spec)
-    return jax.make_jaxpr(lambda value: _evaluate(once.jaxpr, once.consts, [value])[0])(spec)
+def _place(constant: Any, arrays: list[jax.Array]) -> int:
+    """Where an array is among those known, at the end if it was not."""
+    for i, array in enumerate(arrays):
+        if array is constant:
+            return i
+    arrays.append(jnp.asarray(constant))
+    return len(arrays) - 1
 
 
-@dataclass(frozen=True)
-class _Program:
-    """A traced function of some of the arrays, by their places, and of one more."""
+class _Program(NamedTuple):
+    """A function of some of the arrays, by their places, and of one more."""
 
-    jaxpr: Jaxpr  # without the arrays, as `jax.jit` keeps it
+    jaxpr: Jaxpr
     places: tuple[int, ...]
-
-    def __call__(self, arrays: Sequence[Any], value: jax.Array) -> jax.Array:
-        return _evaluate(self.jaxpr, [arrays[i] for i in self.places], [value])[0]
 
 
 @dataclass(frozen=True)
@@ -69,20 +67,31 @@ class _Lifted:
     programs: Mapping[tuple[int, ...], _Program] = field(compare=False)
 
     def __call__(self, arrays: Sequence[Any], value: jax.Array) -> jax.Array:
-        return self.programs[value.shape](arrays, value)
+        jaxpr, places = self.programs[value.shape]
+        return jax.core.eval_jaxpr(jaxpr, [], *(arrays[i] for i in places), value)[0]
 
 
-def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
-    """The outputs of a traced function, with jitted parts taken for what they are made of.
+def _constants(traced: ClosedJaxpr) -> Iterator[Any]:
+    """The arrays that a traced function holds, and then its jitted parts."""
+    yield from traced.consts
+    for eqn in traced.jaxpr.eqns:
+        if eqn.primitive is jit_p:
+            yield from _constants(eqn.params["jaxpr"])
 
-    Such a part may hold arrays of its own, which are to become arguments as well.
-    """
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
+
+def _evaluate(traced: ClosedJaxpr, constants: Sequence[Any], value: jax.Array) -> list[Any]:
+    """The outputs of a traced function, with others for its `_constants`."""
+    return _run(traced, iter(constants), [value])
+
+
+def _run(traced: ClosedJaxpr, constants: Iterator[Any], arguments: Sequence[Any]) -> list[Any]:
+    jaxpr = traced.jaxpr
+    known = {var: next(constants) for var in jaxpr.constvars}
+    known.update(zip(jaxpr.invars, arguments, strict=True))
     read = lambda atom: atom.val if isinstance(atom, Literal) else known[atom]  # noqa: E731
     for eqn in jaxpr.eqns:
         if eqn.primitive is jit_p:
-            inner = eqn.params["jaxpr"]
-            outputs = _evaluate(inner.jaxpr, inner.consts, [read(atom) for atom in eqn.invars])
+            outputs = _run(eqn.params["jaxpr"], constants, [*map(read, eqn.invars)])
         else:
             needs = [atom for atom in eqn.invars if not isinstance(atom, Literal)]
             one = jaxpr.replace(constvars=[], invars=needs, outvars=eqn.outvars, eqns=[eqn])
@@ -91,19 +100,18 @@ def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], arguments: Sequence[Any]) -> 
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _name(program: _Program, arrays: Sequence[Any], spec: Spec) -> object:
+def _name(jaxpr: Jaxpr, own: Sequence[Spec], spec: Spec) -> object:
     """What tells apart programs that differ in their values or their derivatives.
 
     The lowered text says all of a program but the rules of its derivatives, so one is taken too.
     """
 
-    def both(arrays: Sequence[Any], value: jax.Array) -> Any:
-        output, pull = jax.vjp(lambda value: program(arrays, value), value)
+    def both(own: Sequence[Any], value: jax.Array) -> Any:
+        output, pull = jax.vjp(lambda value: jax.core.eval_jaxpr(jaxpr, [], *own, value)[0], value)
         return output, pull(jnp.ones_like(output))
 
-    specs = [Spec(jnp.shape(array), jax.dtypes.canonicalize_dtype(array.dtype)) for array in arrays]
     try:
-        text = jax.jit(both).lower(specs, spec).as_text()
+        text = jax.jit(both).lower(own, spec).as_text()
     except (TypeError, ValueError):  # no derivative: a program of its own
         return object()
-    return program.places, hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()
