@@ -107,11 +107,12 @@ def similarity(protocol: Protocol, a: jax.Array, b: jax.Array) -> jax.Array:
 def core(subject: Subject) -> Values:
     """All that costs no further forward pass."""
     e, protocol = subject.explanation, subject.protocol
-    before, after = (score(protocol, z, e.class_index) for z in (e.logits, e.logits_masked))
-    centred, centred_masked = (
-        faithfulness.centred_logit(z, e.class_index) for z in (e.logits, e.logits_masked)
-    )
-    drop = faithfulness.average_drop(before, after)
+    logits = e.logits, e.logits_masked
+    before, after = (score(protocol, z, e.class_index) for z in logits)
+    of_class = {k: f(*logits, e.class_index) for k, f in faithfulness.METRICS.items()}
+    if protocol.score == "largest_logit":
+        of_class["average_drop"] = faithfulness.relative_drop(before, after)
+        of_class["increase"] = faithfulness.rose(before, after)
     pearson = coherency.pearson(e.heatmap, e.heatmap_masked)
     ssim = similarity(protocol, e.heatmap, e.heatmap_masked)
     coherent = ssim if protocol.similarity == "ssim" else coherency.coherency(pearson)
@@ -123,11 +124,7 @@ def core(subject: Subject) -> Values:
         "score": before,
         "score_masked": after,
         "confidence": jax.nn.softmax(e.logits).max(),
-        "average_drop": drop,
-        "increase": faithfulness.increase(before, after),
-        "average_gain": faithfulness.average_gain(before, after),
-        "logit_drop": faithfulness.logit_drop(centred, centred_masked, e.logits.std()),
-        "logit_increase": faithfulness.increase(centred, centred_masked),
+        **of_class,
         "pearson": pearson,
         "coherency": coherent,
         "ssim": ssim,
@@ -137,14 +134,14 @@ def core(subject: Subject) -> Values:
         "entropy": complexity.entropy(e.heatmap),
         "gini": complexity.gini(e.heatmap),
         "effective_area": complexity.effective_area(e.heatmap),
-        "adcc": adcc.adcc(coherent, area, drop),
+        "adcc": adcc.adcc(coherent, area, of_class["average_drop"]),
     }
     if subject.mask is not None:
         values |= {
             "energy_inside": localisation.energy_pointing_game(e.heatmap, subject.mask),
             "pointing_game": localisation.pointing_game(e.heatmap, subject.mask),
             "iou": localisation.iou(e.heatmap, subject.mask),
-            "mask_area": subject.mask.mean(),
+            "mask_area": localisation.area(subject.mask),
         }
     return values
 

@@ -122,11 +122,10 @@ def adcc_of_grad_cam(inputs: Inputs) -> Work:
 
     def one(classifier: Classifier, image: jax.Array) -> jax.Array:
         e = evaluate.explain(classifier, image, jnp.int32(0), protocol)  # of the predicted class
-        before, after = (jax.nn.softmax(x)[e.class_index] for x in (e.logits, e.logits_masked))
         return adcc.adcc(
             coherency.coherency(coherency.pearson(e.heatmap, e.heatmap_masked)),
             complexity.l1(e.heatmap),
-            faithfulness.average_drop(before, after),
+            faithfulness.average_drop(e.logits, e.logits_masked, e.class_index),
         )
 
     return _vmapped(one, inputs, inputs.images)

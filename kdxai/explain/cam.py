@@ -9,6 +9,12 @@ own batch).
 
 `relu=True` keeps only the evidence for the class, `relu=False` keeps the sign. A score that is
 NaN, or a class that does not exist, makes the map NaN.
+
+For those who convert from the library grad-cam (pytorch-grad-cam): it scales a map to [0, 1] before
+it resizes it and once more after, so at an early stage its maps differ by up to 0.43 of the maximum
+from `resize(min_max(map), ...)`; it centres the features of Eigen-CAM (its map can correlate at
+-0.87 with the paper's); it adds 1e-6 to the denominator of Grad-CAM++; and it resizes Score-CAM's
+masks with aligned corners. The methods here follow the papers.
 """
 
 from functools import partial
@@ -17,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
-from kdxai.explain.classifier import Classifier, cut, score, score_and_gradient
+from kdxai.explain.classifier import Classifier, cut, one_image, score, score_and_gradient
 from kdxai.explain.maps import min_max, resize, spread_nan
 
 # Of a Gram matrix: 2^12 power iterations tell singular values that are 0.1 % apart.
@@ -72,13 +78,15 @@ def grad_cam_plus_plus(
         a_ijk = g_ijk^2 / (2 g_ijk^2 + sum_ab A_abk g_ijk^3) = 1 / (2 + g_ijk sum_ab A_abk)
 
     (which takes y_c as piecewise linear in A, as the paper does). The second form needs no
-    epsilon in the denominator; the 1e-6 of a common library is not small beside g^2.
+    epsilon in the denominator; the 1e-6 of a common library is not small beside g^2. The paper
+    presumes A >= 0. Of features with a sign (ahead of a ReLU, or of SiLU) the sum may be negative,
+    and the denominator near 0 or below it: such a sum counts as 0.
     Left out is the factor exp(y_c) of dY/dA: it scales the whole map, and overflows.
     """
     features, gradient = _features_and_gradient(classifier, image, class_index)
     positive = _positive(gradient)
     # Where g is not positive its weight is 0 whatever the denominator.
-    weights = (positive / (2 + positive * features.sum((0, 1)))).sum((0, 1))
+    weights = (positive / (2 + positive * _positive(features.sum((0, 1))))).sum((0, 1))
     return _rectify((features * weights).sum(-1), relu)
 
 
@@ -97,12 +105,15 @@ def hires_cam(
 def xgrad_cam(
     classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
 ) -> jax.Array:
-    """XGrad-CAM: ReLU(sum_k a_k A_k), a_k = sum_ij g_ijk A_ijk / sum_ij A_ijk.
+    """XGrad-CAM: ReLU(sum_k a_k A_k), a_k = sum_ij g_ijk |A_ijk| / sum_ij |A_ijk|.
 
-    Fu et al. 2020, "Axiom-based Grad-CAM". A dead channel gets weight 0.
+    Fu et al. 2020, "Axiom-based Grad-CAM", without the absolute values: the paper presumes A >= 0.
+    In a channel of both signs its sum of A may be next to nothing, and the quotient without bound;
+    a mean weighted by |A| lies between the channel's gradients. A dead channel gets weight 0.
     """
     features, gradient = _features_and_gradient(classifier, image, class_index)
-    weights = _divide((gradient * features).sum((0, 1)), features.sum((0, 1)))
+    magnitude = jnp.abs(features)
+    weights = _divide((gradient * magnitude).sum((0, 1)), magnitude.sum((0, 1)))
     return _rectify((features * weights).sum(-1), relu)
 
 
@@ -111,7 +122,8 @@ def layer_cam(
 ) -> jax.Array:
     """LayerCAM: ReLU(sum_k ReLU(g_k) * A_k), element by element.
 
-    Jiang et al. 2021, "LayerCAM".
+    Jiang et al. 2021, "LayerCAM", where A >= 0. A negative feature with a positive gradient counts
+    against the class.
     """
     features, gradient = _features_and_gradient(classifier, image, class_index)
     return _rectify((features * _positive(gradient)).sum(-1), relu)
@@ -123,7 +135,7 @@ def grad_cam_elementwise(
     """Grad-CAM Elementwise: sum_k ReLU(g_k * A_k), element by element.
 
     From the library pytorch-grad-cam (Gildenblat 2021); it has no paper. The ReLU is inside the
-    sum, so unlike HiResCAM no channel cancels another.
+    sum, so unlike HiResCAM no channel cancels another. Where A < 0 a negative gradient is evidence.
     """
     features, gradient = _features_and_gradient(classifier, image, class_index)
     return _positive(features * gradient).sum(-1)
@@ -140,8 +152,10 @@ def score_cam(
     """Score-CAM: ReLU(sum_k a_k A_k), a = softmax over k of y_c(image * H_k).
 
     Wang et al. 2020, "Score-CAM". H_k is A_k resized to the image and min-max scaled. The paper
-    subtracts the score of an empty image from each y_c, which the softmax cancels.
+    subtracts the score of an empty image from each y_c, which the softmax cancels. All weights are
+    positive, so with `relu` features ahead of a ReLU leave little of the map.
     """
+    image = one_image(image)
     features = cut(classifier, image).astype(jnp.float32)
     channels = jnp.moveaxis(features, -1, 0)
     size = len(channels)
@@ -183,7 +197,8 @@ def ablation_cam(
     """Ablation-CAM: ReLU(sum_k w_k A_k), w_k = (y_c - y_c with A_k set to 0) / |y_c|.
 
     Desai and Ramaswamy 2020, "Ablation-CAM". The paper divides by y_c itself, which for a
-    negative logit would turn evidence for the class into evidence against it.
+    negative logit would turn evidence for the class into evidence against it. That 0 is absence
+    presumes A >= 0.
     """
     features = cut(classifier, image)
     channels = jnp.arange(features.shape[-1])
@@ -203,7 +218,8 @@ def eigen_cam(classifier: Classifier, image: jax.Array, class_index: jax.Array |
 
     Muhammad and Yeasin 2020, "Eigen-CAM": A [h w, k] = U S V^T, the map is A v_1 = s_1 u_1. Not
     centred, as in the paper. The sign of a singular vector is arbitrary; here the map sums to a
-    positive number, so that for features after a ReLU no value is negative.
+    positive number, so that for features after a ReLU no value is negative. Ahead of one that sum
+    may be next to nothing, and then a small change of the image can turn the sign.
     """
     features = cut(classifier, image).astype(jnp.float32)
     matrix = features.reshape(-1, features.shape[-1])

@@ -36,24 +36,58 @@ class Classifier(NamedTuple):
 
 
 def one_image(image: jax.Array) -> jax.Array:
-    """The image, after a check that it is one [H, W, C]."""
+    """One image [H, W, C], in float32 if it is of integers.
+
+    A model that normalises within sees the same values as floats, 0 to 255. As integers they have
+    no gradient, and a map times such an image would be cut to 0 and 1.
+
+    Raises:
+      UserError: it is not one image.
+    """
+    image = jnp.asarray(image)
     if image.ndim != 3:
         raise UserError(
             f"An explanation is of one image [H, W, C], but got {image.shape}: jax.vmap the method "
             "over a batch."
         )
-    return image
+    return image if jnp.issubdtype(image.dtype, jnp.floating) else image.astype(jnp.float32)
 
 
 def cut(classifier: Classifier, image: jax.Array) -> jax.Array:
     """[H, W, C] image -> [h, w, c] feature map, with the shapes of both checked."""
-    features = classifier.features(one_image(image))
+    image = one_image(image)
+    features = classifier.features(image)
     if features.ndim != 3:
         raise UserError(
             f"features(image) must be [h, w, c] for one image, but is {features.shape}: drop the "
             "batch axis, and cut the model where its features still have a grid."
         )
+    if channels_first(features.shape, image.shape):
+        raise UserError(
+            f"features(image) must be [h, w, c], but {features.shape} of an image {image.shape} "
+            "looks like [c, h, w]: move its first axis to the end, and back again in classify."
+        )
     return spread_nan(image, features)
+
+
+def channels_first(features: tuple[int, ...], image: tuple[int, ...]) -> bool:
+    """Whether the last two axes are in the image's proportions and the first two cannot be.
+
+    They can where one stride for both sides makes them of the image's sides less a common margin
+    (convolutions without padding). Of a square image only a square can be a grid.
+    """
+    first, second, third = features
+    height, width = image[:2]
+    gap, own_gap = height - width, first - second
+    if gap == 0:
+        return first != second and second == third
+    # Rounding in several layers may cost two cells.
+    possible = own_gap * gap >= 0 and abs(own_gap) <= abs(gap)
+    possible = possible and (first - 1) * abs(gap) <= height * (abs(own_gap) + 2)
+    # Within one cell of the image's sides over one stride.
+    fits = height * (third - 1) < width * (second + 1)
+    fits = fits and width * (second - 1) < height * (third + 1)
+    return fits and not possible
 
 
 def score(logits: jax.Array, class_index: jax.Array | int) -> jax.Array:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from kdxai.errors import UserError
 from kdxai.explain.cam import grad_cam
@@ -29,7 +31,7 @@ def gradient(classifier: Classifier, image: jax.Array, class_index: jax.Array | 
 
     Simonyan et al. 2014, "Deep Inside Convolutional Networks", Section 3.1.
     """
-    return _sensitivity(score_and_gradient(classifier, image, class_index)[1])
+    return _sensitivity(score_and_gradient(classifier, one_image(image), class_index)[1])
 
 
 def gradient_x_input(
@@ -39,6 +41,7 @@ def gradient_x_input(
 
     Shrikumar et al. 2016, "Not Just a Black Box".
     """
+    image = one_image(image)
     return _contribution(image * score_and_gradient(classifier, image, class_index)[1])
 
 
@@ -126,7 +129,8 @@ def integrated_gradients_with_error(
     colour. The attributions of the exact integral sum to y_c(x) - y_c(b) (completeness); `error`
     is their sum minus that difference, in logits: if it is not small, take more steps.
     """
-    change = one_image(image) - baseline
+    image = one_image(image)
+    change = image - baseline
     times = (jnp.arange(steps, dtype=change.dtype) + 0.5) / steps
     points = baseline + times[:, None, None, None] * change
     values = change * _gradients(classifier, points, class_index, chunk).mean(0)
@@ -137,6 +141,9 @@ def integrated_gradients_with_error(
     return Attribution(values, values.sum() - (end - start))
 
 
+GUIDED = "guided_relu"  # by this name a traced network shows that it uses it
+
+
 @jax.custom_vjp
 def guided_relu(x: jax.Array) -> jax.Array:
     """ReLU whose backward pass lets only positive gradients through, as well as positive inputs.
@@ -144,7 +151,7 @@ def guided_relu(x: jax.Array) -> jax.Array:
     Springenberg et al. 2015, "Striving for Simplicity". Give it to the model as its activation
     and close `Classifier.guided` over that model, with the same weights.
     """
-    return jax.nn.relu(x)
+    return jax.nn.relu(checkpoint_name(x, GUIDED))
 
 
 guided_relu.defvjp(
@@ -161,7 +168,7 @@ def guided_backpropagation(
     Springenberg et al. 2015, "Striving for Simplicity".
 
     Raises:
-      UserError: the classifier has no `guided`.
+      UserError: the classifier has no `guided`, or one without a `guided_relu`.
     """
     return _sensitivity(_guided_gradient(classifier, image, class_index))
 
@@ -175,7 +182,7 @@ def guided_grad_cam(
     gradient with respect to the image is guided.
 
     Raises:
-      UserError: the classifier has no `guided`.
+      UserError: the classifier has no `guided`, or one without a `guided_relu`.
     """
     weights = resize(grad_cam(classifier, image, class_index), image.shape[:2])
     return weights * _sensitivity(_guided_gradient(classifier, image, class_index))
@@ -189,7 +196,25 @@ def _guided_gradient(
             "Guided methods need the model with guided_relu as its activation: pass its logits "
             "function as Classifier(guided=...)."
         )
-    return score_and_gradient(classifier.guided, one_image(image), class_index)[1]
+    image = one_image(image)
+    if not _is_guided(jax.make_jaxpr(classifier.guided)(image)):
+        raise UserError(
+            "There is no guided_relu in Classifier.guided, so guided backpropagation would be the "
+            "plain gradient: give the model kdxai.explain.guided_relu for every ReLU, or use the "
+            "method gradient."
+        )
+    return score_and_gradient(classifier.guided, image, class_index)[1]
+
+
+def _is_guided(program: Jaxpr | ClosedJaxpr) -> bool:
+    """Whether there is a `guided_relu` anywhere in a traced function."""
+    for equation in program.eqns:
+        if equation.params.get("name") == GUIDED:
+            return True
+        inner = jax.tree.leaves(equation.params)
+        if any(_is_guided(part) for part in inner if isinstance(part, Jaxpr | ClosedJaxpr)):
+            return True
+    return False
 
 
 def _noisy_gradients(
@@ -203,7 +228,8 @@ def _noisy_gradients(
 ) -> jax.Array:
     """[samples, H, W, C]: dy_c/dx at noisy copies of the image."""
     key = jax.random.key(0) if key is None else key
-    deviation = noise * (one_image(image).max() - image.min())
+    image = one_image(image)
+    deviation = noise * (image.max() - image.min())
     # Drawn in float32 whatever the image's dtype, so that every precision sees the same noise.
     offsets = deviation * jax.random.normal(key, (samples, *image.shape), jnp.float32)
     points = (image + offsets).astype(image.dtype)

@@ -8,8 +8,11 @@ def min_max(values: jax.Array) -> jax.Array:
     """Scale to [0, 1]: (v - min) / (max - min), any shape.
 
     A constant input carries no ranking, so it becomes all zeros rather than 0/0; one NaN makes
-    every value NaN.
+    every value NaN. float32 for every dtype: integers would wrap, float16 overflow.
     """
+    values = jnp.asarray(values, jnp.float32)
+    # By a power of two, which changes nothing else: max - min of huge values is infinite.
+    values = values * jnp.where(jnp.abs(values).max() > 2.0**100, 2.0**-60, 1.0)
     low = values.min()
     span = values.max() - low
     return spread_nan(values, (values - low) / jnp.where(span == 0, 1, span))
@@ -19,9 +22,9 @@ def resize(values: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """[h, w] -> `shape`, bilinear with half-pixel centres and clamped edges.
 
     The convention of `torch.nn.functional.interpolate(align_corners=False)`: no antialiasing when
-    a map shrinks.
+    a map shrinks. float32 for every dtype.
     """
-    return jax.image.resize(values, shape, "bilinear", antialias=False)
+    return jax.image.resize(jnp.asarray(values, jnp.float32), shape, "bilinear", antialias=False)
 
 
 def spread_nan(source: jax.Array, values: jax.Array) -> jax.Array:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
-from kdxai.explain.classifier import Classifier, score
+from kdxai.explain.classifier import Classifier, one_image, score
 
 
 def occlusion(
@@ -34,6 +34,7 @@ def occlusion(
             f"occlusion needs 1 <= stride <= window to cover every pixel, but stride is {stride} "
             f"and window is {window}."
         )
+    image = one_image(image)
     rows, columns = (_windows(size, window, stride) for size in image.shape[:2])
     whole = score(classifier(image), class_index)
 

@@ -11,7 +11,8 @@ def adcc(coherency: jax.Array, complexity: jax.Array, average_drop: jax.Array) -
     outside [0, 1] (an unscaled complexity) are taken as they are, and the result then means
     nothing: it can exceed 1.
     """
-    a, b, c = coherency, 1.0 - complexity, 1.0 - average_drop
+    a, b, c = (jnp.asarray(x, jnp.float32) for x in (coherency, complexity, average_drop))
+    b, c = 1 - b, 1 - c
     # Multiplied out, only the case of two zeros is left to guard.
-    pairs = jnp.asarray(a * b + b * c + c * a, jnp.float32)
+    pairs = a * b + b * c + c * a
     return jnp.where(pairs != 0, 3 * a * b * c / jnp.where(pairs != 0, pairs, 1.0), 0.0)

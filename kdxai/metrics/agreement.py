@@ -6,7 +6,7 @@ Both must lie on one grid: a map of 4x4 cells and one of 8x8 are resized to the 
 import jax
 import jax.numpy as jnp
 
-from kdxai.errors import UserError
+from kdxai.metrics.arrays import two_maps
 from kdxai.metrics.coherency import pearson, spearman, ssim
 from kdxai.metrics.finite import where_finite
 
@@ -17,6 +17,7 @@ def top_k_iou(a: jax.Array, b: jax.Array, fraction: float = 0.1) -> jax.Array:
     Pixels that tie with the last of the top count as well, unless they are the map's minimum: the
     zeros that ReLU leaves are no agreement. A constant map has no top and scores 0.
     """
+    a, b = two_maps(a, b)
     top_a, top_b = _top(a, fraction), _top(b, fraction)
     union = (top_a | top_b).sum()
     overlap = (top_a & top_b).sum().astype(jnp.float32) / jnp.maximum(union, 1)
@@ -25,10 +26,6 @@ def top_k_iou(a: jax.Array, b: jax.Array, fraction: float = 0.1) -> jax.Array:
 
 def agreement(a: jax.Array, b: jax.Array) -> dict[str, jax.Array]:
     """All of `METRICS` between two maps [H, W] in [0, 1]; a UserError where their shapes differ."""
-    if a.shape != b.shape:
-        raise UserError(
-            f"Cannot compare maps of {a.shape} and {b.shape}: resize both to one grid first."
-        )
     return {name: metric(a, b) for name, metric in METRICS.items()}
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
+from kdxai.metrics.arrays import two_maps, unit
 from kdxai.metrics.finite import where_finite
 
 # Wang et al. 2004 use an 11 x 11 Gaussian; a 7 x 7 box is skimage's default and hence common.
@@ -21,7 +22,7 @@ def pearson(a: jax.Array, b: jax.Array) -> jax.Array:
     nothing. Both are shifted and scaled to [0, 1] before the usual two passes, so that a large
     offset or a tiny range costs no float32 digits.
     """
-    a, b = _centred(a), _centred(b)
+    a, b = (x - x.mean() for x in map(unit, two_maps(a, b)))
     norms = jnp.sqrt((a * a).sum() * (b * b).sum())
     return jnp.clip((a * b).sum() / jnp.where(norms == 0, 1.0, norms), -1.0, 1.0)
 
@@ -39,6 +40,7 @@ def spearman(a: jax.Array, b: jax.Array) -> jax.Array:
 
     0 where either map is constant, as for `pearson`.
     """
+    a, b = two_maps(a, b)
     return where_finite(pearson(_ranks(a), _ranks(b)), a, b)
 
 
@@ -63,6 +65,7 @@ def ssim(
         of scikit-image.
       sample_covariance: divide (co)variances by n - 1 as scikit-image does by default, not by n.
     """
+    a, b = two_maps(a, b)
     size = _WINDOW[window]
     if min(a.shape) < size:
         raise UserError(
@@ -73,7 +76,6 @@ def ssim(
     if sample_covariance:
         # Scaling every covariance by n / (n - 1) is scaling C2 = (K2 L)^2 by (n - 1) / n.
         k2 *= (1 - 1 / size**2) ** 0.5
-    a, b = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
     data_range = jnp.asarray(data_range, jnp.float32)
     nothing = data_range <= 1e-6 * jnp.maximum(jnp.abs(a).max(), jnp.abs(b).max())
     # SSIM is free of scale; at a range of 1 its fourth powers neither overflow nor vanish.
@@ -86,15 +88,6 @@ def ssim(
         k2=k2,
     )
     return jnp.where(nothing, (a == b).all().astype(jnp.float32), value)
-
-
-def _centred(values: jax.Array) -> jax.Array:
-    """Scaled to [0, 1] minus its mean; exact zeros for a constant map."""
-    values = jnp.asarray(values, jnp.float32)
-    low = values.min()
-    span = values.max() - low
-    scaled = (values - low) / jnp.where(span == 0, 1.0, span)
-    return scaled - scaled.mean()
 
 
 def _ranks(values: jax.Array) -> jax.Array:

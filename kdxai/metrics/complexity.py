@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import entr
 
+from kdxai.metrics.arrays import headroom, one_map
 from kdxai.metrics.finite import where_finite
 
 
@@ -12,7 +13,9 @@ def l1(heatmap: jax.Array) -> jax.Array:
 
     0 for a zero map, 1 for a map of ones.
     """
-    return jnp.abs(jnp.asarray(heatmap, jnp.float32)).mean()
+    magnitude = jnp.abs(one_map(heatmap))
+    scale = headroom(magnitude)
+    return (magnitude * scale).mean() / scale
 
 
 def matrix_1_norm(heatmap: jax.Array) -> jax.Array:
@@ -21,7 +24,7 @@ def matrix_1_norm(heatmap: jax.Array) -> jax.Array:
     For M in [0, 1] it lies in [0, H]: it grows with the height of the grid, so maps of different
     grids cannot be compared by it. Kept because published code took it for `l1`.
     """
-    columns = jnp.abs(jnp.asarray(heatmap, jnp.float32)).sum(axis=-2)
+    columns = jnp.abs(one_map(heatmap)).sum(axis=0)
     return where_finite(columns.max(), columns)
 
 
@@ -61,7 +64,8 @@ def effective_area(heatmap: jax.Array, fraction: float = 0.9) -> jax.Array:
 
 def _distribution(heatmap: jax.Array) -> jax.Array:
     """|M| / sum |M|, uniform for a zero map. Scaled by the maximum first: no under- or overflow."""
-    magnitude = jnp.abs(jnp.asarray(heatmap, jnp.float32))
+    magnitude = jnp.abs(one_map(heatmap))
+    magnitude = magnitude * headroom(magnitude)
     top = magnitude.max()
     magnitude = jnp.where(top == 0, 1.0, magnitude / jnp.where(top == 0, 1.0, top))
     return magnitude / magnitude.sum()

@@ -1,62 +1,118 @@
-"""What an explanation's own pixels do to the score of the class it explains.
+"""What an explanation's own pixels do to the answer that it explains.
 
-`before` is the score of the full image and `after` that of the image multiplied by its map (or
-masked in any other way); both are scalars.
+`before` and `after` are the logits [K] of the full image and of the image multiplied by its map (or
+masked in any other way); `class_index` is the class explained. Of a model that gives probabilities
+pass their logarithms: softmax makes the same probabilities of them.
+
+Not probabilities themselves, because a confident network's 1 - p is lost in float32, where
+1 - 2e-9 is 1. Both p and q = 1 - p come from the class's log-odds, which keep their digits at
+either end.
 """
 
 import jax
 import jax.numpy as jnp
 
+from kdxai.errors import UserError
+
 _TINY = jnp.finfo(jnp.float32).tiny
 
 
-def average_drop(before: jax.Array, after: jax.Array) -> jax.Array:
-    """max(0, (before - after) / before): the share of the score that is lost, in [0, 1] for p > 0.
+def log_odds(logits: jax.Array, class_index: jax.Array | int) -> jax.Array:
+    """[K] logits -> log(p / (1 - p)) of one class: its logit less log sum exp of all others.
 
-    Chattopadhay et al. 2018 (Grad-CAM++), for softmax probabilities p_c(x), p_c(x') of one class;
-    their "average" is the caller's. A probability of zero (or so small that float32 has no normal
-    number for it) has nothing to lose: 0.
+    NaN if there is no such class.
 
-    For logits the formula is evaluated as it stands, which is what published code does, and is not
-    sound: a logit has no natural zero, the quotient changes with any constant added to all logits,
-    and where `before` is negative a *rising* score counts as a drop. See `logit_drop`.
+    Raises:
+      UserError: there are fewer than two logits.
     """
-    return _positive_part(_divide(before - after, before))
+    logits = jnp.asarray(logits, jnp.float32)
+    if logits.ndim != 1 or logits.size < 2:
+        raise UserError(
+            f"Logits must be [K] of one image with K of at least 2, but are {logits.shape}: of a "
+            "model with one logit z return [0, z]."
+        )
+    others = jnp.where(jnp.arange(logits.size) == class_index, -jnp.inf, logits)
+    return _of_class(logits, class_index) - jax.nn.logsumexp(others)
 
 
-def increase(before: jax.Array, after: jax.Array) -> jax.Array:
-    """1 where the score rose, else 0; its mean is the increase in confidence.
+def average_drop(before: jax.Array, after: jax.Array, class_index: jax.Array | int) -> jax.Array:
+    """max(0, 1 - p' / p): the share of the class's probability that is lost, in [0, 1].
+
+    Chattopadhay et al. 2018 (Grad-CAM++); their "average" is the caller's.
+    """
+    before, after = log_odds(before, class_index), log_odds(after, class_index)
+    return _loss(-jax.nn.softplus(-before), -jax.nn.softplus(-after))
+
+
+def increase(before: jax.Array, after: jax.Array, class_index: jax.Array | int) -> jax.Array:
+    """1 where the class's probability rose, else 0; its mean is the increase in confidence.
 
     Chattopadhay et al. 2018. A tie is no increase.
     """
-    return jnp.heaviside(jnp.asarray(after - before, jnp.float32), 0.0)
+    return rose(log_odds(before, class_index), log_odds(after, class_index))
 
 
-def average_gain(before: jax.Array, after: jax.Array) -> jax.Array:
-    """max(0, after - before) / (1 - before): the share of the missing probability that is gained.
+def average_gain(before: jax.Array, after: jax.Array, class_index: jax.Array | int) -> jax.Array:
+    """max(0, 1 - q' / q) with q = 1 - p: the share of the missing probability that is gained.
 
-    Zhang et al. 2023 (Opti-CAM). For probabilities only; p = 1 leaves nothing to gain: 0.
+    Zhang et al. 2023 (Opti-CAM), who write it max(0, p' - p) / (1 - p).
     """
-    return _positive_part(_divide(after - before, 1.0 - before))
+    before, after = log_odds(before, class_index), log_odds(after, class_index)
+    return _loss(-jax.nn.softplus(before), -jax.nn.softplus(after))
 
 
-def logit_drop(before: jax.Array, after: jax.Array, spread: jax.Array | float = 1.0) -> jax.Array:
-    """(before - after) / spread for logits: signed, negative where the score rose.
+def logit_drop(before: jax.Array, after: jax.Array, class_index: jax.Array | int) -> jax.Array:
+    """(y - y') / s, of the class's logit y less the mean of all K: signed, negative where it rose.
 
-    Not divided by `before`, because a logit has no natural zero, and not clipped, because clipping
-    turns noise into a drop. Softmax fixes logits only up to a common constant and calibration
-    (temperature, distillation) rescales them. To compare two models, pass `centred_logit` twice
-    and as `spread` the standard deviation of the full image's logits over the classes: the result
-    is then in standard deviations and the same at every temperature. A spread of zero (all logits
-    equal: no class preferred) gives 0.
+    s is the standard deviation of the full image's logits over the classes. Softmax fixes logits
+    only up to a common constant, and calibration (temperature, distillation) rescales them: the
+    mean and s make the result the same at every offset and temperature. Not clipped, because
+    clipping turns noise into a drop. 0 where the full image's logits are all equal: no class is
+    preferred.
     """
-    return _divide(before - after, spread)
+    before, after = jnp.asarray(before, jnp.float32), jnp.asarray(after, jnp.float32)
+    # Of equal logits the deviation is rounding, not zero.
+    spread = jnp.where((before == before[0]).all(), 0.0, before.std())
+    return _divide(centred_logit(before, class_index) - centred_logit(after, class_index), spread)
+
+
+def logit_increase(before: jax.Array, after: jax.Array, class_index: jax.Array | int) -> jax.Array:
+    """1 where the class's logit less the mean of all K rose, else 0. A tie is no increase."""
+    return rose(centred_logit(before, class_index), centred_logit(after, class_index))
 
 
 def centred_logit(logits: jax.Array, class_index: jax.Array | int) -> jax.Array:
     """[K] logits -> logit of the class minus the mean of all K, free of the common constant."""
     logits = jnp.asarray(logits, jnp.float32)
-    return logits[class_index] - logits.mean()
+    return _of_class(logits, class_index) - logits.mean()
+
+
+def relative_drop(before: jax.Array, after: jax.Array) -> jax.Array:
+    """max(0, (before - after) / before) of any score as it stands, as published code has it.
+
+    Of probabilities it is `average_drop`. Of logits it is not sound: a logit has no natural zero,
+    the quotient changes with any constant added to all logits, and where `before` is negative a
+    *rising* score counts as a drop; `logit_drop` is. 0 where `before` is zero or subnormal.
+    """
+    before, after = jnp.asarray(before, jnp.float32), jnp.asarray(after, jnp.float32)
+    return _positive_part(_divide(before - after, before))
+
+
+def rose(before: jax.Array, after: jax.Array) -> jax.Array:
+    """1 where a score rose, else 0."""
+    before, after = jnp.asarray(before, jnp.float32), jnp.asarray(after, jnp.float32)
+    broken = jnp.isnan(before) | jnp.isnan(after)
+    return jnp.where(broken, jnp.nan, (after > before).astype(jnp.float32))
+
+
+def _loss(before: jax.Array, after: jax.Array) -> jax.Array:
+    """max(0, 1 - e^after / e^before), of two logarithms."""
+    return _positive_part(-jnp.expm1(jnp.where(before == after, 0.0, after - before)))
+
+
+def _of_class(logits: jax.Array, class_index: jax.Array | int) -> jax.Array:
+    """The logit of one class, NaN if there is none: an index would be clamped to one that is."""
+    return logits.at[class_index].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
 def _positive_part(x: jax.Array) -> jax.Array:
@@ -64,13 +120,17 @@ def _positive_part(x: jax.Array) -> jax.Array:
     return jnp.where(x < 0, 0.0, x)
 
 
-def _divide(numerator: jax.Array, denominator: jax.Array | float) -> jax.Array:
-    """numerator / denominator as float32, 0 where the denominator is zero or subnormal."""
-    numerator = jnp.asarray(numerator, jnp.float32)
-    denominator = jnp.asarray(denominator, jnp.float32)
+def _divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """numerator / denominator, 0 where the denominator is zero or subnormal."""
     nothing = jnp.abs(denominator) < _TINY
     return jnp.where(nothing, 0.0, numerator / jnp.where(nothing, 1.0, denominator))
 
 
-# Functions of one class's probability before and after, by name.
-METRICS = {"average_drop": average_drop, "increase": increase, "average_gain": average_gain}
+# Functions of the logits before and after and of a class, by name: also the columns of records.
+METRICS = {
+    "average_drop": average_drop,
+    "increase": increase,
+    "average_gain": average_gain,
+    "logit_drop": logit_drop,
+    "logit_increase": logit_increase,
+}

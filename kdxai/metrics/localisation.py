@@ -1,13 +1,14 @@
 """Does the map point at the object? Maps [H, W] against masks [H, W] of the same grid.
 
 All read the positive part of the map: evidence for the class. A map without any counts as
-constant.
+constant. Of a mask any value but 0 is inside.
 """
 
 import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
+from kdxai.metrics.arrays import headroom, inside, one_map
 from kdxai.metrics.finite import where_finite
 
 
@@ -15,10 +16,10 @@ def energy_pointing_game(heatmap: jax.Array, mask: jax.Array) -> jax.Array:
     """Share of the map's positive energy inside the mask, in [0, 1].
 
     Wang et al. 2020 (Score-CAM). A constant map scores the mask's share of the area, which is the
-    chance level to compare with. `mask` is boolean or in [0, 1].
+    chance level to compare with.
     """
     energy = _positive(heatmap)
-    return (energy * mask).sum() / energy.sum()
+    return jnp.where(inside(mask, energy), energy, 0).sum() / energy.sum()
 
 
 def pointing_game(heatmap: jax.Array, mask: jax.Array) -> jax.Array:
@@ -29,7 +30,7 @@ def pointing_game(heatmap: jax.Array, mask: jax.Array) -> jax.Array:
     """
     energy = _positive(heatmap)
     top = energy == energy.max()
-    share = jnp.where(top, mask, 0).sum().astype(jnp.float32) / top.sum()
+    share = (top & inside(mask, energy)).sum().astype(jnp.float32) / top.sum()
     return where_finite(share, heatmap)
 
 
@@ -37,13 +38,18 @@ def iou(heatmap: jax.Array, mask: jax.Array, threshold: float = 0.5) -> jax.Arra
     """Intersection over union of the mask and {M >= threshold * max M}, in [0, 1].
 
     Zhou et al. 2016 threshold CAM at 0.2 of its maximum, most later work at 0.5. A constant map
-    covers the whole image; an empty mask scores 0. `mask` is true above 0.5.
+    covers the whole image; an empty mask scores 0.
     """
     energy = _positive(heatmap)
     found = energy >= threshold * energy.max()
-    mask = jnp.asarray(mask, jnp.float32) > 0.5
+    mask = inside(mask, energy)
     overlap = (found & mask).sum().astype(jnp.float32) / (found | mask).sum()
     return where_finite(overlap, heatmap)
+
+
+def area(mask: jax.Array) -> jax.Array:
+    """Share of the image inside the mask [H, W]: what a map without a preference scores."""
+    return inside(mask, one_map(mask)).mean()
 
 
 def grid_pointing_game(
@@ -58,6 +64,7 @@ def grid_pointing_game(
       cell_index: counted along rows; may be traced.
       grid: (rows, columns); they must divide H and W, else a UserError.
     """
+    heatmap = one_map(heatmap)
     height, width = heatmap.shape
     rows, columns = grid
     if height % rows or width % columns:
@@ -84,7 +91,8 @@ def mosaic(images: jax.Array, grid: tuple[int, int]) -> jax.Array:
 
 def _positive(heatmap: jax.Array) -> jax.Array:
     """max(M, 0) scaled to a maximum of 1; ones where nothing is positive."""
-    heatmap = jnp.asarray(heatmap, jnp.float32)
+    heatmap = one_map(heatmap)
+    heatmap = heatmap * headroom(heatmap)
     positive = jnp.where(heatmap < 0, 0.0, heatmap)  # keeps NaN, see `finite.where_finite`
     top = positive.max()
     return jnp.where(top == 0, 1.0, positive / jnp.where(top == 0, 1.0, top))

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdxai.metrics.arrays import one_image, one_map
 from kdxai.metrics.finite import where_finite
 
 Score = Callable[[jax.Array], jax.Array]
@@ -38,6 +39,7 @@ class Curves(NamedTuple):
 
 def replace(image: jax.Array, baseline: jax.Array) -> Fill:
     """Removed pixels take the baseline's value; image and baseline [H, W, C]."""
+    image, baseline = one_image(image), one_image(baseline)
     return lambda removed: jnp.where(removed[..., None], baseline, image)
 
 
@@ -47,7 +49,7 @@ def ranks(heatmap: jax.Array) -> jax.Array:
     Ties are broken by one fixed random permutation per image size, never by position: a constant
     map is ranked at random, and the zeros that ReLU leaves do not go from top to bottom.
     """
-    heatmap = jnp.asarray(heatmap)
+    heatmap = one_map(heatmap)
     # RandomState's stream is frozen for good, and a constant costs no sort on the device.
     shuffle = jnp.asarray(np.random.RandomState(0).permutation(heatmap.size), jnp.int32)
     order = shuffle[jnp.argsort(-heatmap.ravel()[shuffle], stable=True)]

@@ -14,6 +14,7 @@ import numpy as np
 from jax.scipy.special import entr
 
 from kdxai.errors import UserError
+from kdxai.metrics.arrays import one_map, unit
 from kdxai.metrics.coherency import spearman
 from kdxai.metrics.finite import where_finite
 
@@ -103,11 +104,8 @@ def histogram_entropy(heatmap: jax.Array, bins: int = 100) -> jax.Array:
 
     0 for a constant map, at most ln(bins).
     """
-    values = jnp.asarray(heatmap, jnp.float32).ravel()
-    low = values.min()
-    span = values.max() - low
-    scaled = (values - low) / jnp.where(span == 0, 1.0, span)
-    index = jnp.minimum(scaled * bins, bins - 1).astype(jnp.int32)
+    values = one_map(heatmap).ravel()
+    index = jnp.minimum(unit(values) * bins, bins - 1).astype(jnp.int32)
     entropy = entr(jnp.bincount(index, length=bins) / values.size).sum()
     return where_finite(entropy, values)
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.sparse.linalg import cg
 
+from kdxai.metrics.arrays import one_image
 from kdxai.metrics.perturbation import Fill
 
 
@@ -20,6 +21,7 @@ def fill(image: jax.Array, key: jax.Array, noise: jax.Array | float = 0.01) -> F
     `noise` is a standard deviation in the image's units, one for all or one per channel; Rong et
     al. take 0.01 for images in [0, 1]. Every point of a curve sees the same noise.
     """
+    image = one_image(image)
     grain = noise * jax.random.normal(key, image.shape, image.dtype)
     return lambda removed: impute(image, removed) + jnp.where(removed[..., None], grain, 0.0)
 
@@ -36,7 +38,7 @@ def impute(image: jax.Array, removed: jax.Array) -> jax.Array:
       image: [H, W, C].
       removed: [H, W] bool. Where all are removed, all become the image's mean colour.
     """
-    removed = removed[..., None]
+    image, removed = one_image(image), removed[..., None]
     # Deviations from the mean colour: exact zeros, not rounding, where nothing is left to solve.
     centre = image.mean(axis=(0, 1))
     known = jnp.where(removed, 0.0, image - centre)

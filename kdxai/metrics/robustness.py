@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kdxai.metrics.arrays import headroom, one_image
 from kdxai.metrics.finite import where_finite
 
 
@@ -35,9 +36,14 @@ def sensitivity(
       samples: all in flight at once (gradients of convolutions are slow in loops on a CPU), so
         the memory is `samples` times that of one explanation.
     """
+    image = one_image(image)
     noise = jax.random.uniform(key, (samples, *image.shape), minval=-radius, maxval=radius)
     heatmap = jnp.asarray(explain(image), jnp.float32)
-    change = jnp.asarray(jax.vmap(explain)(image + noise), jnp.float32) - heatmap
-    size = jnp.linalg.norm(heatmap)
+    # In units of the map's maximum: the squares of huge and of tiny values are no float32.
+    room = headroom(heatmap)
+    top = jnp.abs(heatmap * room).max()
+    scaled = lambda m: jnp.asarray(m, jnp.float32) * room / jnp.where(top == 0, 1.0, top)  # noqa: E731
+    change = scaled(jax.vmap(explain)(image + noise)) - scaled(heatmap)
+    size = jnp.linalg.norm(scaled(heatmap))
     ratios = jnp.linalg.norm(change.reshape(samples, -1), axis=1) / jnp.where(size == 0, 1.0, size)
     return Sensitivity(where_finite(ratios.max(), ratios), ratios.mean())

@@ -159,6 +159,48 @@ def test_grad_cam_plus_plus_from_the_derivatives_themselves(cut, build, data):
     assert_close(scale * grad_cam_plus_plus(classifier, image, class_index), expected)
 
 
+SIGNED = (grad_cam, grad_cam_plus_plus, hires_cam, xgrad_cam, layer_cam, grad_cam_elementwise)
+
+
+def test_grad_cam_plus_plus_of_a_negative_channel_by_hand():
+    """g = 1/4 everywhere; channel 0 is -2, so that 2 + g sum A is 0, channel 1 is one pixel."""
+    image = np.full((2, 2, 2), [-2.0, 0.0], np.float32)
+    image[0, 0, 1] = 1
+    classifier = Classifier(lambda x: x, lambda a: a.mean((0, 1)) @ jnp.array([[1.0, 0], [1, 0]]))
+    # Weights 4 (1/4) / 2 and 4 (1/4) / (2 + 1/4).
+    expected = image @ [1 / 2, 1 / 2.25]
+    assert_close(grad_cam_plus_plus(classifier, image, 0, relu=False), expected)
+
+
+@pytest.mark.parametrize("method", SIGNED)
+def test_signed_features_under_a_little_noise(method, data):
+    """Ahead of a SiLU: the sums over a channel, by which two methods divide, go through 0."""
+    rng = np.random.default_rng(0)
+    kernel, head = rng.normal(size=(3, 12)), rng.normal(size=(12, 5))
+    kernel, head = jnp.float32(kernel), jnp.float32(head)
+    classifier = Classifier(lambda x: x @ kernel, lambda a: jax.nn.silu(a).mean((0, 1)) @ head)
+    images = rng.normal(size=(200, 4, 4, 3)).astype(np.float32)
+    noisy = images + 1e-3 * rng.uniform(-1, 1, images.shape).astype(np.float32)
+    signed = {} if method is grad_cam_elementwise else {"relu": False}
+    maps = jax.jit(jax.vmap(lambda x: method(classifier, x, 2, **signed)))
+    one, other = np.asarray(maps(images)), np.asarray(maps(noisy))
+    r = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(one, other, strict=True)]
+    assert min(r) > 0.95
+    # No weight of a channel is larger than its gradients are.
+    features = np.asarray(images @ kernel)
+    bound = np.abs(features).sum(-1).max() * np.abs(head).max() * 1.1
+    assert np.abs(one).max() < bound
+
+
+def test_xgrad_cam_of_signed_features_is_a_mean_of_gradients(data):
+    rng = np.random.default_rng(1)
+    weights = rng.normal(size=(4, 4, 3))
+    classifier = Classifier(lambda x: x, lambda a: jnp.stack([(jnp.float32(weights) * a).sum(), 0]))
+    image = rng.normal(size=(4, 4, 3)).astype(np.float32)
+    means = [np.average(weights[..., k], weights=np.abs(image[..., k])) for k in range(3)]
+    assert_close(xgrad_cam(classifier, image, 0, relu=False), image @ np.array(means))
+
+
 def test_eigen_cam_is_the_first_singular_component(build, data):
     for cut in ("middle", "last"):
         classifier, image = build(cut), data["image"][0]

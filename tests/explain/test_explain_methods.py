@@ -9,6 +9,7 @@ import pytest
 
 from kdxai.errors import UserError
 from kdxai.explain import METHODS, Classifier, guided_relu, min_max
+from kdxai.explain.classifier import channels_first
 
 NOISY = ("smooth_grad", "var_grad")
 BLIND = ("random", "centred_gaussian")  # no look at the image
@@ -133,6 +134,57 @@ def test_a_shifted_image_shifts_the_map(name, shifted):
 def test_a_batch_without_vmap_says_what_to_do(name, build, data):
     with pytest.raises(UserError, match=r"jax\.vmap"):
         METHODS[name](build("last"), data["image"], 0)
+
+
+def test_images_of_integers_are_the_numbers_they_are():
+    """Of a model that normalises within: 0 to 255 as pixels are what they are as floats."""
+    inner = tiny(3)
+    classifier = Classifier(
+        lambda x: inner.features(x / 255),
+        inner.classify,
+        inner.head,
+        lambda x: inner.guided(x / 255),
+    )
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    explain = jax.jit(every_map(classifier))
+    whole, floating = explain(pixels, 1), explain(pixels.astype(np.float32), 1)
+    for name, expected in floating.items():
+        assert np.any(expected != 0), name
+        np.testing.assert_allclose(whole[name], expected, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("features", "image"),
+    [
+        ((32, 4, 4), (16, 16)),
+        ((3, 4, 4), (16, 16)),
+        ((64, 1, 1), (16, 16)),
+        ((64, 8, 16), (32, 64)),
+        ((8, 8, 16), (32, 64)),
+        ((512, 7, 10), (224, 320)),
+        ((24, 16, 8), (64, 32)),
+    ],
+)
+def test_channels_first_is_told(features, image):
+    """Otherwise a map of one row per channel would be drawn, and measured."""
+    classifier = Classifier(lambda x: jnp.zeros(features), lambda a: a.mean((1, 2))[:3])
+    for name in ("grad_cam", "gradient", "random"):
+        with pytest.raises(UserError, match=r"looks like \[c, h, w\]: move its first axis"):
+            METHODS[name](classifier, jnp.zeros((*image, 3)), 0)
+
+
+def test_channels_last_is_never_taken_for_first():
+    """Maps of networks of up to five layers, of any stride, padding, sides and channels."""
+    rng = np.random.default_rng(0)
+    for _ in range(3000):
+        image = rng.integers(80, 240, 2) if rng.random() < 0.5 else [rng.integers(8, 240)] * 2
+        grid = np.array(image)
+        for _ in range(rng.integers(1, 6)):
+            kernel, stride = rng.choice([1, 2, 3, 5, 7]), rng.choice([1, 2, 4])
+            smaller = (grid + 2 * rng.choice([0, kernel // 2]) - kernel) // stride + 1
+            grid = smaller if smaller.min() > 0 else grid
+        for channels in {1, 2, 3, 16, *grid.tolist()}:
+            assert not channels_first((*grid, channels), (*image, 3))
 
 
 def test_logits_of_a_batch_say_what_to_do(build, data):

@@ -62,6 +62,26 @@ def test_the_completeness_error_of_a_cubic_by_hand(steps):
     np.testing.assert_allclose(values, IMAGE**3 * (1 - 1 / (4 * steps**2)), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", [guided_backpropagation, guided_grad_cam])
+@pytest.mark.parametrize("activation", [jax.nn.relu, jax.nn.gelu, lambda x: x])
+def test_guided_methods_of_a_network_that_is_not_guided(method, activation):
+    def logits(x, activation=activation):
+        return jax.jit(activation)(x).sum() * jnp.ones(2)
+
+    plain = Classifier(lambda x: x, logits, guided=logits)
+    with pytest.raises(UserError, match="no guided_relu in Classifier.guided"):
+        method(plain, IMAGE, 0)
+    # However deep it lies: in a loop, in a jitted function, under jax.checkpoint.
+    for wrap in (
+        jax.jit,
+        jax.checkpoint,
+        lambda f: lambda x: jax.lax.scan(lambda c, _: (f(c), None), x, None, length=1)[0],
+    ):
+        activation = wrap(guided_relu)
+        guided = plain._replace(guided=lambda x, f=activation: logits(x, f))
+        jax.eval_shape(lambda x, c=guided: method(c, x, 0), IMAGE)
+
+
 @pytest.mark.parametrize("baseline", [0.0, 0.5])
 def test_completeness_on_a_network(baseline, build, data):
     classifier, image = build("middle"), data["image"][1]

@@ -26,24 +26,28 @@ SIDE = 12
 KERNEL = np.random.default_rng(9).normal(size=(3, 3, 3, 4)).astype(np.float32)
 
 
-def probability(image):
+def logits(image):
     features = jax.lax.conv_general_dilated(
         image[None], KERNEL, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     # Not ReLU: compiled for a CPU it drops NaN before the mean, which is no metric's doing.
-    return jax.nn.softmax(jnp.abs(features).mean(axis=(0, 1, 2)))[1]
+    return jnp.abs(features).mean(axis=(0, 1, 2))
+
+
+def probability(image):
+    return jax.nn.softmax(logits(image))[1]
 
 
 def every_metric(heatmap, other, image):
     """All metrics of one image: [H, W], [H, W], [H, W, 3] -> dict of scalars."""
     mask = jnp.arange(SIDE)[:, None] + jnp.zeros(SIDE) < SIDE // 3
-    before, after = probability(image), probability(image * heatmap[..., None])
-    drop = faithfulness.average_drop(before, after)
+    before, after = logits(image), logits(image * heatmap[..., None])
+    drop = faithfulness.average_drop(before, after, 1)
     r = coherency.pearson(heatmap, other)
     values = {name: f(heatmap) for name, f in complexity.METRICS.items()}
     values |= {name: f(heatmap, mask) for name, f in localisation.METRICS.items()}
     values |= {name: f(heatmap, other) for name, f in agreement.METRICS.items()}
-    values |= {name: f(before, after) for name, f in faithfulness.METRICS.items()}
+    values |= {name: f(before, after, 1) for name, f in faithfulness.METRICS.items()}
     values["ssim_uniform"] = coherency.ssim(
         heatmap,
         other,
@@ -52,7 +56,7 @@ def every_metric(heatmap, other, image):
         sample_covariance=True,
     )
     values["adcc"] = adcc(coherency.coherency(r), complexity.l1(heatmap), drop)
-    values["logit_drop"] = faithfulness.logit_drop(jnp.log(before), jnp.log(after), 2.0)
+    values["relative_drop"] = faithfulness.relative_drop(before[1], after[1])
     values["grid_pointing_game"] = localisation.grid_pointing_game(heatmap, 1, (2, 2))
     values["histogram_entropy"] = histogram_entropy(heatmap)
     key = jax.random.key(0)
@@ -128,7 +132,7 @@ def test_neighbours_batch_size_and_padding_do_not_matter(name):
     together, alone, padded = batches()
     np.testing.assert_allclose(alone[name], together[name], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(padded[name], together[name][:5], rtol=1e-5, atol=1e-6)
-    if name not in {"increase", "average_gain", "average_drop", "effective_area"}:
+    if name not in {"increase", "average_gain", "average_drop", "logit_increase", "effective_area"}:
         assert np.unique(together[name]).size > 1  # the test can fail
 
 

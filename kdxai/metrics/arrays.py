@@ -1,0 +1,77 @@
+"""What a metric takes: one map, one mask, one image, all of any dtype."""
+
+import jax
+import jax.numpy as jnp
+
+from kdxai.errors import UserError
+
+
+def one_map(heatmap: jax.Array) -> jax.Array:
+    """[H, W] of any dtype -> float32, so that no integer wraps.
+
+    Raises:
+      UserError: it is not one map.
+    """
+    if jnp.ndim(heatmap) != 2:
+        raise UserError(
+            f"A metric is of one map [H, W], but got {jnp.shape(heatmap)}: jax.vmap it over a "
+            "batch, and drop an axis of channels."
+        )
+    return jnp.asarray(heatmap, jnp.float32)
+
+
+def two_maps(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`one_map` of both.
+
+    Raises:
+      UserError: one is not one map, or their shapes differ.
+    """
+    a, b = one_map(a), one_map(b)
+    if a.shape != b.shape:
+        raise UserError(
+            f"Cannot compare maps of {a.shape} and {b.shape}: resize both to one grid first."
+        )
+    return a, b
+
+
+def inside(mask: jax.Array, heatmap: jax.Array) -> jax.Array:
+    """[H, W] mask -> bool: any value but 0 is inside, be it True, 1 or 255.
+
+    Raises:
+      UserError: it is not one mask of the map's shape.
+    """
+    mask = jnp.asarray(mask)
+    if mask.shape != heatmap.shape:
+        raise UserError(f"A map of {heatmap.shape} has a mask of its shape, not of {mask.shape}.")
+    return mask != 0
+
+
+def one_image(image: jax.Array) -> jax.Array:
+    """[H, W, C] -> the same, floating.
+
+    Raises:
+      UserError: it is not one image.
+    """
+    image = jnp.asarray(image)
+    if image.ndim != 3:
+        raise UserError(
+            f"A metric is of one image [H, W, C], but got {image.shape}: jax.vmap it over a batch."
+        )
+    return image if jnp.issubdtype(image.dtype, jnp.floating) else image.astype(jnp.float32)
+
+
+def headroom(values: jax.Array) -> jax.Array:
+    """A power of two: `values` times it can be subtracted, summed and divided by without overflow.
+
+    1 but for huge values, so that nothing else changes; even 1 / 1e38 is subnormal, which XLA
+    takes for 0.
+    """
+    return jnp.where(jnp.abs(values).max() > 2.0**100, 2.0**-60, 1.0)
+
+
+def unit(values: jax.Array) -> jax.Array:
+    """Scaled to [0, 1] by minimum and maximum; exact zeros for a constant."""
+    values = values * headroom(values)
+    low = values.min()
+    span = values.max() - low
+    return (values - low) / jnp.where(span == 0, 1.0, span)
