@@ -25,7 +25,9 @@ BUFFER = 2  # batches that each of them has ready
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """Some images of a source; `records[rows]` reads them, uint8 [n, H, W, C].
+    """Some images of a source, read when they are asked for: an index works as on their array.
+
+    `records[rows]` is what `records[:][rows]` would be, for every kind of index into the first axis.
 
     Attributes:
       source: `source[rows]` reads images by their number: an array, or `PreparedImages`.
@@ -46,14 +48,24 @@ class Records:
         return (len(self.rows), *self.image_shape)
 
     @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.uint8)
+
+    @property
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        return self.source[self.rows[rows]]
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """uint8 [..., H, W, C]: the axes of the index, then those of an image."""
+        chosen = np.asarray(self.rows[rows])
+        return self.source[chosen.ravel()].reshape(*chosen.shape, *self.image_shape)
 
     def select(self, rows: np.ndarray | slice) -> "Records":
         """Some of these images, unread."""

@@ -10,8 +10,11 @@ import pytest
 from prepared import prepare_tiny
 from tensorflow_datasets.core import registered
 
+from kdxai import evaluate
 from kdxai.data import datasets, stream
 from kdxai.errors import UserError
+from kdxai.explain import Classifier
+from kdxai.protocol import Protocol
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,58 @@ def test_what_streams_is_what_would_be_decoded(prepared, tmp_path):
         np.testing.assert_array_equal(one.image[:], other.image)
         np.testing.assert_array_equal(one.image[np.array([3, -1, 3])], other.image[[3, -1, 3]])
         np.testing.assert_array_equal(one.image.select(slice(2, 5))[1:], other.image[3:5])
+
+
+INDICES = [
+    *(3, -1, np.int32(5), np.uint8(7), slice(None), slice(4, -3, 2), slice(None, None, -1), ...),
+    *([], [2, 2, -1], (4,), None, True),
+    *(np.arange(0), np.array(6), np.array([[1, -2, 1], [0, 9, 3]]), np.arange(8).reshape(2, 2, 2)),
+    *(np.arange(10, dtype=np.uint16) % 3, np.arange(10) % 3 == 1, [True, False] * 5),
+]
+
+
+@pytest.mark.parametrize("kind", ["array", "prepared"])
+@pytest.mark.parametrize("index", INDICES, ids=repr)
+def test_records_are_indexed_as_their_array(prepared, kind, index):
+    rows = np.random.default_rng(1).permutation(20)[:10]
+    (directory,) = (prepared / "tiny").iterdir()
+    source = stream.PreparedImages(directory, "test", (6, 7, 3))
+    whole = source[np.arange(20)]
+    images = stream.Records(source if kind == "prepared" else whole, rows, (6, 7, 3), "")
+    found = images[index]
+    assert found.dtype == images.dtype and images.ndim == 4
+    np.testing.assert_array_equal(found, whole[rows][index])
+
+
+@pytest.mark.parametrize("index", [10, -11, [0, 10], np.arange(9) > 3, 1.0, (0, 10)], ids=repr)
+def test_an_index_that_an_array_refuses(index):
+    images = stream.Records(np.zeros((10, 2, 2, 1), np.uint8), np.arange(10), (2, 2, 1), "")
+    with pytest.raises(IndexError):
+        images[index]
+
+
+def test_records_are_iterated_as_their_array():
+    whole = np.random.default_rng(0).integers(0, 256, (7, 2, 3, 1), np.uint8)
+    images = stream.Records(whole, np.arange(7)[::-1], (2, 3, 1), "")
+    np.testing.assert_array_equal(list(images), whole[::-1])
+
+
+@pytest.mark.parametrize("target", ["predicted", "label"])
+def test_mosaics_of_records_are_those_of_their_array(target):
+    rng = np.random.default_rng(0)
+    label = np.arange(60) % 5
+    image = rng.integers(0, 256, (60, 4, 4, 3), dtype=np.uint8)
+    weights = rng.normal(size=(3, 5)).astype(np.float32)
+    model = Classifier(lambda x: x, lambda maps: maps.mean((0, 1)) @ weights)
+    protocol = Protocol("grad_cam", target=target)
+    images = stream.Records(image, np.arange(60), (4, 4, 3), "")
+    options = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    chosen = [
+        evaluate.mosaic_partners(model, source, label, protocol, **options)
+        for source in (image, images)
+    ]
+    np.testing.assert_array_equal(*chosen)
+    np.testing.assert_array_equal(images[chosen[0][[5, 9]]], image[chosen[0][[5, 9]]])
 
 
 def test_the_limit_decides(prepared, tmp_path):
