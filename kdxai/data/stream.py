@@ -4,17 +4,21 @@ Nothing here imports JAX: worker processes read and decode.
 """
 
 import io
-import multiprocessing
 import os
-import threading
+import pickle
+import signal
+import subprocess
+import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 from kdxai.errors import UserError, line
 
@@ -27,7 +31,7 @@ BUFFER = 2  # batches that each of them has ready
 class Records:
     """Some images of a source, read when they are asked for: an index works as on their array.
 
-    `records[rows]` is what `records[:][rows]` would be, for every kind of index into the first axis.
+    `records[rows]` is `records[:][rows]`, for every kind of index into the first axis.
 
     Attributes:
       source: `source[rows]` reads images by their number: an array, or `PreparedImages`.
@@ -179,18 +183,8 @@ class Part:
         return self.plan[i].reshape(self.parts, -1)[self.part]
 
 
-def _end_with_parent(worker: int, workers: int) -> None:
-    """Let no worker outlive a process that was killed."""
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def batches(
-    images: Records, plan: Sequence[np.ndarray], workers: int = WORKERS
+    images: Records, plan: Iterable[np.ndarray], workers: int = WORKERS
 ) -> Iterator[np.ndarray]:
     """The images of every batch of indices in a plan, in order, read ahead.
 
@@ -199,29 +193,79 @@ def batches(
         memory needs none.
 
     Raises:
-      UserError: an image cannot be read.
+      UserError: an image cannot be read, or a process that reads was killed.
     """
-    import grain
-
-    # Bytes come through a pipe. grain would put an array into shared memory, where the last one
-    # stays when it is stopped.
-    dataset = grain.MapDataset.source(plan).map(lambda rows: images[rows].tobytes())
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=BUFFER)
-    stream = dataset.to_iter_dataset(options)
-    if workers and not isinstance(images.source, np.ndarray):
-        stream = stream.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=BUFFER),
-            worker_init_fn=_end_with_parent,
-        )
-    if not flags.FLAGS.is_parsed():  # grain asks for some, outside of a script too
-        flags.FLAGS.mark_as_parsed()
-    iterator = iter(stream)
+    processes = []
+    if not isinstance(images.source, np.ndarray):
+        processes = [_start_reader(images.source) for _ in range(workers)]
+    readers = [partial(_ask, process) for process in processes]
+    readers = readers or [images.source.__getitem__]
+    threads = [ThreadPoolExecutor(1) for _ in readers]
+    ahead: deque[Future[np.ndarray]] = deque()
     try:
-        for content in iterator:
-            yield np.frombuffer(content, np.uint8).reshape(-1, *images.image_shape)
-    except UserError:
-        raise
-    except (OSError, RuntimeError, ValueError) as error:  # as a worker passes it on
-        raise UserError(f"the images cannot be read ({line(error)})") from error
+        for reader, thread, rows in zip(cycle(readers), cycle(threads), plan):
+            ahead.append(thread.submit(reader, images.rows[rows]))
+            if len(ahead) > BUFFER * len(readers):
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
     finally:
-        iterator.close()
+        for process in processes:
+            process.kill()  # it holds nothing
+        for thread in threads:
+            thread.shutdown(cancel_futures=True)
+        for process in processes:
+            process.communicate()
+
+
+def _start_reader(source: PreparedImages) -> subprocess.Popen[bytes]:
+    """A process that reads a source until its input ends, as it does with this process.
+
+    Not one of `multiprocessing`, which would import the script, and JAX with it, once more.
+    """
+    code = f"import sys; sys.path = {sys.path!r}; from kdxai.data import stream; stream.serve()"
+    # A signal to the process group, or to all of a job, is this process's to answer. A child keeps
+    # what is blocked as it starts.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    pickle.dump(source, process.stdin)
+    return process
+
+
+def _ask(process: Any, rows: np.ndarray) -> np.ndarray:
+    """`source[rows]`, read by another process."""
+    try:
+        pickle.dump(rows, process.stdin)
+        process.stdin.flush()
+        answer = pickle.load(process.stdout)
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"a process that reads images was ended (code {process.wait()}), perhaps for want of "
+            "memory; the same command continues"
+        ) from error
+    if isinstance(answer, UserError):
+        raise answer
+    return answer
+
+
+def serve() -> None:
+    """Answer `_ask` until the input ends or nobody listens."""
+    asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
+    try:
+        source = pickle.load(asked)
+        while True:
+            rows = pickle.load(asked)
+            try:
+                answer = source[rows]
+            except UserError as error:
+                answer = error
+            pickle.dump(answer, answers, protocol=5)
+            answers.flush()
+    except (EOFError, OSError):
+        os._exit(0)

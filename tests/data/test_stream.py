@@ -1,9 +1,15 @@
 """`kdxai.data.stream`: the same images in the same order, wherever they are read."""
 
 import json
+import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
 import zlib
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -166,6 +172,96 @@ def test_an_image_that_cannot_be_read_is_one_line(tmp_path, workers):
         list(stream.batches(images, np.arange(36).reshape(9, 4), workers))
     assert "\n" not in str(error.value)
     assert "tiny" in str(error.value)
+
+
+def readers() -> list[int]:
+    """The processes that this one has started and that have not ended."""
+    children = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+    return [int(pid) for pids in children for pid in pids]
+
+
+@pytest.fixture
+def images(prepared, tmp_path):
+    return load(prepared, tmp_path, resident_mib=0).train.image
+
+
+@pytest.mark.parametrize(
+    ("number", "when"), [(signal.SIGTERM, "starting"), (signal.SIGINT, "reading")]
+)
+def test_a_signal_to_the_group_is_not_for_those_who_read(images, number, when):
+    """A job's end and Ctrl-C reach every process; that which trains decides, and still reads."""
+    before = set(readers())
+    plan = np.resize(np.arange(36), (40, 4))
+    found = stream.batches(images, plan, workers=2)
+    with mock.patch.object(subprocess, "Popen", struck(number if when == "starting" else 0)):
+        first = next(found)
+    assert len(set(readers()) - before) == 2
+    for pid in set(readers()) - before:
+        os.kill(pid, number)
+    np.testing.assert_array_equal([first, *found], [images[rows] for rows in plan])
+    assert set(readers()) == before
+
+
+def struck(number):
+    """`subprocess.Popen` whose process gets a signal before it has run anything."""
+    start = subprocess.Popen
+
+    def popen(*args, **options):
+        process = start(*args, **options)
+        process.send_signal(number)
+        return process
+
+    return popen
+
+
+def test_a_signal_while_those_who_read_start_is_not_lost(images):
+    found = []
+    handler = signal.signal(signal.SIGTERM, lambda *_: found.append("told"))
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        batches = stream.batches(images, [np.arange(4)] * 9, workers=1)
+        start = subprocess.Popen
+
+        def popen(*args, **options):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert found == ["told"]
+            return start(*args, **options)
+
+        with mock.patch.object(subprocess, "Popen", popen):
+            next(batches)
+        assert found == ["told", "told"]
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        batches.close()
+
+
+def test_a_process_that_reads_and_is_killed_is_one_line(images):
+    before = set(readers())
+    found = stream.batches(images, np.resize(np.arange(36), (400, 4)), workers=2)
+    next(found)
+    os.kill((set(readers()) - before).pop(), signal.SIGKILL)
+    with pytest.raises(UserError, match=r"code -9.*memory.*continues") as error:
+        list(found)
+    assert "\n" not in str(error.value)
+    assert set(readers()) == before
+
+
+def test_those_who_read_end_with_the_process_that_asks(prepared):
+    """However it ends; and they hold nothing that would be left behind."""
+    (directory,) = (prepared / "tiny").iterdir()
+    code = f"""if True:
+        import os, pathlib, numpy as np
+        from kdxai.data import stream
+        source = stream.PreparedImages(pathlib.Path({str(directory)!r}), "train", (6, 7, 3))
+        images = stream.Records(source, np.arange(36), (6, 7, 3), "")
+        found = stream.batches(images, [np.arange(4)] * 99, workers=2)
+        next(found)
+        os.kill(os.getpid(), 9)
+    """
+    # Its output has ended when nobody holds it any more.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert done.stderr == done.stdout == b""
 
 
 def test_another_source_has_another_name(prepared, tmp_path):
