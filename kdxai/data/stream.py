@@ -3,7 +3,6 @@
 Nothing here imports JAX: worker processes read and decode.
 """
 
-import io
 import os
 import pickle
 import signal
@@ -15,14 +14,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kdxai.errors import UserError, line
+from kdxai.errors import UserError
 
-PIL_MODES = {1: "L", 3: "RGB"}  # by number of channels
 WORKERS = max(1, min(8, (os.cpu_count() or 1) // 2))  # the other cores train
 BUFFER = 2  # batches that each of them has ready
 
@@ -34,7 +31,7 @@ class Records:
     `records[rows]` is `records[:][rows]`, for every kind of index into the first axis.
 
     Attributes:
-      source: `source[rows]` reads images by their number: an array, or `PreparedImages`.
+      source: `source[rows]` reads images by their number: an array, or `prepared.PreparedImages`.
       rows: int [N], which of the source's images these are.
       image_shape: (H, W, C).
       name: changes with the source's content.
@@ -75,67 +72,6 @@ class Records:
         """Some of these images, unread."""
         checksums = None if self.checksums is None else self.checksums[rows]
         return replace(self, rows=self.rows[rows], checksums=checksums)
-
-
-class PreparedImages:
-    """The images of one split of a prepared TFDS directory; every process opens it for itself."""
-
-    def __init__(self, prepared: Path, split: str, image_shape: tuple[int, ...]):
-        self.prepared, self.split, self.image_shape = prepared, split, image_shape
-        self._source: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_source": None}
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Raises:
-        UserError: a record cannot be read.
-        """
-        from PIL import Image
-
-        image = np.empty((len(rows), *self.image_shape), np.uint8)
-        mode = PIL_MODES[self.image_shape[-1]]
-        records = self.read(rows)
-        try:
-            for i, record in enumerate(records):
-                picture = Image.open(io.BytesIO(record["image"])).convert(mode)
-                image[i] = np.asarray(picture).reshape(self.image_shape)
-        except Exception as error:  # of a damaged picture
-            raise self._unreadable(error) from error
-        return image
-
-    def labels(self) -> np.ndarray:
-        """[N] int32 of the whole split; no image is decoded."""
-        count = len(self._open())
-        some = (self.read(range(i, min(i + 1000, count))) for i in range(0, count, 1000))
-        return np.array([record["label"] for records in some for record in records], np.int32)
-
-    def read(self, rows: Iterable[int]) -> Sequence[dict[str, Any]]:
-        """The records of those numbers, their images encoded as they are stored.
-
-        Raises:
-          UserError: one cannot be read.
-        """
-        try:
-            return self._open().__getitems__([int(row) for row in rows])
-        except Exception as error:  # from a damaged file, TFRecord, a split that is not there, ...
-            raise self._unreadable(error) from error
-
-    def _unreadable(self, error: Exception) -> UserError:
-        return UserError(
-            f"cannot read split {self.split} of {self.prepared} ({line(error)}): prepare it anew "
-            "(tfds build NAME --file_format=array_record) or set another data directory"
-        )
-
-    def _open(self) -> Any:
-        import tensorflow_datasets as tfds
-
-        if self._source is None:
-            # The image is decoded here: TFDS would complain that OpenCV is missing.
-            decoders = {"image": tfds.decode.SkipDecoding()}
-            builder = tfds.builder_from_directory(self.prepared)
-            self._source = builder.as_data_source(self.split, decoders=decoders)
-        return self._source
 
 
 @dataclass(frozen=True)
@@ -218,7 +154,7 @@ def batches(
             process.communicate()
 
 
-def _start_reader(source: PreparedImages) -> subprocess.Popen[bytes]:
+def _start_reader(source: Any) -> subprocess.Popen[bytes]:
     """A process that reads a source until its input ends, as it does with this process.
 
     Not one of `multiprocessing`, which would import the script, and JAX with it, once more.
@@ -233,6 +169,7 @@ def _start_reader(source: PreparedImages) -> subprocess.Popen[bytes]:
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert process.stdin
     pickle.dump(source, process.stdin)
     return process
 

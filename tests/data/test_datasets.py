@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from prepared import prepare_tiny, random_split
 
-from kdxai.data import datasets
+from kdxai.data import datasets, prepared
 from kdxai.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -441,7 +441,7 @@ def test_no_network_and_no_data(silent, tmp_path, monkeypatch):
             monkeypatch.setenv(variable, f"http://127.0.0.1:{port}")
         for variable in ("NO_PROXY", "no_proxy"):
             monkeypatch.delenv(variable, raising=False)
-        monkeypatch.setattr(datasets, "TIMEOUT", 0.5)
+        monkeypatch.setattr(prepared, "TIMEOUT", 0.5)
         start = time.monotonic()
         with pytest.raises(UserError) as error:
             datasets.load("cifar10", data_dir=tmp_path / "tfds")
@@ -511,7 +511,7 @@ def test_a_killed_process_leaves_no_cache(tmp_path):
 @pytest.mark.usefixtures("unregistered")
 def test_concurrent_writers(tmp_path, monkeypatch):
     prepare_tiny(tmp_path / "tfds")
-    decode, started = datasets._decode, []
+    decode, started = prepared.decode, []
 
     def slow_decode(*args):  # until both have found that the cache is empty
         started.append(True)
@@ -519,7 +519,7 @@ def test_concurrent_writers(tmp_path, monkeypatch):
             time.sleep(0.01)
         return decode(*args)
 
-    monkeypatch.setattr(datasets, "_decode", slow_decode)
+    monkeypatch.setattr(prepared, "decode", slow_decode)
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(datasets.load, "tiny", data_dir=tmp_path / "tfds") for _ in range(2)]
         first, second = (job.result(timeout=60) for job in jobs)

@@ -18,6 +18,7 @@ from tensorflow_datasets.core import registered
 
 from kdxai import evaluate
 from kdxai.data import datasets, stream
+from kdxai.data.prepared import PreparedImages
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.protocol import Protocol
@@ -66,7 +67,7 @@ INDICES = [
 def test_records_are_indexed_as_their_array(prepared, kind, index):
     rows = np.random.default_rng(1).permutation(20)[:10]
     (directory,) = (prepared / "tiny").iterdir()
-    source = stream.PreparedImages(directory, "test", (6, 7, 3))
+    source = PreparedImages(directory, "test", (6, 7, 3))
     whole = source[np.arange(20)]
     images = stream.Records(source if kind == "prepared" else whole, rows, (6, 7, 3), "")
     found = images[index]
@@ -106,7 +107,9 @@ def test_mosaics_of_records_are_those_of_their_array(target):
 
 
 def test_the_limit_decides(prepared, tmp_path):
-    write = {"image": np.zeros((500, 64, 64, 3), np.uint8), "label": np.arange(500) % 2}
+    image = np.arange(500, dtype=np.uint8)[:, None, None, None].repeat(3, -1)
+    image = np.broadcast_to(image, (500, 64, 64, 3))
+    write = {"image": image, "label": np.arange(500) % 2}
     for split in ("train", "test"):
         np.savez(tmp_path / f"{split}.npz", **write)
     for limit, streams in ((None, False), (6, False), (5, True)):  # 5.9 MiB
@@ -122,7 +125,7 @@ def test_the_limit_decides(prepared, tmp_path):
 def test_mean_and_deviation_are_computed_once(prepared, tmp_path, monkeypatch):
     first = load(prepared, tmp_path, resident_mib=0)
     monkeypatch.setattr(datasets, "batches", None)
-    monkeypatch.setattr(stream.PreparedImages, "labels", None)
+    monkeypatch.setattr(PreparedImages, "labels", None)
     second = load(prepared, tmp_path, resident_mib=0)
     np.testing.assert_array_equal(first.mean, second.mean)
     np.testing.assert_array_equal(first.train.label, second.train.label)
@@ -252,7 +255,8 @@ def test_those_who_read_end_with_the_process_that_asks(prepared):
     code = f"""if True:
         import os, pathlib, numpy as np
         from kdxai.data import stream
-        source = stream.PreparedImages(pathlib.Path({str(directory)!r}), "train", (6, 7, 3))
+        from kdxai.data.prepared import PreparedImages
+        source = PreparedImages(pathlib.Path({str(directory)!r}), "train", (6, 7, 3))
         images = stream.Records(source, np.arange(36), (6, 7, 3), "")
         found = stream.batches(images, [np.arange(4)] * 99, workers=2)
         next(found)
