@@ -103,10 +103,7 @@ def _dataset(name: str, place: Path, splits: Mapping[str, Split]) -> Dataset:
         raise UserError(
             f"{place} holds {info['name']}, not {name}: ask for that or set another directory"
         )
-    labels = np.concatenate([arrays.label for arrays in splits.values()])
-    class_names = _checked_class_names(
-        info["class_names"] or CLASS_NAMES.get(name, ()), labels, place
-    )
+    class_names = _class_names(info["class_names"] or CLASS_NAMES.get(name, ()), splits, place)
     train = splits["train"]
     require_classes(place, train.label)
     normalisation = _given_normalisation(info, info_path, train.image.shape[-1])
@@ -212,27 +209,30 @@ def require_classes(place: Path, label: np.ndarray) -> None:
         )
 
 
-def _checked_class_names(
-    class_names: tuple[str, ...], labels: np.ndarray, place: Path
+def _class_names(
+    given: tuple[str, ...], splits: Mapping[str, Split], place: Path
 ) -> tuple[str, ...]:
-    """The names of all classes, which are numbers where there are none.
+    """The names of all classes, which are numbers where none are given.
 
     Raises:
-      UserError: labels and names do not fit, or labels without names have gaps.
+      UserError: labels and names do not fit, or there are no names and the training images do not
+        have every class.
     """
-    if class_names:
-        if labels.max() >= len(class_names):
+    low = min(int(split.label.min()) for split in splits.values())
+    high = max(int(split.label.max()) for split in splits.values())
+    if given:
+        if high >= len(given):
             raise UserError(
-                f"labels in {place} go from {labels.min()} to {labels.max()}: with "
-                f"{len(class_names)} classes they must go from 0 to {len(class_names) - 1}"
+                f"labels in {place} go from {low} to {high}: with {len(given)} classes they must "
+                f"go from 0 to {len(given) - 1}"
             )
-        return class_names
-    used = np.unique(labels)
-    if used[-1] >= len(used):
-        missing = np.flatnonzero(used != np.arange(len(used)))[0]
+        return given
+    used = np.unique(splits["train"].label)
+    if len(used) <= high:
+        missing = np.flatnonzero(np.append(used, -1) != np.arange(len(used) + 1))[0]
         raise UserError(
-            f"labels in {place} go up to {used[-1]}, but no image is of class {missing}: number "
-            "the classes from 0 without a gap, or name all of them in info.json (class_names)"
+            f"labels in {place} go up to {high}, but no training image is of class {missing}: "
+            "number the classes from 0 without a gap, or name all in info.json (class_names)"
         )
     return tuple(map(str, range(len(used))))
 

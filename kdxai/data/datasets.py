@@ -210,7 +210,7 @@ def _unless_resident(dataset: Dataset, place: Path, resident_mib: int | None) ->
 
     def lazy(split: Split) -> Split:
         sums, shape = _checksums(split.image), split.image.shape[1:]
-        name = f"{place} {zlib.crc32(sums):08x}"
+        name = f"{place} {zlib.crc32(sums.data):08x}"
         return split._replace(image=Records(split.image, np.arange(len(sums)), shape, name, sums))
 
     return dataset._replace(
