@@ -62,9 +62,9 @@ def write(
 def remove_stale(root: Path) -> None:
     """Delete what killed processes left unfinished, as nothing in it has changed for a day."""
     for path in root.iterdir():
-        if not re.fullmatch(r"\.[0-9a-f]{32}", path.name) or path.is_symlink():
+        if not re.fullmatch(r"\.[0-9a-f]{32}", path.name):
             continue
-        with contextlib.suppress(OSError):  # another process deletes it as well
+        with contextlib.suppress(OSError):  # another process deletes it, or it is but a link
             changed = max(part.lstat().st_mtime for part in (path, *path.iterdir()))
             if changed < time.time() - STALE:
                 shutil.rmtree(path)

@@ -99,17 +99,22 @@ def test_tfrecord_is_read_as_array_record_is(tmp_path, shape):
 
 
 @pytest.mark.parametrize("limit", [None, 0])
-@pytest.mark.parametrize("damage", ["flip", "cut", "short", "empty", "gone", "length"])
+@pytest.mark.parametrize("damage", ["pixel", "label", "cut", "short", "empty", "gone", "length"])
 def test_a_damaged_tfrecord(tmp_path, limit, damage):
     prepare(tmp_path)
     path = as_tfrecord(tmp_path)[0]
-    content = bytearray(path.read_bytes())
+    content = path.read_bytes()
     (size,) = struct.unpack("<Q", content[:8])
+
+    def flipped(at: int) -> bytes:
+        return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
     if damage == "gone":
         path.unlink()
     else:
         changed = {
-            "flip": content[:60] + bytes([content[60] ^ 1]) + content[61:],
+            "pixel": flipped(60),
+            "label": flipped(size + 11),  # another class, and else as before
             "cut": content[:-7],
             "short": content[: size + 16],  # whole, but without all records after the first
             "empty": b"",
