@@ -68,7 +68,8 @@ def segment(x: Array, y: Array, start: Point, end: Point) -> Array:
 def polygon(x: Array, y: Array, vertices: list[Point]) -> Array:
     """Signed distance from a simple polygon whose vertices are listed in either order."""
     # Unrolled over the edges: XLA fuses the whole loop, 50 times faster than an axis of edges.
-    outline, inside = jnp.inf, False
+    outline: Array | float = jnp.inf
+    inside: Array | bool = False
     for start, end in zip(vertices, vertices[1:] + vertices[:1], strict=True):
         outline = jnp.minimum(outline, segment(x, y, start, end))
         (x0, y0), (x1, y1) = start, end

@@ -3,45 +3,58 @@
 Nothing here imports JAX: worker processes read and decode.
 """
 
-import io
-import multiprocessing
 import os
-import threading
+import pickle
+import signal
+import subprocess
+import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
-from absl import flags
 
-from kdxai.errors import UserError, line
+from kdxai.errors import UserError
 
-PIL_MODES = {1: "L", 3: "RGB"}  # by number of channels
 WORKERS = max(1, min(8, (os.cpu_count() or 1) // 2))  # the other cores train
 BUFFER = 2  # batches that each of them has ready
 
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """Some images of a source; `records[rows]` reads them, uint8 [n, H, W, C].
+    """Some images of a source, read when they are asked for: an index works as on their array.
+
+    `records[rows]` is `records[:][rows]`, for every kind of index into the first axis.
 
     Attributes:
-      source: `source[rows]` reads images by their number: an array, or `PreparedImages`.
+      source: `source[rows]` reads images by their number: an array, or `prepared.PreparedImages`.
       rows: int [N], which of the source's images these are.
       image_shape: (H, W, C).
       name: changes with the source's content.
+      checksums: uint32 [N], CRC-32 of each image, where they are known.
     """
 
     source: Any
     rows: np.ndarray
     image_shape: tuple[int, ...]
     name: str
+    checksums: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (len(self.rows), *self.image_shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.uint8)
 
     @property
     def nbytes(self) -> int:
@@ -50,73 +63,15 @@ class Records:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        return self.source[self.rows[rows]]
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """uint8 [..., H, W, C]: the axes of the index, then those of an image."""
+        chosen = np.asarray(self.rows[rows])
+        return self.source[chosen.ravel()].reshape(*chosen.shape, *self.image_shape)
 
     def select(self, rows: np.ndarray | slice) -> "Records":
         """Some of these images, unread."""
-        return Records(self.source, self.rows[rows], self.image_shape, self.name)
-
-
-class PreparedImages:
-    """The images of one split of a prepared TFDS directory; every process opens it for itself."""
-
-    def __init__(self, prepared: Path, split: str, image_shape: tuple[int, ...]):
-        self.prepared, self.split, self.image_shape = prepared, split, image_shape
-        self._source: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_source": None}
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Raises:
-        UserError: a record cannot be read.
-        """
-        from PIL import Image
-
-        image = np.empty((len(rows), *self.image_shape), np.uint8)
-        mode = PIL_MODES[self.image_shape[-1]]
-        records = self.read(rows)
-        try:
-            for i, record in enumerate(records):
-                picture = Image.open(io.BytesIO(record["image"])).convert(mode)
-                image[i] = np.asarray(picture).reshape(self.image_shape)
-        except Exception as error:  # of a damaged picture
-            raise self._unreadable(error) from error
-        return image
-
-    def labels(self) -> np.ndarray:
-        """[N] int32 of the whole split; no image is decoded."""
-        count = len(self._open())
-        some = (self.read(range(i, min(i + 1000, count))) for i in range(0, count, 1000))
-        return np.array([record["label"] for records in some for record in records], np.int32)
-
-    def read(self, rows: Iterable[int]) -> Sequence[dict[str, Any]]:
-        """The records of those numbers, their images encoded as they are stored.
-
-        Raises:
-          UserError: one cannot be read.
-        """
-        try:
-            return self._open().__getitems__([int(row) for row in rows])
-        except Exception as error:  # from a damaged file, TFRecord, a split that is not there, ...
-            raise self._unreadable(error) from error
-
-    def _unreadable(self, error: Exception) -> UserError:
-        return UserError(
-            f"cannot read split {self.split} of {self.prepared} ({line(error)}): prepare it anew "
-            "(tfds build NAME --file_format=array_record) or set another data directory"
-        )
-
-    def _open(self) -> Any:
-        import tensorflow_datasets as tfds
-
-        if self._source is None:
-            # The image is decoded here: TFDS would complain that OpenCV is missing.
-            decoders = {"image": tfds.decode.SkipDecoding()}
-            builder = tfds.builder_from_directory(self.prepared)
-            self._source = builder.as_data_source(self.split, decoders=decoders)
-        return self._source
+        checksums = None if self.checksums is None else self.checksums[rows]
+        return replace(self, rows=self.rows[rows], checksums=checksums)
 
 
 @dataclass(frozen=True)
@@ -164,18 +119,8 @@ class Part:
         return self.plan[i].reshape(self.parts, -1)[self.part]
 
 
-def _end_with_parent(worker: int, workers: int) -> None:
-    """Let no worker outlive a process that was killed."""
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def batches(
-    images: Records, plan: Sequence[np.ndarray], workers: int = WORKERS
+    images: Records, plan: Iterable[np.ndarray], workers: int = WORKERS
 ) -> Iterator[np.ndarray]:
     """The images of every batch of indices in a plan, in order, read ahead.
 
@@ -184,29 +129,80 @@ def batches(
         memory needs none.
 
     Raises:
-      UserError: an image cannot be read.
+      UserError: an image cannot be read, or a process that reads was killed.
     """
-    import grain
-
-    # Bytes come through a pipe. grain would put an array into shared memory, where the last one
-    # stays when it is stopped.
-    dataset = grain.MapDataset.source(plan).map(lambda rows: images[rows].tobytes())
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=BUFFER)
-    stream = dataset.to_iter_dataset(options)
-    if workers and not isinstance(images.source, np.ndarray):
-        stream = stream.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=BUFFER),
-            worker_init_fn=_end_with_parent,
-        )
-    if not flags.FLAGS.is_parsed():  # grain asks for some, outside of a script too
-        flags.FLAGS.mark_as_parsed()
-    iterator = iter(stream)
+    processes = []
+    if not isinstance(images.source, np.ndarray):
+        processes = [_start_reader(images.source) for _ in range(workers)]
+    readers = [partial(_ask, process) for process in processes]
+    readers = readers or [images.source.__getitem__]
+    threads = [ThreadPoolExecutor(1) for _ in readers]
+    ahead: deque[Future[np.ndarray]] = deque()
     try:
-        for content in iterator:
-            yield np.frombuffer(content, np.uint8).reshape(-1, *images.image_shape)
-    except UserError:
-        raise
-    except (OSError, RuntimeError, ValueError) as error:  # as a worker passes it on
-        raise UserError(f"the images cannot be read ({line(error)})") from error
+        for reader, thread, rows in zip(cycle(readers), cycle(threads), plan):
+            ahead.append(thread.submit(reader, images.rows[rows]))
+            if len(ahead) > BUFFER * len(readers):
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
     finally:
-        iterator.close()
+        for process in processes:
+            process.kill()  # it holds nothing
+        for thread in threads:
+            thread.shutdown(cancel_futures=True)
+        for process in processes:
+            process.communicate()
+
+
+def _start_reader(source: Any) -> subprocess.Popen[bytes]:
+    """A process that reads a source until its input ends, as it does with this process.
+
+    Not one of `multiprocessing`, which would import the script, and JAX with it, once more.
+    """
+    code = f"import sys; sys.path = {sys.path!r}; from kdxai.data import stream; stream.serve()"
+    # A signal to the process group, or to all of a job, is this process's to answer. A child keeps
+    # what is blocked as it starts.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert process.stdin
+    pickle.dump(source, process.stdin)
+    return process
+
+
+def _ask(process: Any, rows: np.ndarray) -> np.ndarray:
+    """`source[rows]`, read by another process."""
+    try:
+        pickle.dump(rows, process.stdin)
+        process.stdin.flush()
+        answer = pickle.load(process.stdout)
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"a process that reads images was ended (code {process.wait()}), perhaps for want of "
+            "memory; the same command continues"
+        ) from error
+    if isinstance(answer, UserError):
+        raise answer
+    return answer
+
+
+def serve() -> None:
+    """Answer `_ask` until the input ends or nobody listens."""
+    asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
+    try:
+        source = pickle.load(asked)
+        while True:
+            rows = pickle.load(asked)
+            try:
+                answer = source[rows]
+            except UserError as error:
+                answer = error
+            pickle.dump(answer, answers, protocol=5)
+            answers.flush()
+    except (EOFError, OSError):
+        os._exit(0)

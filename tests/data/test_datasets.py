@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from prepared import prepare_tiny, random_split
 
-from kdxai.data import datasets
+from kdxai.data import datasets, prepared
 from kdxai.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -441,7 +441,7 @@ def test_no_network_and_no_data(silent, tmp_path, monkeypatch):
             monkeypatch.setenv(variable, f"http://127.0.0.1:{port}")
         for variable in ("NO_PROXY", "no_proxy"):
             monkeypatch.delenv(variable, raising=False)
-        monkeypatch.setattr(datasets, "TIMEOUT", 0.5)
+        monkeypatch.setattr(prepared, "TIMEOUT", 0.5)
         start = time.monotonic()
         with pytest.raises(UserError) as error:
             datasets.load("cifar10", data_dir=tmp_path / "tfds")
@@ -511,7 +511,7 @@ def test_a_killed_process_leaves_no_cache(tmp_path):
 @pytest.mark.usefixtures("unregistered")
 def test_concurrent_writers(tmp_path, monkeypatch):
     prepare_tiny(tmp_path / "tfds")
-    decode, started = datasets._decode, []
+    decode, started = prepared.decode, []
 
     def slow_decode(*args):  # until both have found that the cache is empty
         started.append(True)
@@ -519,7 +519,7 @@ def test_concurrent_writers(tmp_path, monkeypatch):
             time.sleep(0.01)
         return decode(*args)
 
-    monkeypatch.setattr(datasets, "_decode", slow_decode)
+    monkeypatch.setattr(prepared, "decode", slow_decode)
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(datasets.load, "tiny", data_dir=tmp_path / "tfds") for _ in range(2)]
         first, second = (job.result(timeout=60) for job in jobs)
@@ -638,3 +638,285 @@ def test_real_cifar10(tmp_path):
     np.testing.assert_allclose(data.mean, [0.4914, 0.4822, 0.4465], atol=6e-5)
     np.testing.assert_allclose(data.std, [0.2470, 0.2435, 0.2616], atol=6e-5)
     shutil.rmtree(tmp_path / "cache")  # 180 MB that pytest would keep
+
+
+# What a user's arrays may be, and what they may not.
+
+
+def loaded(directory: Path, **options) -> datasets.Dataset:
+    return datasets.load("mine", data_dir=directory, **options)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(4, 5, 3), (3, 3, 3), (8, 8, 1), (4, 32, 3), (3, 32, 4), (6, 6, 13), (4, 4, 8), (5, 32, 32)],
+)
+def test_shapes_that_are_pictures(tmp_path, shape):
+    write_decoded(tmp_path / "x", random_split(0, 20, shape, 2), random_split(1, 6, shape, 2))
+    assert loaded(tmp_path / "x").test.image.shape == (6, *shape)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (4, 6, 5), (2, 32, 16), (3, 12, 224)])
+def test_channels_first(tmp_path, shape):
+    write_decoded(tmp_path / "x", random_split(0, 20, shape, 2), random_split(1, 6, shape, 2))
+    with pytest.raises(UserError, match=r"image\.transpose\(0, 2, 3, 1\)") as error:
+        loaded(tmp_path / "x")
+    assert str(tmp_path / "x" / "train.npz") in one_line(error)
+    # The advice is right.
+    splits = [random_split(seed, size, shape, 2) for seed, size in ((0, 20), (1, 6))]
+    write_decoded(tmp_path / "x", *((i.transpose(0, 2, 3, 1), k) for i, k in splits))
+    assert loaded(tmp_path / "x").test.image.shape == (6, *shape[1:], shape[0])
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (IMAGE / np.float32(255), r"\(255 \* image\)\.round"),
+        (IMAGE.astype(np.float32), r"store image\.round"),
+        ((IMAGE / 255 - 0.5) / 0.25, "before they were normalised"),
+        (IMAGE * np.nan, "before they were normalised"),
+        (IMAGE.astype(np.uint16) * 257, "257"),
+        (IMAGE.astype(np.int64), r"store image\.round"),
+        (IMAGE > 9, "as numbers"),
+        (IMAGE[..., 0], r"image\[\.\.\., None\]"),
+    ],
+)
+def test_how_images_are_to_be_stored(decoded, image, words):
+    np.savez(decoded / "train.npz", image=image, label=LABEL)
+    with pytest.raises(UserError, match=words) as error:
+        loaded(decoded)
+    assert str(decoded / "train.npz") in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        (
+            np.where(LABEL == 9, 900_000_000, LABEL),
+            "up to 900000000, but no training image is of class 9",
+        ),
+        (LABEL * 2, "up to 18, but no training image is of class 1:"),
+        (LABEL + 1, "go up to 10, but no training image is of class 0"),
+        (LABEL + 2**33, "8589934592 to 8589934601"),
+        (LABEL.astype(np.uint64) + 2**63, "9223372036854775808"),
+        (LABEL - 3, "-3 to 6"),
+        (LABEL + 0.0, r"label\.astype\(int\)"),
+        (LABEL > 4, "bool"),
+        (np.eye(10, dtype=int)[LABEL], r"label\.argmax\(1\)"),
+        (LABEL[:49], r"\[49\]: .*50 images"),
+        (LABEL[:, None, None], r"\[50, 1, 1\]"),
+        (LABEL * 0 + 3, "go up to 3, but no training image is of class 0"),
+        (LABEL * 0, "all training images .* of class 0"),
+        (LABEL.astype(str), "label"),
+    ],
+)
+def test_labels_that_are_refused(decoded, label, words):
+    np.savez(decoded / "train.npz", image=IMAGE, label=label)
+    np.savez(decoded / "test.npz", image=IMAGE[:20], label=np.zeros(20, int))
+    with pytest.raises(UserError, match=words) as error:
+        loaded(decoded)
+    assert str(decoded) in one_line(error)
+
+
+def test_a_class_that_only_the_test_images_have(decoded):
+    np.savez(decoded / "test.npz", image=IMAGE[:20], label=np.arange(20) % 11)
+    with pytest.raises(UserError, match="up to 10, but no training image is of class 10") as error:
+        loaded(decoded)
+    assert str(decoded) in one_line(error)
+
+
+def test_labels_that_are_read(decoded):
+    """A column is a row, and names make a gap an empty class."""
+    np.savez(decoded / "train.npz", image=IMAGE, label=(LABEL * 2)[:, None].astype(np.uint8))
+    (decoded / "info.json").write_text(json.dumps({"class_names": [*map(str, range(20))]}))
+    data = loaded(decoded)
+    assert len(data.class_names) == 20
+    expected = rows(datasets.Split(IMAGE, LABEL * 2, None))
+    assert sorted(rows(data.train) + rows(data.validation)) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [
+        ({"mean": [125.3, 123.0, 113.9], "std": [63.0, 62.1, 66.7]}, "divide .* by 255"),
+        ({"mean": [0, 0, 0], "std": [255, 255, 255]}, "divide .* by 255"),
+        ({"mean": [0.5, 0.5, 0.5], "std": [0.2, 0, 0.2]}, r"std from 0\.0001"),
+        ({"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, -0.2]}, r"std from 0\.0001"),
+        ({"mean": [0.5, 0.5, float("nan")], "std": [0.2] * 3}, "mean must be"),
+        ({"mean": [0.5] * 3, "std": [float("inf")] * 3}, "std from"),
+        ({"mean": [-0.5] * 3, "std": [0.2] * 3}, "mean must be"),
+        ({"mean": [0.5] * 4, "std": [0.2] * 4}, "one number for each channel"),
+        ({"mean": [[0.5] * 3], "std": [[0.2] * 3]}, "one number for each channel"),
+        ({"mean": 0.5, "std": 0.2}, "one number for each channel"),
+        ({"mean": [0.5] * 3}, "give both"),
+        ({"std": [0.5] * 3}, "give both"),
+        ({"mean": [None] * 3, "std": [0.5] * 3}, "mean must be|give both"),
+        ({"class_names": "abcdefghij"}, "not a list"),
+        ({"class_names": {"a": 0}}, "not a list"),
+    ],
+)
+def test_an_info_that_is_refused(decoded, info, words):
+    (decoded / "info.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match=words) as error:
+        loaded(decoded)
+    assert str(decoded / "info.json") in one_line(error)
+
+
+def test_a_channel_that_never_changes(decoded):
+    alpha = np.full((*IMAGE.shape[:3], 1), 255, np.uint8)
+    for split in ("train", "test"):
+        with np.load(decoded / f"{split}.npz") as file:
+            image, label = file["image"], file["label"]
+        image = np.concatenate([image, alpha[: len(image)]], -1)
+        np.savez(decoded / f"{split}.npz", image=image, label=label)
+    with pytest.raises(
+        UserError, match=r"channel 3 of 4 .* is 255 in all .*image\[\.\.\., :3\]"
+    ) as e:
+        loaded(decoded)
+    assert str(decoded) in one_line(e)
+    # Who knows better may say by what it is to be divided.
+    (decoded / "info.json").write_text(json.dumps({"mean": [0.5] * 4, "std": [0.25] * 4}))
+    assert loaded(decoded).train.image.shape == (45, 4, 5, 4)
+
+
+def test_a_validation_split_of_its_own(decoded):
+    own = random_split(2, 12)
+    np.savez(decoded / "validation.npz", image=own[0], label=own[1])
+    expected = rows(datasets.Split(*own, None))
+    data = loaded(decoded)
+    assert rows(data.validation) == expected
+    assert sorted(rows(data.train)) == sorted(rows(datasets.Split(IMAGE, LABEL, None)))
+    few = loaded(decoded, validation_size=5, train_size=50)
+    assert rows(few.validation) == expected[:5] and len(few.train.label) == 50
+    assert rows(loaded(decoded, train_size=7).train) == rows(few.train)[:7]
+    streamed = loaded(decoded, resident_mib=0)
+    np.testing.assert_array_equal(streamed.validation.image[:], own[0])
+    for sizes in ({"validation_size": 13}, {"validation_size": -1}, {"train_size": 51}):
+        with pytest.raises(UserError, match="12 validation|50 training"):
+            loaded(decoded, **sizes)
+    np.savez(decoded / "validation.npz", image=own[0][:, :3], label=own[1])
+    with pytest.raises(UserError, match=r"\[3, 5, 3\] in validation"):
+        loaded(decoded)
+
+
+@pytest.mark.parametrize("shape", [(7, 6), (7, 6, 3)])
+@pytest.mark.parametrize("place", ["medmnist/pathmnist.npz", "medmnist"])
+def test_a_file_of_medmnist(tmp_path, shape, place):
+    splits = {"train": (0, 30), "val": (1, 12), "test": (2, 9)}
+    content, made = {}, {}
+    for split, (seed, size) in splits.items():
+        image, label = made[split] = random_split(seed, size, shape, 3)
+        content |= {f"{split}_images": image, f"{split}_labels": label[:, None].astype(np.uint8)}
+    (tmp_path / "medmnist").mkdir()
+    np.savez_compressed(tmp_path / "medmnist" / "pathmnist.npz", **content)
+    data = datasets.load("pathmnist", data_dir=tmp_path / place)
+    chex.assert_shape(data.train.image, (30, 7, 6, 3 if len(shape) == 3 else 1))
+    assert data.class_names == ("0", "1", "2") and data.train.label.dtype == np.int32
+    for found, split in ((data.train, "train"), (data.validation, "val"), (data.test, "test")):
+        assert sorted(rows(found)) == sorted(rows(datasets.Split(*made[split], None)))
+    pixels = made["train"][0].reshape(-1, data.mean.size) / 255
+    np.testing.assert_allclose(data.mean, pixels.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(data.std, pixels.std(0), rtol=1e-6)
+    if place == "medmnist":
+        return
+    for change, words in (
+        ({"train_images": np.zeros((30, 8, 8, 8), np.uint8)}, "differ|volumes"),
+        ({"val_labels": np.ones((12, 14), int)}, r"val_labels .* \[12, 14\]"),
+        ({"test_images": made["test"][0] / 255}, "test_images .* float64"),
+    ):
+        np.savez(tmp_path / "medmnist" / "pathmnist.npz", **content | change)
+        with pytest.raises(UserError, match=words) as error:
+            datasets.load("pathmnist", data_dir=tmp_path / place)
+        assert "pathmnist.npz" in one_line(error)
+    del content["val_images"]
+    np.savez(tmp_path / "medmnist" / "pathmnist.npz", **content)
+    with pytest.raises(UserError, match="val_images"):
+        datasets.load("pathmnist", data_dir=tmp_path / place)
+
+
+def test_volumes_are_no_pictures(tmp_path):
+    arrays = [random_split(seed, 10, (8, 8, 8), 3) for seed in range(3)]
+    content = {
+        f"{split}_{what}s": array
+        for split, pair in zip(("train", "val", "test"), arrays, strict=True)
+        for what, array in zip(("image", "label"), pair, strict=True)
+    }
+    np.savez(tmp_path / "organmnist3d.npz", **content)
+    with pytest.raises(UserError, match="volumes"):
+        datasets.load("organmnist3d", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["train.npz", "validation.npz", "info.json"])
+def test_a_directory_where_a_file_belongs(decoded, name):
+    (decoded / name).unlink(missing_ok=True)
+    (decoded / name).mkdir()
+    with pytest.raises(UserError, match=re.escape(str(decoded / name))) as error:
+        loaded(decoded)
+    one_line(error)
+
+
+@pytest.mark.parametrize("info", ["[" * 100_000, "\xff\x00", "3", '"mean"', "null"])
+def test_an_info_that_is_no_json_object(decoded, info):
+    (decoded / "info.json").write_text(info, encoding="latin1")
+    with pytest.raises(UserError, match=r"info\.json.*delete it") as error:
+        loaded(decoded)
+    one_line(error)
+
+
+@pytest.mark.parametrize("sizes", [{"train_size": -5}, {"validation_size": 0}])
+def test_shapes_of_no_images(sizes):
+    with pytest.raises(UserError, match=f"{next(iter(sizes))} is"):
+        datasets.load("shapes", **sizes)
+
+
+def test_resident_mib_below_zero(decoded):
+    with pytest.raises(UserError, match="resident_mib is -1"):
+        loaded(decoded, resident_mib=-1)
+
+
+# The cache: who may read it, and what is left behind.
+
+
+def test_a_cache_is_for_its_user(tmp_path):
+    for path in (tmp_path / "cache", tmp_path / "a" / "b"):
+        assert datasets.cache_root(path) == path
+        assert path.stat().st_mode & 0o777 == 0o700
+    path.chmod(0o750)  # a group's, on purpose
+    assert datasets.cache_root(path).stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.usefixtures("unregistered")
+def test_what_killed_processes_left_is_deleted(tmp_path):
+    prepare_tiny(tmp_path / "tfds")
+    cache, outside = tmp_path / "cache", tmp_path / "outside"
+    old, young, writing, link = (cache / f".{letter * 32}" for letter in "abcd")
+    other = cache / ".keep"
+    for path in (old, young, writing, other, outside):
+        path.mkdir(parents=True)
+        (path / "train.npz").write_bytes(b"half")
+    link.symlink_to(outside)
+    ago = time.time() - 2 * 24 * 3600
+    for path in (old, writing, other, outside):
+        os.utime(path / "train.npz", (ago, ago))
+        os.utime(path, (ago, ago))
+    os.utime(writing / "train.npz")  # as one does who still writes
+    datasets.load("tiny", data_dir=tmp_path / "tfds")
+    assert not old.exists()
+    assert all((path / "train.npz").exists() for path in (young, writing, other, outside, link))
+
+
+@pytest.mark.usefixtures("unregistered")
+@pytest.mark.parametrize("name", ["info.json", "train.npz", "test.npz"])
+@pytest.mark.parametrize("damage", ["empty", "gone", "cut"])
+def test_a_damaged_index(tmp_path, name, damage):
+    prepare_tiny(tmp_path / "tfds")
+    load = partial(datasets.load, "tiny", data_dir=tmp_path / "tfds", resident_mib=0)
+    load()
+    (path,) = (tmp_path / "cache").glob(f"tiny*-index/{name}")
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: 0 if damage == "empty" else 40])
+    with pytest.raises(UserError, match=f"{re.escape(str(path.parent))} .*delete it") as error:
+        load()
+    one_line(error)

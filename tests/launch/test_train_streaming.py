@@ -1,5 +1,6 @@
 """Training on images that are read batch by batch, as a user runs it."""
 
+import os
 import re
 import shutil
 import signal
@@ -66,11 +67,22 @@ def test_the_same_trajectory_as_in_memory(command, streamed, tmp_path):
 def test_a_stopped_run_continues_bit_identically(command, streamed, tmp_path, how):
     line = [sys.executable, ROOT / "launch" / "train.py", *command, "--workdir", tmp_path / "run"]
     process = subprocess.Popen(
-        list(map(str, line)), env=environment(), stderr=subprocess.PIPE, text=True
+        list(map(str, line)),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert any("epoch 2/6" in told for told in process.stderr)
-    process.send_signal(how)
-    process.communicate(timeout=60)  # its workers have closed the pipe as well
+    if how == signal.SIGTERM:  # as a job's end and a container's stop send it, to all processes
+        os.killpg(process.pid, how)
+    else:
+        process.send_signal(how)
+    _, told = process.communicate(timeout=60)  # its workers have closed the pipe as well
+    if how == signal.SIGTERM:
+        assert process.returncode == 143
+        assert told.endswith("terminated: the state is saved, the same command continues\n")
+        assert "Traceback" not in told and "resource_tracker" not in told
     assert not (tmp_path / "run" / "result.json").exists()
     assert "epoch 1/6" not in train(command, tmp_path / "run")
     one, other = (runs.load(workdir).variables for workdir in (streamed, tmp_path / "run"))

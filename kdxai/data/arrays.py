@@ -1,0 +1,326 @@
+"""Decoded arrays: directories of .npz files, of the cache or a user's own, checked at the door.
+
+A directory holds `train.npz`, `test.npz` and, where the data have one, `validation.npz`, each with
+`image` (uint8 [N, H, W, C]), `label` (integers [N]) and perhaps `mask` (bool [N, H, W]). A file of
+MedMNIST holds all three. Beside them there may be an `info.json`: `class_names`, `mean`, `std`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kdxai.data.stream import Records
+from kdxai.errors import UserError, line
+
+CLASS_NAMES = {
+    "cifar10": (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    )
+}
+CHUNK = 500  # images in memory at once while they are counted
+MEDMNIST = {"train": "train", "validation": "val", "test": "test"}  # how it calls the splits
+STD = (1e-4, 10.0)  # that images are divided by; a grey level is 0.004, and pixels are in [0, 1]
+
+
+class Split(NamedTuple):
+    """Some images of a data set.
+
+    Attributes:
+      image: uint8 [N, H, W, C]; `Records` where it is too large for memory.
+      label: int32 [N].
+      mask: bool [N, H, W], where the object is, if the data set tells; else None.
+    """
+
+    image: np.ndarray | Records
+    label: np.ndarray
+    mask: np.ndarray | None
+
+
+class Dataset(NamedTuple):
+    """A data set in memory.
+
+    Attributes:
+      name: as asked for.
+      class_names: one for each label.
+      mean, std: float32 [C], of the pixels of all training images (before validation images are cut
+        off and before `train_size`), scaled to [0, 1].
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    mean: np.ndarray
+    std: np.ndarray
+    train: Split
+    validation: Split
+    test: Split
+
+
+def read(name: str, directory: Path) -> Dataset:
+    """A directory of decoded arrays; `validation` is empty where it has none.
+
+    Raises:
+      UserError: a file is missing or damaged, or the arrays do not suit.
+    """
+    paths = {split: directory / f"{split}.npz" for split in ("train", "validation", "test")}
+    if not paths["validation"].exists():
+        del paths["validation"]
+    return _dataset(name, directory, {s: _read_split(path) for s, path in paths.items()})
+
+
+def read_archive(name: str, path: Path) -> Dataset:
+    """A file of MedMNIST: `train_images` [N, H, W] or [N, H, W, 3], `train_labels` [N, 1], ...
+
+    Raises:
+      UserError: as of `read`.
+    """
+    keys = {split: (f"{its}_images", f"{its}_labels") for split, its in MEDMNIST.items()}
+    splits = {split: _read_split(path, *pair) for split, pair in keys.items()}
+    if (channels := splits["train"].image.shape[-1]) not in (1, 3):
+        raise UserError(
+            f"{path} holds volumes or images of {channels} channels, not pictures with 1 or 3: "
+            "write train.npz and test.npz with images of uint8 [N, H, W, C]"
+        )
+    return _dataset(name, path, splits)
+
+
+def _dataset(name: str, place: Path, splits: Mapping[str, Split]) -> Dataset:
+    """Splits that are right by themselves, as a data set.
+
+    Args:
+      place: what holds them, a directory or a file.
+    """
+    shapes = {split: list(arrays.image.shape[1:]) for split, arrays in splits.items()}
+    if len(set(map(str, shapes.values()))) > 1:
+        told = " and ".join(f"{shape} in {split}" for split, shape in shapes.items())
+        raise UserError(f"the images in {place} differ: {told}")
+    info_path = (place if place.is_dir() else place.parent) / "info.json"
+    info = _read_info(info_path)
+    if info.get("name", name) != name:
+        raise UserError(
+            f"{place} holds {info['name']}, not {name}: ask for that or set another directory"
+        )
+    class_names = _class_names(info["class_names"] or CLASS_NAMES.get(name, ()), splits, place)
+    train = splits["train"]
+    require_classes(place, train.label)
+    normalisation = _given_normalisation(info, info_path, train.image.shape[-1])
+    mean, std = normalisation or mean_and_std_of(place, train.image)
+    validation = splits.get("validation", Split(train.image[:0], train.label[:0], None))
+    return Dataset(name, class_names, mean, std, train, validation, splits["test"])
+
+
+def _read_split(
+    path: Path, image_key: str = "image", label_key: str = "label", mask_key: str = "mask"
+) -> Split:
+    """The arrays of one split, checked."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            image, label = file[image_key], file[label_key]
+            mask = file.get(mask_key)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: {path.parent} needs train.npz and test.npz") from error
+    except Exception as error:  # a damaged file fails in many ways
+        raise UserError(
+            f"cannot read the arrays {image_key} and {label_key} of {path} ({line(error)}): bring "
+            f"a whole file, or delete {path.parent} if kdxai wrote it there as a cache"
+        ) from error
+    if image_key != "image" and image.ndim == 3:  # MedMNIST's grey pictures
+        image = image[..., None]
+    _require_pictures(f"{image_key} in {path}", image)
+    label = checked_labels(f"{label_key} in {path}", label, len(image))
+    if mask is not None and (mask.dtype != bool or mask.shape != image.shape[:3]):
+        raise UserError(
+            f"{mask_key} in {path} is {mask.dtype} {list(mask.shape)}: it must be bool "
+            f"{list(image.shape[:3])}, or not there"
+        )
+    return Split(image, label, mask)
+
+
+def _require_pictures(what: str, image: np.ndarray) -> None:
+    """Raises:
+    UserError: not uint8 [N, H, W, C].
+    """
+    what = f"{what} is {image.dtype} {list(image.shape)}"
+    if image.dtype != np.uint8:
+        raise UserError(
+            f"{what}: it must be uint8 [N, H, W, C], 0 to 255 as pictures are stored; kdxai scales "
+            f"and normalises by itself ({_cure(image)})"
+        )
+    if image.ndim != 4 or 0 in image.shape:
+        hint = " (of grey pictures image[..., None])" if image.ndim == 3 else ""
+        raise UserError(f"{what}: it must be uint8 [N, H, W, C]{hint}")
+    _, first, height, last = image.shape
+    if first <= 4 < last and first < height:
+        raise UserError(
+            f"{what}, {first} pixels high with {last} channels: if {first} is the number of "
+            "channels, store image.transpose(0, 2, 3, 1)"
+        )
+
+
+def _cure(image: np.ndarray) -> str:
+    """How to store images of another type."""
+    if image.dtype.kind not in "iuf" or not image.size:
+        return "store pixels as numbers"
+    low, high = image.min(), image.max()
+    if low < 0 or not np.isfinite(high):
+        return "store the images as they were before they were normalised"
+    if image.dtype.kind == "f" and high <= 1:
+        return "store (255 * image).round().astype('uint8')"
+    if high <= 255:
+        return "store image.round().astype('uint8')"
+    return "store (image // 257).astype('uint8') of 16-bit images"
+
+
+def checked_labels(what: str, label: np.ndarray, count: int) -> np.ndarray:
+    """Integers [N] or [N, 1] -> int32 [N].
+
+    Raises:
+      UserError: anything else.
+    """
+    if label.shape == (count, 1):
+        label = label[:, 0]
+    if label.dtype.kind not in "iu" or label.shape != (count,):
+        hint = ""
+        if label.ndim == 2 and len(label) == count:
+            hint = "; if a row marks its one class with 1, store label.argmax(1)"
+        elif label.shape == (count,) and label.dtype.kind in "fb":
+            hint = "; store label.astype(int) if they are whole numbers"
+        raise UserError(
+            f"{what} is {label.dtype} {list(label.shape)}: it must be one integer for each of "
+            f"{count} images{hint}"
+        )
+    low, high = int(label.min()), int(label.max())
+    if low < 0 or high >= 2**31:  # before int32 wraps
+        raise UserError(f"{what} goes from {low} to {high}: classes are counted from 0")
+    return label.astype(np.int32)
+
+
+def require_classes(place: Path, label: np.ndarray) -> None:
+    """Raises:
+    UserError: the training images are of less than two classes.
+    """
+    if (label == label[0]).all():
+        raise UserError(
+            f"all training images in {place} are of class {label[0]}: to tell classes apart, give "
+            "images of two or more"
+        )
+
+
+def _class_names(
+    given: tuple[str, ...], splits: Mapping[str, Split], place: Path
+) -> tuple[str, ...]:
+    """The names of all classes, which are numbers where none are given.
+
+    Raises:
+      UserError: labels and names do not fit, or there are no names and the training images do not
+        have every class.
+    """
+    low = min(int(split.label.min()) for split in splits.values())
+    high = max(int(split.label.max()) for split in splits.values())
+    if given:
+        if high >= len(given):
+            raise UserError(
+                f"labels in {place} go from {low} to {high}: with {len(given)} classes they must "
+                f"go from 0 to {len(given) - 1}"
+            )
+        return given
+    used = np.unique(splits["train"].label)
+    if len(used) <= high:
+        missing = np.flatnonzero(np.append(used, -1) != np.arange(len(used) + 1))[0]
+        raise UserError(
+            f"labels in {place} go up to {high}, but no training image is of class {missing}: "
+            "number the classes from 0 without a gap, or name all in info.json (class_names)"
+        )
+    return tuple(map(str, range(len(used))))
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    """What `info.json` says, class names as a tuple of texts; empty where there is none."""
+    try:
+        info: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        names = info.get("class_names", [])
+        if not isinstance(names, list):
+            raise TypeError("class_names is not a list")
+        return info | {"class_names": tuple(map(str, names))}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"cannot read {path} ({line(error)}): mend it or delete it") from error
+
+
+def _given_normalisation(
+    info: Mapping[str, Any], path: Path, channels: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean and deviation as `info.json` states them; None where it does not.
+
+    Raises:
+      UserError: they are not those of pixels scaled to [0, 1].
+    """
+    if "mean" not in info and "std" not in info:
+        return None
+    try:
+        mean, std = (np.asarray(info[key], np.float32) for key in ("mean", "std"))
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"cannot read mean and std of {path} ({line(error)}): give both, as lists of numbers, "
+            "or neither"
+        ) from error
+    if not mean.shape == std.shape == (channels,):
+        raise UserError(f"mean and std in {path} must have one number for each channel")
+    in_range = ((mean >= 0) & (mean <= 1) & (std >= STD[0]) & (std <= STD[1])).all()
+    if not in_range:
+        raise UserError(
+            f"mean {mean.tolist()} and std {std.tolist()} in {path} are not those of pixels scaled "
+            f"to [0, 1]: mean must be from 0 to 1 and std from {STD[0]} to {STD[1]}; divide those "
+            "of pixels up to 255 by 255, or delete both"
+        )
+    return mean, std
+
+
+# Mean and deviation.
+
+
+def mean_and_std_of(
+    place: str | Path, image: np.ndarray | Records
+) -> tuple[np.ndarray, np.ndarray]:
+    """`mean_and_std` of all images at once."""
+    return mean_and_std(place, chunks(image), image.shape[-1])
+
+
+def chunks(image: np.ndarray | Records) -> Iterator[np.ndarray]:
+    """Some images at a time."""
+    return (image[start : start + CHUNK] for start in range(0, len(image), CHUNK))
+
+
+def mean_and_std(
+    place: str | Path, chunks: Iterable[np.ndarray], channels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [n, H, W, C] pieces -> float32 [C], [C] of values in [0, 1], through exact counts.
+
+    Args:
+      place: of the data, for an error message.
+
+    Raises:
+      UserError: a channel never changes.
+    """
+    counts = np.zeros((channels, 256), np.int64)
+    for chunk in chunks:
+        for channel in range(channels):
+            counts[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+
+    def moments(weights: np.ndarray) -> tuple[float, float]:
+        mean = np.average(values, weights=weights)
+        return mean, np.sqrt(np.average((values - mean) ** 2, weights=weights))
+
+    mean, std = np.array([moments(weights) for weights in counts], np.float32).T
+    constant = np.flatnonzero(std < STD[0])
+    if constant.size:
+        channel = constant[0]
+        raise UserError(
+            f"channel {channel} of {channels} (counted from 0) is {255 * mean[channel]:.0f} in all "
+            f"training images of {place}, so they cannot be divided by its deviation: leave it out "
+            "(of RGBA pictures store image[..., :3])"
+        )
+    return mean, std
