@@ -1,268 +1,35 @@
 """(model, images, protocol) -> one row per image: where explanations and metrics meet."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from flax import linen as nn
-from jax.tree_util import Partial
 
-from kdxai import explain as explanations
 from kdxai import inputs, measures
+from kdxai.classifiers import everywhere, own_part, require_obeyed
 from kdxai.data import augment
+from kdxai.drawing import draw, explain
 from kdxai.errors import UserError, is_out_of_memory
 from kdxai.explain import Classifier
-from kdxai.explain.maps import min_max, resize
-from kdxai.lifting import lift
 from kdxai.measures import Explanation, Subject
 from kdxai.metrics import agreement
 from kdxai.metrics.finite import require_finite
-from kdxai.models import LAST, Network
 from kdxai.progress import progress
-from kdxai.protocol import SOUND, TRUTH, Protocol, options
+from kdxai.protocol import Protocol
 from kdxai.training import devices
-from kdxai.training.runs import TrainedModel
-
-
-def as_classifier(trained: TrainedModel, protocol: Protocol = SOUND) -> Classifier:
-    """A kdxai model as a classifier of one normalised image, cut and run as a protocol says.
-
-    A pytree: the parameters are leaves, so it can be an argument of a jitted function.
-
-    Raises:
-      UserError: the model has no such stage.
-    """
-    model, variables = trained.model, trained.variables
-    half = partial(Part, model=model, stage=protocol.stage, mode=protocol.mode)
-    guided = None  # the rule is one of ReLUs
-    if model.activation is nn.relu:
-        model = model.with_activation(explanations.guided_relu)
-        guided = Partial(Part("guided", model, LAST, "evaluation"), variables)
-    # The head reads the last feature map alone: elsewhere CAM is not defined.
-    own_head = trained.model.cut(protocol.stage) == len(trained.model.units)
-    own_head = own_head or protocol.foreign_head
-    return Classifier(
-        features=Partial(half("features"), variables),
-        classify=Partial(half("classify"), variables),
-        head=variables["params"]["head"]["kernel"] if own_head else None,
-        guided=guided,
-    )
-
-
-@dataclass(frozen=True)
-class Part:
-    """A model or a half of it, as a function of its variables and one image or feature map.
-
-    Two parts of equal models are equal, so that a student and its control share what `jax.jit` has
-    compiled.
-    """
-
-    method: Literal["features", "classify", "guided"]
-    model: Network
-    stage: str
-    mode: str
-
-    def __call__(self, variables: Any, values: jax.Array) -> jax.Array:
-        options = {}
-        if self.method != "guided":
-            options = {"method": self.method, "stage": self.stage}
-        if self.mode == "evaluation":
-            return self.model.apply(variables, values[None], **options)[0].astype(jnp.float32)
-        # Every forward pass draws its own dropout; the input's bits stand in for a key.
-        bits = jax.lax.bitcast_convert_type(values.astype(jnp.float32).sum(), jnp.uint32)
-        rngs = {"dropout": jax.random.fold_in(jax.random.key(0), bits)}
-        output, _ = self.model.apply(
-            variables, values[None], train=True, mutable=["batch_stats"], rngs=rngs, **options
-        )
-        return output[0].astype(jnp.float32)
-
-
-def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
-    """The classifier as it is now, so that `jax.jit` takes it as an argument; see `lifting.lift`.
-
-    Args:
-      shapes: [H, W, C] of the images that it will be called with, the usual one first.
-
-    Raises:
-      UserError: its functions do not fit each other, or it has fewer than two outputs.
-    """
-    parts = (classifier.features, classifier.classify, classifier.guided)
-    if all(part is None or isinstance(getattr(part, "func", None), Part) for part in parts):
-        return classifier
-    images = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    # Lambdas, as JAX keeps what it has traced by the function.
-    logits = jax.eval_shape(lambda image: classifier(image), images[0])
-    if logits.ndim != 1 or logits.shape[0] < 2:
-        raise UserError(
-            f"a classifier must return [K] logits of K >= 2 classes, not {list(logits.shape)}; "
-            "for one output z of a sigmoid, return [0, z]"
-        )
-    maps = [jax.eval_shape(lambda one: classifier.features(one), image) for image in images]
-    return Classifier(
-        features=lift(classifier.features, *images),
-        classify=lift(classifier.classify, *maps),
-        head=classifier.head,
-        guided=classifier.guided and lift(classifier.guided, *images),
-    )
-
-
-def own_part(classifier: Classifier) -> Part | None:
-    """What `as_classifier` made of a kdxai model; None for any other classifier."""
-    function = getattr(classifier.features, "func", None)
-    return function if isinstance(function, Part) else None
-
-
-def everywhere(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
-    """`as_pytree`, with the parameters on every device of the host."""
-    return devices.replicate(as_pytree(classifier, *shapes))
-
-
-def require_obeyed(classifier: Classifier, protocol: Protocol) -> None:
-    """Raises:
-    UserError: the protocol sets what this classifier does not do.
-    """
-    part = own_part(classifier)
-    if part is None:
-        for name in ("stage", "foreign_head", "mode", "split"):
-            if getattr(protocol, name) != getattr(SOUND, name):
-                raise UserError(
-                    f"the protocol's {name} does nothing to a classifier of one's own: cut and run "
-                    "it as you mean to, and choose its images"
-                )
-    elif (part.stage, part.mode) != (protocol.stage, protocol.mode):
-        raise UserError(
-            f"the classifier was made for stage '{part.stage}' in {part.mode} mode, but the "
-            f"protocol says '{protocol.stage}' in {protocol.mode} mode: give both the same protocol"
-        )
 
 
 def _each(row: Callable[..., Any], shared: Any, *entries: Any) -> Any:
     """`row(shared, an entry of each)` for all entries, a share of them on every device."""
     return devices.divide(
         lambda shared, entries: jax.vmap(partial(row, shared))(*entries), shared, entries
-    )
-
-
-class Drawn(NamedTuple):
-    """A map of one image.
-
-    Attributes:
-      raw: [h, w] on the method's own grid.
-      native: [h, w] the same, scaled to [0, 1].
-      heatmap: [H, W] `native` on the image's grid.
-    """
-
-    raw: jax.Array
-    native: jax.Array
-    heatmap: jax.Array
-
-
-def draw(
-    protocol: Protocol,
-    classifier: Classifier,
-    image: jax.Array,
-    class_index: jax.Array,
-    mask: jax.Array | None = None,
-    key: jax.Array | None = None,
-) -> Drawn:
-    """The protocol's map of one normalised image [H, W, C] for one class.
-
-    Args:
-      mask: [H, W] ground truth; the protocol's method may ask for it.
-      key: of a method that draws random numbers.
-
-    Raises:
-      UserError: the method is the mask and there is none, or it does not suit the model.
-    """
-    require_truth(protocol, mask is not None)
-    if protocol.method == TRUTH:
-        raw = mask.astype(jnp.float32)
-    else:
-        known = options(protocol.method)
-        choices = {"key": key, "relu": protocol.relu}
-        choices = {name: value for name, value in choices.items() if name in known}
-        raw = explanations.METHODS[protocol.method](classifier, image, class_index, **choices)
-    native = min_max(raw)
-    return Drawn(raw, native, resize(native, image.shape[:2]))
-
-
-def require_truth(protocol: Protocol, masks: bool) -> None:
-    """Raises:
-    UserError: the protocol's method is the mask and there are none.
-    """
-    if protocol.method == TRUTH and not masks:
-        raise UserError(f"the method '{TRUTH}' needs a data set with masks, such as shapes")
-
-
-def require_defined(model: Network, protocol: Protocol, masks: bool) -> None:
-    """What a protocol asks of a model, before any time is spent on it.
-
-    Raises:
-      UserError: there is no such stage, no linear head for CAM at it, or no ground truth.
-    """
-    at_end = model.cut(protocol.stage) == len(model.units)
-    if protocol.method == "cam" and not (at_end or protocol.foreign_head):
-        raise UserError(
-            f"CAM needs the feature map that a linear head pools; at stage '{protocol.stage}' use "
-            "grad_cam or layer_cam"
-        )
-    require_truth(protocol, masks)
-
-
-def mask_image(
-    protocol: Protocol,
-    image: jax.Array,
-    heatmap: jax.Array,
-    mean: Sequence[float] | float,
-    std: Sequence[float] | float,
-) -> jax.Array:
-    """E: the normalised image [H, W, C] under a map [H, W] in [0, 1]."""
-    if protocol.masking == "multiply":
-        return image * heatmap[..., None]
-    # A whole number, as of an image's largest value, is cut to itself, however it was rounded.
-    pixels = jnp.floor(255 * min_max(image) + 1e-3)
-    return (min_max(pixels * heatmap[..., None]) - jnp.asarray(mean)) / jnp.asarray(std)
-
-
-def explain(
-    classifier: Classifier,
-    image: jax.Array,
-    label: jax.Array,
-    protocol: Protocol,
-    *,
-    mask: jax.Array | None = None,
-    key: jax.Array | None = None,
-    mean: Sequence[float] | float = 0.0,
-    std: Sequence[float] | float = 1.0,
-) -> Explanation:
-    """Draw the map of one normalised image [H, W, C], mask the image with it, draw it again.
-
-    Args:
-      mask, key: as for `draw`.
-      mean, std: of the normalisation; only masking by `stretch` asks for them.
-    """
-    logits = classifier(image)
-    class_index = logits.argmax() if protocol.target == "predicted" else label
-    before = draw(protocol, classifier, image, class_index, mask, key)
-    masked = mask_image(protocol, image, before.heatmap, mean, std)
-    after = draw(protocol, classifier, masked, class_index, mask, key)
-    return Explanation(
-        class_index=class_index,
-        raw=before.raw,
-        native=before.native,
-        heatmap=before.heatmap,
-        masked=masked,
-        raw_masked=after.raw,
-        heatmap_masked=after.heatmap,
-        logits=logits,
-        logits_masked=classifier(masked),
     )
 
 
@@ -535,6 +302,12 @@ def _admitted(
     shape = images.shape[1:]
     mean, std = inputs.normalisation(mean, std, shape[-1])
     require_obeyed(classifier, protocol)
+    if not measures.ssim_fits(shape[:2]):
+        warnings.warn(
+            f"images of {shape[0]}x{shape[1]} pixels are smaller than SSIM's window, 11x11: its "
+            "columns are left out",
+            stacklevel=3,
+        )
     rows, columns = measures.GRID
     larger = [(rows * shape[0], columns * shape[1], shape[2])] if mosaics else []
     return images, everywhere(classifier, shape, *larger), mean, std

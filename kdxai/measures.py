@@ -104,8 +104,13 @@ def similarity(protocol: Protocol, a: jax.Array, b: jax.Array) -> jax.Array:
     return coherency.ssim(a, b)
 
 
+def ssim_fits(shape: tuple[int, ...], window: str = "gaussian") -> bool:
+    """Whether maps [H, W] hold SSIM's window; of smaller ones its columns are missing."""
+    return min(shape) >= coherency.WINDOW[window]
+
+
 def core(subject: Subject) -> Values:
-    """All that costs no further forward pass."""
+    """All that costs no further forward pass; without `ssim` where it does not fit."""
     e, protocol = subject.explanation, subject.protocol
     logits = e.logits, e.logits_masked
     before, after = (score(protocol, z, e.class_index) for z in logits)
@@ -114,8 +119,12 @@ def core(subject: Subject) -> Values:
         of_class["average_drop"] = faithfulness.relative_drop(before, after)
         of_class["increase"] = faithfulness.rose(before, after)
     pearson = coherency.pearson(e.heatmap, e.heatmap_masked)
-    ssim = similarity(protocol, e.heatmap, e.heatmap_masked)
-    coherent = ssim if protocol.similarity == "ssim" else coherency.coherency(pearson)
+    alike = {}
+    if ssim_fits(e.heatmap.shape, protocol.ssim) or protocol.similarity == "ssim":
+        alike["ssim"] = similarity(protocol, e.heatmap, e.heatmap_masked)
+    coherent = coherency.coherency(pearson)
+    if protocol.similarity == "ssim":
+        coherent = alike["ssim"]
     if protocol.complexity == "matrix_1_norm":
         area = complexity.matrix_1_norm(e.native)
     else:
@@ -127,7 +136,7 @@ def core(subject: Subject) -> Values:
         **of_class,
         "pearson": pearson,
         "coherency": coherent,
-        "ssim": ssim,
+        **alike,
         "spearman": coherency.spearman(e.heatmap, e.heatmap_masked),
         "complexity": area,
         "complexity_native": complexity.l1(e.native),
@@ -208,7 +217,10 @@ def by_cascade(subject: Subject) -> Values:
     values = {}
     for direction, stages in subject.cascade.items():
         maps = jnp.stack(list(stages.values()))
-        for suffix, alike in (("", coherency.spearman), ("_ssim", coherency.ssim)):
+        kinds = {"": coherency.spearman}
+        if ssim_fits(subject.explanation.heatmap.shape):
+            kinds["_ssim"] = coherency.ssim
+        for suffix, alike in kinds.items():
             name = f"cascade_{direction}{suffix}"
             curve = jax.vmap(alike, (None, 0))(subject.explanation.heatmap, maps)
             values[name] = curve.mean()

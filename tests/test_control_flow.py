@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from kdxai import evaluate, models
+from kdxai import classifiers, drawing, evaluate, models
 from kdxai.explain import METHODS
 from kdxai.measures import EXTRA
 from kdxai.protocol import Protocol
@@ -71,14 +71,14 @@ def test_the_count_sees_what_it_looks_for(trained):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_methods(method, trained):
-    classifier = evaluate.as_classifier(trained)
-    draw = partial(evaluate.draw, Protocol(method=method), classifier)
+    classifier = classifiers.as_classifier(trained)
+    draw = partial(drawing.draw, Protocol(method=method), classifier)
     traced = jax.make_jaxpr(jax.vmap(draw))(jnp.zeros((2, 16, 16, 3)), LABELS)
     assert gradients_in_loops(traced.jaxpr) == 0
 
 
 def test_measures_of_a_method_of_many_gradients(trained):
-    classifier = evaluate.as_classifier(trained)
+    classifier = classifiers.as_classifier(trained)
     truth = IMAGES[..., 0] > 0
     traced = evaluate._rows.trace(
         *(classifier, LABELS, IMAGES, LABELS, truth, np.zeros(3), np.ones(3)),

@@ -13,9 +13,10 @@ from scipy.special import softmax
 from scripts import Process
 from skimage.metrics import structural_similarity
 
-from kdxai import evaluate, models
+from kdxai import classifiers, evaluate, models
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
+from kdxai.explain.maps import min_max, resize
 from kdxai.protocol import Protocol
 from kdxai.training import config
 from kdxai.training.runs import TrainedModel
@@ -200,7 +201,7 @@ def test_two_models_agree_with_themselves_and_by_the_class_of_the_second():
         features = one.features(jnp.float32(z[i]))
         c = int(other(jnp.float32(z[i])).argmax())
         maps = [
-            np.asarray(evaluate.resize(evaluate.min_max(jax.nn.relu(features @ w)), (16, 16)))
+            np.asarray(resize(min_max(jax.nn.relu(features @ w)), (16, 16)))
             for w in (jnp.float32(HEAD[:, c]), jnp.float32(HEAD[:, 4 - c]))
         ]
         expected = (
@@ -429,7 +430,7 @@ def test_models_of_one_architecture_share_a_compilation():
     for seed in (0, 1):
         variables = model.init(jax.random.key(seed), np.zeros((1, 16, 16, 3)))
         trained = TrainedModel(model, variables, config.default(), {})
-        run(classifier=evaluate.as_classifier(trained))
+        run(classifier=classifiers.as_classifier(trained))
     assert evaluate._rows._cache_size() == 1
 
 
@@ -442,7 +443,7 @@ def test_networks_that_differ_in_their_activation_are_two():
     for activation in (jax.nn.relu, jax.nn.gelu):
         model = models.create("wrn-10-1-w4", num_classes=5, activation=activation)
         trained = TrainedModel(model, variables, config.default(), {})
-        found[activation] = run(classifier=evaluate.as_classifier(trained))
+        found[activation] = run(classifier=classifiers.as_classifier(trained))
         logits = model.apply(variables, (IMAGES / 255 - MEAN) / STD)
         expected = softmax(np.float64(logits), axis=1).max(1)
         np.testing.assert_allclose(found[activation].score, expected, rtol=1e-4)
@@ -456,7 +457,7 @@ def test_networks_are_equal_by_value_and_hashable():
     assert make() != other and make() != make(dtype=jnp.bfloat16)
     assert make().with_activation(jax.nn.gelu) == other
     assert (
-        evaluate.as_classifier(
+        classifiers.as_classifier(
             TrainedModel(other, {"params": {"head": {"kernel": 0}}}, None, {})
         ).guided
         is None
@@ -516,8 +517,8 @@ def test_a_classifier_is_measured_by_the_protocol_it_was_made_for():
     trained = TrainedModel(model, variables, config.default(), {})
     protocol = Protocol(method="grad_cam", stage="stage2")
     with pytest.raises(UserError, match="made for stage 'last' .* says 'stage2'"):
-        run(classifier=evaluate.as_classifier(trained), protocol=protocol)
-    run(classifier=evaluate.as_classifier(trained, protocol), protocol=protocol)
+        run(classifier=classifiers.as_classifier(trained), protocol=protocol)
+    run(classifier=classifiers.as_classifier(trained, protocol), protocol=protocol)
 
 
 WRONG = {
@@ -597,3 +598,18 @@ def test_memory_that_does_not_suffice_is_told(monkeypatch):
     monkeypatch.setattr(evaluate, "_rows", full)
     with pytest.raises(UserError, match="does not hold 64 images at once .* smaller chunk"):
         run(chunk=64)
+
+
+@pytest.mark.filterwarnings("error")
+def test_small_images_are_measured_without_ssim():
+    options = {"mean": MEAN, "std": STD}
+    small = Classifier(lambda image: image, lambda f: f.mean((0, 1)) @ jnp.float32(HEAD[:3]))
+    protocol, images = Protocol(method="grad_cam"), IMAGES[:, :10]
+    with pytest.warns(UserWarning, match="10x16 pixels are smaller than SSIM's window, 11x11"):
+        rows = evaluate.evaluate(small, images, LABELS, protocol, **options)
+    whole = evaluate.evaluate(small, IMAGES[:, :11], LABELS, protocol, **options)
+    assert set(whole) - set(rows) == {"ssim"}
+    assert np.isfinite(rows.adcc).all()
+    with pytest.warns(UserWarning, match="its columns are left out"):
+        pair = evaluate.compare(small, small, images, protocol, **options)
+    assert "ssim" not in pair and "pearson" in pair

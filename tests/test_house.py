@@ -9,8 +9,9 @@ from scripts import ROOT
 
 # Each may import itself and what stands before it, but for the pairs below.
 ORDER = [
-    *("errors", "progress", "data", "models", "training", "explain", "metrics", "protocol"),
-    *("measures", "evaluate", "study", "report", "benchmark", "cli"),
+    *("errors", "progress", "inputs", "lifting", "data", "models", "training", "explain"),
+    *("metrics", "protocol", "classifiers", "measures", "drawing", "evaluate"),
+    *("study", "report", "benchmark", "cli"),
 ]
 STRANGERS = {
     "explain": {"data", "models", "training", "progress"},

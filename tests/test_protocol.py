@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import map_coordinates
 from skimage.metrics import structural_similarity
 
-from kdxai import evaluate, models
+from kdxai import classifiers, evaluate, models
 from kdxai.errors import UserError
 from kdxai.protocol import PRESETS, SOUND, Protocol, ladder, literal
 from kdxai.training import config
@@ -115,7 +115,7 @@ def test_literal_is_the_restatement(name, network):
     trained = TrainedModel(model, variables, settings, {})
     protocol = literal(model)
     rows = evaluate.evaluate(
-        evaluate.as_classifier(trained, protocol), images, labels, protocol, mean=MEAN, std=STD
+        classifiers.as_classifier(trained, protocol), images, labels, protocol, mean=MEAN, std=STD
     )
     exact = jax.tree.map(np.float64, params)
     drops = 0
@@ -133,7 +133,7 @@ def test_training_mode_draws_dropout_anew_for_every_image():
     variables = model.init(jax.random.key(0), images)
     settings = config.default()
     settings.model.name, settings.model.dropout = "wrn-10-1", 0.5
-    classifier = evaluate.as_classifier(
+    classifier = classifiers.as_classifier(
         TrainedModel(model, variables, settings, {}), Protocol(mode="training")
     )
     one, again, other = classifier(images[0]), classifier(images[0]), classifier(images[0] * 1.001)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdxai import evaluate
+from kdxai import classifiers, evaluate
 from kdxai.data import datasets
 from kdxai.protocol import Protocol
 from kdxai.training import config, loop, runs
@@ -26,7 +26,7 @@ def found(tmp_path_factory):
     for method in METHODS:
         protocol = Protocol(method=method)
         rows = evaluate.evaluate(
-            evaluate.as_classifier(trained, protocol),
+            classifiers.as_classifier(trained, protocol),
             dataset.test.image[:200],
             dataset.test.label[:200],
             protocol,

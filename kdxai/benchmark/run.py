@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from kdxai import evaluate
+from kdxai import classifiers
 from kdxai.benchmark import report, timing
 from kdxai.benchmark.report import Row
 from kdxai.benchmark.tasks import TASKS, Inputs, Task, Work
@@ -90,7 +90,7 @@ def inputs(config: ConfigDict) -> Inputs:
         pixels = shapes.render_split(config.seed, count)[0]
         trained = untrained(config.model, pixels, config.seed, config.dtype)
     images = np.asarray(augment.normalise(pixels, trained.mean, trained.std))
-    classifier = evaluate.as_classifier(trained)
+    classifier = classifiers.as_classifier(trained)
 
     @jax.jit
     @jax.vmap

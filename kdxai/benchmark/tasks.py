@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from kdxai import evaluate
+from kdxai import classifiers, drawing
 from kdxai.explain import METHODS, Classifier
 from kdxai.explain.maps import min_max, resize
 from kdxai.metrics import adcc, baselines, coherency, complexity, faithfulness, perturbation
@@ -121,7 +121,7 @@ def adcc_of_grad_cam(inputs: Inputs) -> Work:
     protocol = Protocol(method="grad_cam")
 
     def one(classifier: Classifier, image: jax.Array) -> jax.Array:
-        e = evaluate.explain(classifier, image, jnp.int32(0), protocol)  # of the predicted class
+        e = drawing.explain(classifier, image, jnp.int32(0), protocol)  # of the predicted class
         return adcc.adcc(
             coherency.coherency(coherency.pearson(e.heatmap, e.heatmap_masked)),
             complexity.l1(e.heatmap),
@@ -302,7 +302,7 @@ def _vmapped(one: Callable[..., Any], inputs: Inputs, *arrays: np.ndarray) -> Wo
     def every(classifier: Classifier, *entries: jax.Array) -> jax.Array:
         return jax.vmap(partial(one, classifier))(*entries)
 
-    return _divided(every, evaluate.as_classifier(inputs.trained), inputs, *arrays)
+    return _divided(every, classifiers.as_classifier(inputs.trained), inputs, *arrays)
 
 
 def _divided(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.metrics.arrays import two_maps
-from kdxai.metrics.coherency import pearson, spearman, ssim
+from kdxai.metrics.coherency import WINDOW, pearson, spearman, ssim
 from kdxai.metrics.finite import where_finite
 
 
@@ -25,8 +25,13 @@ def top_k_iou(a: jax.Array, b: jax.Array, fraction: float = 0.1) -> jax.Array:
 
 
 def agreement(a: jax.Array, b: jax.Array) -> dict[str, jax.Array]:
-    """All of `METRICS` between two maps [H, W] in [0, 1]; a UserError where their shapes differ."""
-    return {name: metric(a, b) for name, metric in METRICS.items()}
+    """All of `METRICS` between two maps [H, W] in [0, 1]; of small ones without SSIM.
+
+    Raises:
+      UserError: their shapes differ.
+    """
+    fits = min(a.shape) >= WINDOW["gaussian"]
+    return {name: metric(a, b) for name, metric in METRICS.items() if fits or name != "ssim"}
 
 
 def _top(heatmap: jax.Array, fraction: float) -> jax.Array:

@@ -11,7 +11,8 @@ from kdxai.metrics.arrays import two_maps, unit
 from kdxai.metrics.finite import where_finite
 
 # Wang et al. 2004 use an 11 x 11 Gaussian; a 7 x 7 box is skimage's default and hence common.
-_WINDOW = {"gaussian": 11, "uniform": 7}
+# The sides of SSIM's windows, and of the smallest maps that it is defined for.
+WINDOW = {"gaussian": 11, "uniform": 7}
 _SIGMA = {"gaussian": 1.5, "uniform": 1e6}  # so wide that float32 weights are all the same
 
 
@@ -66,7 +67,7 @@ def ssim(
       sample_covariance: divide (co)variances by n - 1 as scikit-image does by default, not by n.
     """
     a, b = two_maps(a, b)
-    size = _WINDOW[window]
+    size = WINDOW[window]
     if min(a.shape) < size:
         raise UserError(
             f"SSIM with a {window} window needs maps of at least {size}x{size} pixels, got "

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kdxai import evaluate
+from kdxai import classifiers, drawing, evaluate
 from kdxai.data import augment
 from kdxai.data.datasets import Dataset
 from kdxai.explain import Classifier
@@ -177,7 +177,7 @@ def explain_images(
     ) -> dict[str, jax.Array]:
         image = augment.normalise(image, **normalisation)
         options = {"mask": mask, "key": jax.random.fold_in(jax.random.key(0), index)}
-        shown = evaluate.explain(classifier, image, label, protocol, **options, **normalisation)
+        shown = drawing.explain(classifier, image, label, protocol, **options, **normalisation)
         c = shown.class_index
         return {
             "heatmap": shown.heatmap,
@@ -189,7 +189,7 @@ def explain_images(
         }
 
     explain = jax.jit(jax.vmap(one, in_axes=(None, 0, 0, 0, 0)))
-    classifier = evaluate.as_classifier(trained, protocol)
+    classifier = classifiers.as_classifier(trained, protocol)
     test = dataset.test
     rows = []
     for part in evaluate.chunks(len(indices), chunk_size(protocol), f"{protocol.method} maps"):

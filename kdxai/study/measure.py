@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kdxai import evaluate, measures
+from kdxai import classifiers, evaluate, measures
 from kdxai.data.datasets import Dataset, Split
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
@@ -225,7 +225,7 @@ def explained(
     """A model's rows for some images of a split, behind `columns`."""
 
     def rows() -> pd.DataFrame:
-        classifier = evaluate.as_classifier(trained, protocol)
+        classifier = classifiers.as_classifier(trained, protocol)
         options = {"mean": trained.mean, "std": trained.std}
         options["name"] = " ".join(map(str, columns.values()))
         partners = None
@@ -266,7 +266,7 @@ def compared(
         workdir,
         columns | {"image": images},
         lambda: evaluate.compare(
-            *(evaluate.as_classifier(model, protocol) for model in pair),
+            *(classifiers.as_classifier(model, protocol) for model in pair),
             split.image[images],
             protocol,
             mean=pair[0].mean,
@@ -321,7 +321,7 @@ def shuffled(trained: TrainedModel) -> Mapping[str, Any]:
 def with_variables(
     trained: TrainedModel, variables: Mapping[str, Any], protocol: Protocol
 ) -> Classifier:
-    return evaluate.as_classifier(trained._replace(variables=variables), protocol)
+    return classifiers.as_classifier(trained._replace(variables=variables), protocol)
 
 
 def kept(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kdxai import evaluate
+from kdxai import drawing, evaluate
 from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
 from kdxai.models import Network
@@ -128,4 +128,4 @@ def require_defined(model: Network, what: Wanted, dataset: Dataset) -> None:
     if "grid" in what.extra:
         evaluate.require_mosaics(dataset.test.label)
     for protocol in what.protocols:
-        evaluate.require_defined(model, protocol, masks=dataset.test.mask is not None)
+        drawing.require_defined(model, protocol, masks=dataset.test.mask is not None)

@@ -12,7 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 from scripts import launch
 
-from kdxai import evaluate
+from kdxai import classifiers, evaluate
 from kdxai.benchmark import run, tasks, timing
 from kdxai.benchmark.tasks import Task, Work
 from kdxai.errors import UserError
@@ -164,7 +164,7 @@ def test_deletion(inputs):
 def test_perturbation_areas_are_those_of_a_study(inputs):
     areas = tasks.TASKS["perturbation"].build(inputs).call()
     rows = evaluate.evaluate(
-        evaluate.as_classifier(inputs.trained)._replace(head=None),
+        classifiers.as_classifier(inputs.trained)._replace(head=None),
         *(inputs.pixels, inputs.classes, Protocol(method="grad_cam")),
         mean=inputs.trained.mean,
         std=inputs.trained.std,

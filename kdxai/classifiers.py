@@ -1,0 +1,133 @@
+"""Any model -> a classifier that can be explained, compiled and spread over devices."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.tree_util import Partial
+
+from kdxai import explain
+from kdxai.errors import UserError
+from kdxai.explain import Classifier
+from kdxai.lifting import lift
+from kdxai.models import LAST, Network
+from kdxai.protocol import SOUND, Protocol
+from kdxai.training import devices
+
+if TYPE_CHECKING:
+    from kdxai.training.runs import TrainedModel
+
+
+def as_classifier(trained: "TrainedModel", protocol: Protocol = SOUND) -> Classifier:
+    """A kdxai model as a classifier of one normalised image, cut and run as a protocol says.
+
+    A pytree: the parameters are leaves, so it can be an argument of a jitted function.
+
+    Raises:
+      UserError: the model has no such stage.
+    """
+    model, variables = trained.model, trained.variables
+    half = partial(Part, model=model, stage=protocol.stage, mode=protocol.mode)
+    guided = None  # the rule is one of ReLUs
+    if model.activation is nn.relu:
+        model = model.with_activation(explain.guided_relu)
+        guided = Partial(Part("guided", model, LAST, "evaluation"), variables)
+    # The head reads the last feature map alone: elsewhere CAM is not defined.
+    own_head = trained.model.cut(protocol.stage) == len(trained.model.units)
+    own_head = own_head or protocol.foreign_head
+    return Classifier(
+        features=Partial(half("features"), variables),
+        classify=Partial(half("classify"), variables),
+        head=variables["params"]["head"]["kernel"] if own_head else None,
+        guided=guided,
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """A model or a half of it, as a function of its variables and one image or feature map.
+
+    Two parts of equal models are equal, so that a student and its control share what `jax.jit` has
+    compiled.
+    """
+
+    method: Literal["features", "classify", "guided"]
+    model: Network
+    stage: str
+    mode: str
+
+    def __call__(self, variables: Any, values: jax.Array) -> jax.Array:
+        options = {}
+        if self.method != "guided":
+            options = {"method": self.method, "stage": self.stage}
+        if self.mode == "evaluation":
+            return self.model.apply(variables, values[None], **options)[0].astype(jnp.float32)
+        # Every forward pass draws its own dropout; the input's bits stand in for a key.
+        bits = jax.lax.bitcast_convert_type(values.astype(jnp.float32).sum(), jnp.uint32)
+        rngs = {"dropout": jax.random.fold_in(jax.random.key(0), bits)}
+        output, _ = self.model.apply(
+            variables, values[None], train=True, mutable=["batch_stats"], rngs=rngs, **options
+        )
+        return output[0].astype(jnp.float32)
+
+
+def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
+    """The classifier as it is now, so that `jax.jit` takes it as an argument; see `lifting.lift`.
+
+    Args:
+      shapes: [H, W, C] of the images that it will be called with, the usual one first.
+
+    Raises:
+      UserError: its functions do not fit each other, or it has fewer than two outputs.
+    """
+    parts = (classifier.features, classifier.classify, classifier.guided)
+    if all(part is None or isinstance(getattr(part, "func", None), Part) for part in parts):
+        return classifier
+    images = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    # Lambdas, as JAX keeps what it has traced by the function.
+    logits = jax.eval_shape(lambda image: classifier(image), images[0])
+    if logits.ndim != 1 or logits.shape[0] < 2:
+        raise UserError(
+            f"a classifier must return [K] logits of K >= 2 classes, not {list(logits.shape)}; "
+            "for one output z of a sigmoid, return [0, z]"
+        )
+    maps = [jax.eval_shape(lambda one: classifier.features(one), image) for image in images]
+    return Classifier(
+        features=lift(classifier.features, *images),
+        classify=lift(classifier.classify, *maps),
+        head=classifier.head,
+        guided=classifier.guided and lift(classifier.guided, *images),
+    )
+
+
+def own_part(classifier: Classifier) -> Part | None:
+    """What `as_classifier` made of a kdxai model; None for any other classifier."""
+    function = getattr(classifier.features, "func", None)
+    return function if isinstance(function, Part) else None
+
+
+def everywhere(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
+    """`as_pytree`, with the parameters on every device of the host."""
+    return devices.replicate(as_pytree(classifier, *shapes))
+
+
+def require_obeyed(classifier: Classifier, protocol: Protocol) -> None:
+    """Raises:
+    UserError: the protocol sets what this classifier does not do.
+    """
+    part = own_part(classifier)
+    if part is None:
+        for name in ("stage", "foreign_head", "mode", "split"):
+            if getattr(protocol, name) != getattr(SOUND, name):
+                raise UserError(
+                    f"the protocol's {name} does nothing to a classifier of one's own: cut and run "
+                    "it as you mean to, and choose its images"
+                )
+    elif (part.stage, part.mode) != (protocol.stage, protocol.mode):
+        raise UserError(
+            f"the classifier was made for stage '{part.stage}' in {part.mode} mode, but the "
+            f"protocol says '{protocol.stage}' in {protocol.mode} mode: give both the same protocol"
+        )

@@ -1,0 +1,130 @@
+"""One image of one classifier by a protocol: its map, the image under the map, the map of that."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdxai.errors import UserError
+from kdxai.explain import METHODS, Classifier
+from kdxai.explain.maps import min_max, resize
+from kdxai.measures import Explanation
+from kdxai.models import Network
+from kdxai.protocol import TRUTH, Protocol, options
+
+
+class Drawn(NamedTuple):
+    """A map of one image.
+
+    Attributes:
+      raw: [h, w] on the method's own grid.
+      native: [h, w] the same, scaled to [0, 1].
+      heatmap: [H, W] `native` on the image's grid.
+    """
+
+    raw: jax.Array
+    native: jax.Array
+    heatmap: jax.Array
+
+
+def draw(
+    protocol: Protocol,
+    classifier: Classifier,
+    image: jax.Array,
+    class_index: jax.Array,
+    mask: jax.Array | None = None,
+    key: jax.Array | None = None,
+) -> Drawn:
+    """The protocol's map of one normalised image [H, W, C] for one class.
+
+    Args:
+      mask: [H, W] ground truth; the protocol's method may ask for it.
+      key: of a method that draws random numbers.
+
+    Raises:
+      UserError: the method is the mask and there is none, or it does not suit the model.
+    """
+    require_truth(protocol, mask is not None)
+    if protocol.method == TRUTH:
+        raw = mask.astype(jnp.float32)
+    else:
+        known = options(protocol.method)
+        choices = {"key": key, "relu": protocol.relu}
+        choices = {name: value for name, value in choices.items() if name in known}
+        raw = METHODS[protocol.method](classifier, image, class_index, **choices)
+    native = min_max(raw)
+    return Drawn(raw, native, resize(native, image.shape[:2]))
+
+
+def require_truth(protocol: Protocol, masks: bool) -> None:
+    """Raises:
+    UserError: the protocol's method is the mask and there are none.
+    """
+    if protocol.method == TRUTH and not masks:
+        raise UserError(f"the method '{TRUTH}' needs a data set with masks, such as shapes")
+
+
+def require_defined(model: Network, protocol: Protocol, masks: bool) -> None:
+    """What a protocol asks of a model, before any time is spent on it.
+
+    Raises:
+      UserError: there is no such stage, no linear head for CAM at it, or no ground truth.
+    """
+    at_end = model.cut(protocol.stage) == len(model.units)
+    if protocol.method == "cam" and not (at_end or protocol.foreign_head):
+        raise UserError(
+            f"CAM needs the feature map that a linear head pools; at stage '{protocol.stage}' use "
+            "grad_cam or layer_cam"
+        )
+    require_truth(protocol, masks)
+
+
+def mask_image(
+    protocol: Protocol,
+    image: jax.Array,
+    heatmap: jax.Array,
+    mean: Sequence[float] | float,
+    std: Sequence[float] | float,
+) -> jax.Array:
+    """E: the normalised image [H, W, C] under a map [H, W] in [0, 1]."""
+    if protocol.masking == "multiply":
+        return image * heatmap[..., None]
+    # A whole number, as of an image's largest value, is cut to itself, however it was rounded.
+    pixels = jnp.floor(255 * min_max(image) + 1e-3)
+    return (min_max(pixels * heatmap[..., None]) - jnp.asarray(mean)) / jnp.asarray(std)
+
+
+def explain(
+    classifier: Classifier,
+    image: jax.Array,
+    label: jax.Array,
+    protocol: Protocol,
+    *,
+    mask: jax.Array | None = None,
+    key: jax.Array | None = None,
+    mean: Sequence[float] | float = 0.0,
+    std: Sequence[float] | float = 1.0,
+) -> Explanation:
+    """Draw the map of one normalised image [H, W, C], mask the image with it, draw it again.
+
+    Args:
+      mask, key: as for `draw`.
+      mean, std: of the normalisation; only masking by `stretch` asks for them.
+    """
+    logits = classifier(image)
+    class_index = logits.argmax() if protocol.target == "predicted" else label
+    before = draw(protocol, classifier, image, class_index, mask, key)
+    masked = mask_image(protocol, image, before.heatmap, mean, std)
+    after = draw(protocol, classifier, masked, class_index, mask, key)
+    return Explanation(
+        class_index=class_index,
+        raw=before.raw,
+        native=before.native,
+        heatmap=before.heatmap,
+        masked=masked,
+        raw_masked=after.raw,
+        heatmap_masked=after.heatmap,
+        logits=logits,
+        logits_masked=classifier(masked),
+    )
