@@ -114,14 +114,12 @@ def _dataset(name: str, place: Path, splits: Mapping[str, Split]) -> Dataset:
     return Dataset(name, class_names, mean, std, train, validation, splits["test"])
 
 
-def _read_split(
-    path: Path, image_key: str = "image", label_key: str = "label", mask_key: str = "mask"
-) -> Split:
+def _read_split(path: Path, image_key: str = "image", label_key: str = "label") -> Split:
     """The arrays of one split, checked."""
     try:
         with np.load(path, allow_pickle=False) as file:
             image, label = file[image_key], file[label_key]
-            mask = file.get(mask_key)
+            mask = file.get("mask")
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: {path.parent} needs train.npz and test.npz") from error
     except Exception as error:  # a damaged file fails in many ways
@@ -135,7 +133,7 @@ def _read_split(
     label = checked_labels(f"{label_key} in {path}", label, len(image))
     if mask is not None and (mask.dtype != bool or mask.shape != image.shape[:3]):
         raise UserError(
-            f"{mask_key} in {path} is {mask.dtype} {list(mask.shape)}: it must be bool "
+            f"mask in {path} is {mask.dtype} {list(mask.shape)}: it must be bool "
             f"{list(image.shape[:3])} (store mask > 0), or not there"
         )
     return Split(image, label, mask)
