@@ -103,7 +103,9 @@ def _dataset(name: str, place: Path, splits: Mapping[str, Split]) -> Dataset:
         raise UserError(
             f"{place} holds {info['name']}, not {name}: ask for that or set another directory"
         )
-    class_names = _class_names(info["class_names"] or CLASS_NAMES.get(name, ()), splits, place)
+    class_names = checked_class_names(
+        info["class_names"] or CLASS_NAMES.get(name, ()), splits, place
+    )
     train = splits["train"]
     require_classes(place, train.label)
     normalisation = _given_normalisation(info, info_path, train.image.shape[-1])
@@ -112,14 +114,12 @@ def _dataset(name: str, place: Path, splits: Mapping[str, Split]) -> Dataset:
     return Dataset(name, class_names, mean, std, train, validation, splits["test"])
 
 
-def _read_split(
-    path: Path, image_key: str = "image", label_key: str = "label", mask_key: str = "mask"
-) -> Split:
+def _read_split(path: Path, image_key: str = "image", label_key: str = "label") -> Split:
     """The arrays of one split, checked."""
     try:
         with np.load(path, allow_pickle=False) as file:
             image, label = file[image_key], file[label_key]
-            mask = file.get(mask_key)
+            mask = file.get("mask")
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: {path.parent} needs train.npz and test.npz") from error
     except Exception as error:  # a damaged file fails in many ways
@@ -133,8 +133,8 @@ def _read_split(
     label = checked_labels(f"{label_key} in {path}", label, len(image))
     if mask is not None and (mask.dtype != bool or mask.shape != image.shape[:3]):
         raise UserError(
-            f"{mask_key} in {path} is {mask.dtype} {list(mask.shape)}: it must be bool "
-            f"{list(image.shape[:3])}, or not there"
+            f"mask in {path} is {mask.dtype} {list(mask.shape)}: it must be bool "
+            f"{list(image.shape[:3])} (store mask > 0), or not there"
         )
     return Split(image, label, mask)
 
@@ -209,7 +209,7 @@ def require_classes(place: Path, label: np.ndarray) -> None:
         )
 
 
-def _class_names(
+def checked_class_names(
     given: tuple[str, ...], splits: Mapping[str, Split], place: Path
 ) -> tuple[str, ...]:
     """The names of all classes, which are numbers where none are given.

@@ -241,6 +241,7 @@ def _load_prepared(name: str, found: Path, directory: Path, resident_mib: int | 
         raise UserError(f"cannot read {index} ({line(error)}): delete it") from error
     train = splits["train"]
     arrays.require_classes(found, train.label)
+    class_names = arrays.checked_class_names(class_names, splits, found)
     return Dataset(name, class_names, mean, std, train, _rows(train, slice(0)), splits["test"])
 
 

@@ -173,10 +173,12 @@ def describe(name: str, prepared: Path) -> tuple[tuple[int, ...], tuple[str, ...
             f"cannot read {prepared} ({line(error)}): prepare it anew "
             f"(tfds build {name} --file_format=array_record) or set another data directory"
         ) from error
-    if not set(SPLITS) <= set(splits):
+    filled = [split for split, told in splits.items() if told.num_examples]
+    if not set(SPLITS) <= set(filled):
         raise UserError(
-            f"{name} in {prepared} has the splits {', '.join(splits)}, but the splits train and "
-            "test are needed: cut the test images off once, and bring train.npz and test.npz"
+            f"{name} in {prepared} has images in the splits {', '.join(filled) or 'none'}, but the "
+            "splits train and test are needed: cut the test images off once, and bring train.npz "
+            "and test.npz"
         )
     formats = tfds.core.FileFormat
     if file_format not in (formats.ARRAY_RECORD, formats.TFRECORD):

@@ -159,7 +159,8 @@ def _start_reader(source: Any) -> subprocess.Popen[bytes]:
 
     Not one of `multiprocessing`, which would import the script, and JAX with it, once more.
     """
-    code = f"import sys; sys.path = {sys.path!r}; from kdxai.data import stream; stream.serve()"
+    path = [*map(str, sys.path)]
+    code = f"import sys; sys.path = {path!r}; from kdxai.data import stream; stream.serve()"
     # A signal to the process group, or to all of a job, is this process's to answer. A child keeps
     # what is blocked as it starts.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})

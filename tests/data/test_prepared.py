@@ -127,16 +127,30 @@ def test_a_damaged_tfrecord(tmp_path, limit, damage):
 
 def test_a_format_that_needs_tensorflow(tmp_path):
     prepare(tmp_path)
-    rewrite_info(tmp_path, fileFormat="riegeli")
-    refused(tmp_path, r"riegeli.*tfds build tiny --file_format=array_record")
+    for file_format in ("riegeli", "parquet"):
+        rewrite_info(tmp_path, fileFormat=file_format)
+        refused(tmp_path, rf"{file_format}.*tfds build tiny --file_format=array_record")
+    rewrite_info(tmp_path, fileFormat="no_such_format")
+    refused(tmp_path, "tfds build tiny --file_format=array_record")
 
 
 @pytest.mark.parametrize("splits", [("train",), ("train", "validation"), ("test",)])
 def test_a_split_that_is_missing(tmp_path, splits):
     prepare(tmp_path, splits=splits)
     message = refused(tmp_path, r"the splits train and test are needed.*train\.npz and test\.npz")
-    assert f"has the splits {', '.join(splits)}," in message
+    assert f"has images in the splits {', '.join(splits)}," in message
     assert "anew" not in message  # that would prepare the same
+
+
+@pytest.mark.parametrize("limit", [None, 0])
+def test_a_split_without_images(tmp_path, limit):
+    prepare(tmp_path)
+    splits = json.loads((rewrite_info(tmp_path) / "dataset_info.json").read_text())["splits"]
+    (test,) = (split for split in splits if split["name"] == "test")
+    test["shardLengths"] = ["0"]
+    rewrite_info(tmp_path, splits=splits)
+    message = refused(tmp_path, "train and test are needed", resident_mib=limit)
+    assert "images in the splits train," in message
 
 
 def rename_class(features: dict, name: str) -> None:
@@ -180,6 +194,9 @@ def test_no_module_is_imported_that_a_directory_names(tmp_path, monkeypatch, cha
 @pytest.mark.parametrize("limit", [None, 0])
 def test_prepared_images_that_are_refused(tmp_path, limit, monkeypatch):
     """As of arrays: a channel that never changes, one class, an image without a label."""
+    from tensorflow_datasets.core.features.class_label_feature import ClassLabel
+
+    monkeypatch.setattr(ClassLabel, "encode_example", lambda _, label: label)  # as it is
     given = {}
     monkeypatch.setattr("prepared.random_split", lambda *_: given["split"])
     rng = np.random.default_rng(0)
@@ -190,6 +207,7 @@ def test_prepared_images_that_are_refused(tmp_path, limit, monkeypatch):
         "channel 2 of 3 .* is 7 in all": (blue, label),
         "of class 1": (image, np.ones(20, int)),
         "goes from -1 to 1": (image, np.where(label == 2, -1, label)),
+        "with 3 classes they must go from 0 to 2": (image, label * 2),
     }
     for n, (words, split) in enumerate(wrong.items()):
         given["split"] = split

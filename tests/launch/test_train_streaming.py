@@ -1,7 +1,7 @@
 """Training on images that are read batch by batch, as a user runs it."""
 
 import os
-import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -15,7 +15,8 @@ from prepared import prepare_tiny
 from scripts import ROOT, environment, launch
 from tensorflow_datasets.core import registered
 
-from kdxai.training import runs
+from kdxai.data import datasets
+from kdxai.training import loop, runs
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,19 @@ def train(command, workdir, *flags, devices=1):
     return done.stderr
 
 
+@pytest.fixture
+def train_here(command, capsys):
+    """train_here(workdir, key=value): the same in this process, which has compiled already."""
+
+    def train_here(workdir, **changes):
+        config = runpy.run_path(str(command[1]))["get_config"]()
+        config.update_from_flattened_dict(changes)
+        loop.train(config, workdir, datasets.load(**config.data))
+        return capsys.readouterr().err
+
+    return train_here
+
+
 @pytest.fixture(scope="module")
 def streamed(command, tmp_path_factory):
     """A run that nothing disturbed."""
@@ -55,9 +69,9 @@ def history(workdir):
     return pd.read_csv(workdir / "history.csv").drop(columns="seconds")
 
 
-def test_the_same_trajectory_as_in_memory(command, streamed, tmp_path):
+def test_the_same_trajectory_as_in_memory(train_here, streamed, tmp_path):
     resident = tmp_path / "resident"
-    assert "batch by batch" not in train(command, resident, "--config.data.resident_mib=1")
+    assert "batch by batch" not in train_here(resident, **{"data.resident_mib": 1})
     pd.testing.assert_frame_equal(history(streamed), history(resident), rtol=1e-4)
     results = [runs.read_result(workdir) for workdir in (streamed, resident)]
     assert results[0]["test_accuracy"] == results[1]["test_accuracy"]
@@ -95,14 +109,13 @@ def test_two_devices_share_the_stream(command, streamed, tmp_path):
     pd.testing.assert_frame_equal(history(streamed), history(tmp_path / "two"), rtol=1e-3)
 
 
-def test_a_student_sees_what_its_teacher_saw(command, streamed, tmp_path):
+def test_a_student_sees_what_its_teacher_saw(train_here, streamed, tmp_path, recwarn):
     """Logits of streamed views are those of views in memory, and are kept."""
     shutil.copytree(streamed, tmp_path / "teacher")
-    flags = [f"--config.teacher={tmp_path / 'teacher'}", "--config.epochs=2"]
-    assert "logits of 0 of 2" in train(command, tmp_path / "one", *flags)
-    told = train(command, tmp_path / "two", *flags, "--config.seed=1")
-    assert re.search("logits of 2 of 2", told)
-    assert "cannot be used" not in told
-    memory = [*flags, "--config.data.resident_mib=1"]
-    assert "logits of 0 of 2" in train(command, tmp_path / "three", *memory)
+    changes = {"teacher": str(tmp_path / "teacher"), "epochs": 2}
+    assert "logits of 0 of 2" in train_here(tmp_path / "one", **changes)
+    assert "logits of 2 of 2" in train_here(tmp_path / "two", **changes, seed=1)
+    assert not [warning for warning in recwarn if "cannot be used" in str(warning.message)]
+    changes["data.resident_mib"] = 1
+    assert "logits of 0 of 2" in train_here(tmp_path / "three", **changes)
     pd.testing.assert_frame_equal(history(tmp_path / "one"), history(tmp_path / "three"), rtol=1e-3)
