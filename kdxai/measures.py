@@ -157,12 +157,13 @@ def core(subject: Subject) -> Values:
 
 def by_perturbation(subject: Subject) -> Values:
     """Deletion, insertion and their kin against the protocol's baseline: 40 forward passes."""
-    baseline = {
+    known: dict[str, Callable[[jax.Array], jax.Array]] = {
         "blur": baselines.blur,
         "mean": baselines.mean,
         "black": partial(baselines.black, mean=subject.mean, std=subject.std),
-    }[subject.protocol.baseline]
-    fill = perturbation.replace(subject.image, baseline(subject.image))
+    }
+    baseline = known[subject.protocol.baseline](subject.image)
+    fill = perturbation.replace(subject.image, baseline)
     curves = perturbation.curves(subject.probability, subject.explanation.heatmap, fill)
     return {name: metric(curves) for name, metric in perturbation.METRICS.items()}
 

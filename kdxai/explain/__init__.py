@@ -2,7 +2,9 @@
 
 `METHODS[name](classifier, image [H, W, C], class_index, **options) -> [h, w] float32`, on the
 method's own grid (that of the classifier's cut, or the image's). jax.vmap a method over a batch;
-`resize` puts maps on one grid and `min_max` on one scale.
+`resize` puts maps on one grid and `min_max` on one scale. An image of integers is explained as one
+of float32, so a model that normalises within sees 0 to 255 as floats. What differs from the library
+grad-cam is said in `kdxai.explain.cam`.
 """
 
 from collections.abc import Callable

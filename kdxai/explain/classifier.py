@@ -108,7 +108,9 @@ def score(logits: jax.Array, class_index: jax.Array | int) -> jax.Array:
 
 
 def score_and_gradient(
-    function: Callable[[jax.Array], jax.Array], point: jax.Array, class_index: jax.Array | int
+    function: Callable[[jax.Array], jax.Array] | Classifier,
+    point: jax.Array,
+    class_index: jax.Array | int,
 ) -> tuple[jax.Array, jax.Array]:
     """The logit y_c and its gradient dy_c/dpoint in float32, by one backward pass.
 

@@ -248,7 +248,7 @@ def _gradients(
     def gradient_at(point: jax.Array) -> jax.Array:
         return score_and_gradient(classifier, point, class_index)[1]
 
-    done = []
+    done: list[jax.Array] = []
     for start in range(0, len(points), chunk):
         # The barrier makes a chunk wait for the one before, or all would be in memory at once (as
         # they are on a CPU with JAX 0.10, whose compiler drops the barrier).

@@ -18,8 +18,8 @@ def min_max(values: jax.Array) -> jax.Array:
     return spread_nan(values, (values - low) / jnp.where(span == 0, 1, span))
 
 
-def resize(values: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """[h, w] -> `shape`, bilinear with half-pixel centres and clamped edges.
+def resize(values: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """[h, w] -> `shape` (H, W), bilinear with half-pixel centres and clamped edges.
 
     The convention of `torch.nn.functional.interpolate(align_corners=False)`: no antialiasing when
     a map shrinks. float32 for every dtype.

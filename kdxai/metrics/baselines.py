@@ -17,7 +17,9 @@ def mean(image: jax.Array) -> jax.Array:
     return jnp.zeros_like(one_image(image))
 
 
-def black(image: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+def black(
+    image: jax.Array, mean: Sequence[float] | jax.Array, std: Sequence[float] | jax.Array
+) -> jax.Array:
     """Black in the units of an image normalised as (x - mean) / std, per channel."""
     image = one_image(image)
     return jnp.broadcast_to(-jnp.asarray(mean) / jnp.asarray(std), image.shape).astype(image.dtype)

@@ -85,7 +85,7 @@ def efficient_parameter_randomisation(
 
 
 def random_logit(
-    explain: Callable[[jax.Array], jax.Array],
+    explain: Callable[[jax.Array | int], jax.Array],
     class_index: jax.Array | int,
     num_classes: int,
     key: jax.Array,
