@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +25,13 @@ from kdxai.metrics.finite import require_finite
 from kdxai.models import LAST, Network
 from kdxai.progress import progress
 from kdxai.protocol import SOUND, TRUTH, Protocol
-from kdxai.training import devices, runs
-from kdxai.training.runs import TrainedModel
+from kdxai.training import devices
+
+if TYPE_CHECKING:
+    from kdxai.training.runs import TrainedModel
 
 
-def as_classifier(trained: TrainedModel, protocol: Protocol = SOUND) -> Classifier:
+def as_classifier(trained: "TrainedModel", protocol: Protocol = SOUND) -> Classifier:
     """A kdxai model as a classifier of one normalised image, cut and run as a protocol says.
 
     A pytree: the parameters are leaves, so it can be an argument of a jitted function.
@@ -37,6 +39,8 @@ def as_classifier(trained: TrainedModel, protocol: Protocol = SOUND) -> Classifi
     Raises:
       UserError: the model has no such stage.
     """
+    from kdxai.training import runs  # a model from elsewhere needs nothing of what this imports
+
     variables, classes = trained.variables, trained.model.num_classes
     identity = f"{trained.config.model.to_json()} {classes}"
     half = partial(_Part, identity, stage=protocol.stage, mode=protocol.mode)
