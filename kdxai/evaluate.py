@@ -2,9 +2,11 @@
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -566,3 +568,13 @@ def stack(parts: Iterable[dict[str, jax.Array]], size: int) -> dict[str, np.ndar
     """Join the results of `chunks` on the host and cut off the repeats."""
     rows = list(devices.fetch(parts))
     return {key: np.concatenate([part[key] for part in rows])[:size] for key in rows[0]}
+
+
+class _Callable(ModuleType):
+    """`kdxai.evaluate(...)` is `kdxai.evaluate.evaluate(...)`, whichever way it was imported."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> pd.DataFrame:
+        return evaluate(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Callable
