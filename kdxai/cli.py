@@ -120,12 +120,6 @@ def message(error: Exception, config: "ConfigDict | None" = None) -> str | None:
             f"out of memory ({errors.line(error)}); {'lower batch_size, ' if training else ''}take "
             "smaller models or images, or a device with more memory that is free"
         )
-    if isinstance(error, RuntimeError) and "initialize backend" in str(error):
-        wanted = os.environ.get("JAX_PLATFORMS", "")
-        return (
-            f"JAX cannot use the devices of JAX_PLATFORMS={wanted} here ({errors.line(error)}); "
-            "unset it, or install the extra for these devices"
-        )
     return None
 
 
@@ -208,13 +202,21 @@ def _prepare(config: "ConfigDict", *, several: bool) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
     # Its tasks that met a damaged file report it once more when they are collected.
     standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         # Compiling is minutes on a small machine, and the same for every run of a config.
         jax.config.update("jax_compilation_cache_dir", str(datasets.cache_root() / "compiled"))
     if not several:
         values = _flatten(config)
         with contextlib.suppress(RuntimeError):  # an earlier call has found the devices
             devices.use_cores(values[key] for key in values if key.endswith("batch_size"))
+        if platforms := os.environ.get("JAX_PLATFORMS"):
+            try:
+                jax.devices()
+            except Exception as error:  # of several types, one of them a bare AssertionError
+                raise UserError(
+                    f"JAX finds no device for JAX_PLATFORMS={platforms}; unset it, or install what "
+                    "JAX needs for such devices"
+                ) from error
 
 
 def parse(
@@ -235,7 +237,11 @@ def parse(
     require_keys(argv, list(_flatten(config)))
 
     values = flags.FlagValues()
-    define = {str: flags.DEFINE_string, int: flags.DEFINE_integer, bool: flags.DEFINE_bool}
+    define: dict[type, Callable[..., Any]] = {
+        str: flags.DEFINE_string,
+        int: flags.DEFINE_integer,
+        bool: flags.DEFINE_bool,
+    }
     for name, (kind, about) in known.items():
         if name != "config":
             define[kind](name, False if kind is bool else None, about, flag_values=values)
