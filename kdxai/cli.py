@@ -9,6 +9,7 @@ import difflib
 import multiprocessing
 import os
 import runpy
+import select
 import signal
 import sys
 import warnings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 COMMANDS = ("train", "study", "explain", "audit", "benchmark")
 INTERRUPTED = "interrupted; the same command continues"
+UNREAD = 128 + 13  # the exit code that a shell gives for a closed pipe
 LONGEST = 600  # characters of a message
 FLAGS = {
     "config": (str, "Config file, as study.py or study.py:quick; --config.KEY=VALUE changes it."),
@@ -70,8 +72,8 @@ def run(
       flags: types and descriptions of further flags, which are further arguments by name.
 
     Raises:
-      SystemExit: 2 after one line on stderr about what the user can mend; 141 where
-        nobody reads what is printed; or as the script does.
+      SystemExit: 2 after one line on stderr about what the user can mend; 141 where nobody reads
+        what is printed; or as the script does.
     """
     if hasattr(sys.stdout, "reconfigure"):  # where the encoding lacks an arrow
         sys.stdout.reconfigure(errors="replace")
@@ -89,10 +91,12 @@ def run(
         except KeyboardInterrupt:  # from a handler that had to finish something
             _leave()
         except BrokenPipeError:
-            _nobody_reads()
+            if _nobody_reads():
+                raise SystemExit(UNREAD) from None
+            raise  # a pipe of the script's own
         except SystemExit as end:
-            if isinstance(end.__context__, BrokenPipeError):  # as Rich ends on it
-                _nobody_reads()
+            if isinstance(end.__context__, BrokenPipeError):  # Rich has found it first
+                raise SystemExit(UNREAD) from None
             raise
         except Exception as error:
             problem = message(error, config)
@@ -165,11 +169,17 @@ def _leave() -> NoReturn:
     os._exit(130)
 
 
-def _nobody_reads() -> NoReturn:
-    """End as a program that a closed pipe stops, and keep the interpreter from writing to it."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise SystemExit(128 + 13) from None
+def _nobody_reads() -> bool:
+    """Whether stdout or stderr is a closed pipe; nothing is written to it from here on."""
+    closed = False
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # no file
+            poll = select.poll()
+            poll.register(stream, 0)
+            if any(event & select.POLLERR for _, event in poll.poll(0)):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                closed = True
+    return closed
 
 
 @contextlib.contextmanager

@@ -330,6 +330,16 @@ def test_a_closed_pipe_is_quiet(monkeypatch, capsys, script):
     assert capsys.readouterr().err == ""
 
 
+def test_a_closed_pipe_of_the_scripts_own_is_a_fault(monkeypatch):
+    """Such as one to a worker process that died."""
+
+    def script(config, workdir):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run(monkeypatch, script, "--config=teacher.py", "--workdir=run")
+
+
 def test_an_ascii_output_shows_the_table(monkeypatch):
     shown = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr(sys, "stdout", shown)
