@@ -150,16 +150,14 @@ def _lock(path: Path) -> IO[str]:
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """`optim.lr 0.1 -> 0.05, ...`: where two nested settings differ, the first few and how many."""
+    """`optim.lr 0.1 -> 0.05, ...`: where two nested settings differ."""
     a, b = flatten(before), flatten(after)
-    missing, most = "(none)", 5
-    changes = [
+    missing = "(none)"
+    return ", ".join(
         f"{key} {a.get(key, missing)} -> {b.get(key, missing)}"
         for key in sorted(a | b)
         if a.get(key, missing) != b.get(key, missing)
-    ]
-    more = [f"and {len(changes) - most} more"] if len(changes) > most else []
-    return ", ".join(changes[:most] + more)
+    )
 
 
 def flatten(values: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
