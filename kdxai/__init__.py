@@ -1,1 +1,49 @@
-"""Does a compressed CNN still look at the right things?"""
+"""Does a compressed CNN still look at the right things?
+
+The names below are the library's front door; they are imported when they are first asked for, so
+that `import kdxai` takes no time. `kdxai.evaluate` is a module that can be called as its function.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = [
+    "METHODS",
+    "SOUND",
+    "Classifier",
+    "Protocol",
+    "UserError",
+    "errors",
+    "evaluate",
+    "explain",
+    "measures",
+    "metrics",
+    "protocol",
+]
+
+if TYPE_CHECKING:
+    from kdxai import errors, evaluate, explain, measures, metrics, protocol
+    from kdxai.errors import UserError
+    from kdxai.explain import METHODS, Classifier
+    from kdxai.protocol import SOUND, Protocol
+
+_HOMES = {
+    "METHODS": "explain",
+    "SOUND": "protocol",
+    "Classifier": "explain",
+    "Protocol": "protocol",
+    "UserError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'kdxai' has no attribute '{name}'")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"kdxai.{_HOMES[name]}"), name)
+    return importlib.import_module(f"kdxai.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,10 +1,12 @@
 """(model, images, protocol) -> one row per image: where explanations and metrics meet."""
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -520,3 +522,13 @@ def stack(parts: Iterable[dict[str, jax.Array]], size: int) -> dict[str, np.ndar
     """Join the results of `chunks` on the host and cut off the repeats."""
     rows = list(devices.fetch(parts))
     return {key: np.concatenate([part[key] for part in rows])[:size] for key in rows[0]}
+
+
+class _Callable(ModuleType):
+    """`kdxai.evaluate(...)` is `kdxai.evaluate.evaluate(...)`, whichever way it was imported."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> pd.DataFrame:
+        return evaluate(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,16 +1,22 @@
-"""Repair the paper's protocol one flaw at a time: see configs/audit.py for the command."""
+"""Repair the paper's protocol one flaw at a time.
+
+python launch/audit.py --config configs/audit.py:quick --workdir runs/audit
+"""
 
 from pathlib import Path
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING
 
 from kdxai import cli
-from kdxai.report import figures, tables
-from kdxai.study.audit import audit
-from kdxai.training import runs
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
-def main(config: ConfigDict, workdir: str) -> None:
+def main(config: "ConfigDict", workdir: str) -> None:
+    from kdxai.report import figures, tables
+    from kdxai.study.audit import audit
+    from kdxai.training import runs
+
     found = audit(config, workdir)
     runs.write_text(Path(workdir) / "audit.csv", found.table.to_csv(index=False))
     runs.write_text(Path(workdir) / "claims.csv", found.claims.to_csv(index=False))

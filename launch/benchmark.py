@@ -1,12 +1,19 @@
-"""Measure speed: python launch/benchmark.py --config configs/benchmark.py --workdir runs/speed."""
+"""Measure speed, also beside PyTorch libraries.
 
-from ml_collections import ConfigDict
+python launch/benchmark.py --config configs/benchmark.py --workdir runs/speed
+"""
+
+from typing import TYPE_CHECKING
 
 from kdxai import cli
-from kdxai.benchmark import report, run
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
-def main(config: ConfigDict, workdir: str) -> None:
+def main(config: "ConfigDict", workdir: str) -> None:
+    from kdxai.benchmark import report, run
+
     report.show(run.benchmark(config, workdir))
     print(f"{workdir}: benchmark.json and benchmark.md")
 

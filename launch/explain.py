@@ -1,14 +1,22 @@
-"""Explain and measure trained models: see configs/explain.py for the command."""
+"""Explain and measure trained models.
 
-from ml_collections import ConfigDict
+    python launch/explain.py --config configs/explain.py \\
+        --config.models=teacher=runs/teacher,student=runs/student --workdir runs/explained
+"""
+
+from typing import TYPE_CHECKING
 
 from kdxai import cli
-from kdxai.report import tables
-from kdxai.report.write import write
-from kdxai.study import run
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
-def main(config: ConfigDict, workdir: str) -> None:
+def main(config: "ConfigDict", workdir: str) -> None:
+    from kdxai.report import tables
+    from kdxai.report.write import write
+    from kdxai.study import run
+
     tables.show(write(run.explain(config, workdir), config, workdir))
     print(f"{workdir}: report.html, report.md, table1.csv, records.csv, study.json and figures/")
 

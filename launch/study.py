@@ -1,14 +1,21 @@
-"""The whole study: python launch/study.py --config configs/study.py:quick --workdir runs/quick."""
+"""Run the whole study: train, explain, measure, report.
 
-from ml_collections import ConfigDict
+python launch/study.py --config configs/study.py:quick --workdir runs/quick
+"""
+
+from typing import TYPE_CHECKING
 
 from kdxai import cli
-from kdxai.report import tables
-from kdxai.report.write import write
-from kdxai.study import run
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
-def main(config: ConfigDict, workdir: str) -> None:
+def main(config: "ConfigDict", workdir: str) -> None:
+    from kdxai.report import tables
+    from kdxai.report.write import write
+    from kdxai.study import run
+
     measured = run.study(config, workdir)
     if measured is None:
         print(f"{workdir}: share {config.cell} is done; without it the same command merges all")

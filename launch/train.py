@@ -1,28 +1,39 @@
-"""Train one model: python launch/train.py --config configs/teacher.py --workdir runs/teacher.
+"""Train one model.
+
+    python launch/train.py --config configs/teacher.py --workdir runs/teacher
 
 On several hosts, or with several processes on one, the same command in every process and shared
 directories: with --coordinator, --processes and --process, or with --distributed.
 """
 
-from absl import flags
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING
 
 from kdxai import cli
-from kdxai.data import datasets
-from kdxai.training import hosts, loop
 
-COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, any free port.")
-PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
-PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
-DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several processes; ask SLURM, Open MPI, the TPU pod or GKE."
-)
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+FLAGS = {
+    "coordinator": (str, "HOST:PORT of process 0, any free port."),
+    "processes": (int, "How many processes there are."),
+    "process": (int, "Which of them this is, from 0."),
+    "distributed": (bool, "One of several; ask SLURM, Open MPI, the TPU pod or GKE."),
+}
 
 
-def main(config: ConfigDict, workdir: str) -> None:
-    with hosts.connected(
-        COORDINATOR.value, PROCESSES.value, PROCESS.value, detect=DISTRIBUTED.value
-    ):
+def main(
+    config: "ConfigDict",
+    workdir: str,
+    *,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    distributed: bool = False,
+) -> None:
+    from kdxai.data import datasets
+    from kdxai.training import hosts, loop
+
+    with hosts.connected(coordinator, processes, process, detect=distributed):
         for turn in (True, False):  # one process fills the cache that the others read
             with hosts.together():
                 if hosts.is_first() == turn:
@@ -37,4 +48,4 @@ def main(config: ConfigDict, workdir: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, needs="optim")
+    cli.run(main, needs="optim", flags=FLAGS)
