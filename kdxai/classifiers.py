@@ -60,7 +60,7 @@ class Part:
     mode: str
 
     def __call__(self, variables: Any, values: jax.Array) -> jax.Array:
-        options = {}
+        options: dict[str, Any] = {}
         if self.method != "guided":
             options = {"method": self.method, "stage": self.stage}
         if self.mode == "evaluation":

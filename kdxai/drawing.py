@@ -1,10 +1,11 @@
 """One image of one classifier by a protocol: its map, the image under the map, the map of that."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
 
 from kdxai.errors import UserError
 from kdxai.explain import METHODS, Classifier
@@ -47,7 +48,7 @@ def draw(
     """
     require_truth(protocol, mask is not None)
     if protocol.method == TRUTH:
-        raw = mask.astype(jnp.float32)
+        raw = jnp.asarray(mask, jnp.float32)
     else:
         known = options(protocol.method)
         choices = {"key": key, "relu": protocol.relu}
@@ -80,18 +81,39 @@ def require_defined(model: Network, protocol: Protocol, masks: bool) -> None:
     require_truth(protocol, masks)
 
 
+def stretched(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """The normalised images scaled to 0..255 and cut, as `masking="stretch"` takes them.
+
+    On the host, in float64: float32 gives some whole numbers as the one below.
+
+    Args:
+      images: [N, H, W, C] uint8.
+      mean, std: [C] of the normalisation.
+
+    Returns:
+      [N, H, W, C] uint8, each image from its own least to its largest value over all channels.
+    """
+    z = (images / 255.0 - np.float64(mean)) / np.float64(std)
+    low, high = z.min((1, 2, 3), keepdims=True), z.max((1, 2, 3), keepdims=True)
+    span = np.where(high == low, 1.0, high - low)
+    # What is a whole number is right to 1e-12, and no other lies within 1e-9 of one.
+    return np.floor(255 * (z - low) / span + 1e-9).astype(np.uint8)
+
+
 def mask_image(
-    protocol: Protocol,
     image: jax.Array,
     heatmap: jax.Array,
-    mean: Sequence[float] | float,
-    std: Sequence[float] | float,
+    mean: ArrayLike,
+    std: ArrayLike,
+    pixels: jax.Array | None,
 ) -> jax.Array:
-    """E: the normalised image [H, W, C] under a map [H, W] in [0, 1]."""
-    if protocol.masking == "multiply":
+    """E: the normalised image [H, W, C] under a map [H, W] in [0, 1].
+
+    Args:
+      pixels: [H, W, C] of `stretched`, which are masked in the image's place; or None.
+    """
+    if pixels is None:
         return image * heatmap[..., None]
-    # A whole number, as of an image's largest value, is cut to itself, however it was rounded.
-    pixels = jnp.floor(255 * min_max(image) + 1e-3)
     return (min_max(pixels * heatmap[..., None]) - jnp.asarray(mean)) / jnp.asarray(std)
 
 
@@ -103,19 +125,25 @@ def explain(
     *,
     mask: jax.Array | None = None,
     key: jax.Array | None = None,
-    mean: Sequence[float] | float = 0.0,
-    std: Sequence[float] | float = 1.0,
+    mean: ArrayLike = 0.0,
+    std: ArrayLike = 1.0,
+    pixels: jax.Array | None = None,
 ) -> Explanation:
     """Draw the map of one normalised image [H, W, C], mask the image with it, draw it again.
 
     Args:
       mask, key: as for `draw`.
-      mean, std: of the normalisation; only masking by `stretch` asks for them.
+      mean, std, pixels: of the normalisation, and of `stretched`; masking by stretch needs them.
+
+    Raises:
+      UserError: as `draw`, or masking by stretch without `pixels`.
     """
+    if (pixels is None) != (protocol.masking == "multiply"):
+        raise UserError("masking by stretch needs the pixels of drawing.stretched, and it alone")
     logits = classifier(image)
     class_index = logits.argmax() if protocol.target == "predicted" else label
     before = draw(protocol, classifier, image, class_index, mask, key)
-    masked = mask_image(protocol, image, before.heatmap, mean, std)
+    masked = mask_image(image, before.heatmap, mean, std, pixels)
     after = draw(protocol, classifier, masked, class_index, mask, key)
     return Explanation(
         class_index=class_index,

@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from kdxai import inputs, measures
 from kdxai.classifiers import everywhere, own_part, require_obeyed
 from kdxai.data import augment
-from kdxai.drawing import draw, explain
+from kdxai.drawing import draw, explain, stretched
 from kdxai.errors import UserError, is_out_of_memory
 from kdxai.explain import Classifier
 from kdxai.measures import Explanation, Subject
@@ -45,7 +46,7 @@ def doubts(
     """
     outputs, c = explanation.logits, explanation.class_index
     found = {"probabilities": (outputs >= 0).all() & (jnp.abs(outputs.sum() - 1) < 1e-3)}
-    if protocol.method == "cam" and not own_part(classifier):
+    if protocol.method == "cam" and classifier.head is not None and not own_part(classifier):
         features = classifier.features(image)
         effect = jax.grad(lambda f: classifier.classify(f)[c])(features).sum((0, 1))
         weights = classifier.head[:, c]
@@ -86,6 +87,7 @@ def _rows(
     randomised: Classifier | None,
     protocol: Protocol,
     extra: tuple[str, ...],
+    pixels: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     def row(
         shared: Any,
@@ -95,13 +97,13 @@ def _rows(
         mask: jax.Array | None,
         partners: jax.Array | None,
         cascade: Mapping[str, Mapping[str, jax.Array]] | None,
+        pixels: jax.Array | None,
     ) -> dict[str, jax.Array]:
         classifier, randomised, mean, std = shared
         key = jax.random.fold_in(jax.random.key(0), index)
         image = augment.normalise(image, mean, std)
-        explanation = explain(
-            classifier, image, label, protocol, mean=mean, std=std, mask=mask, key=key
-        )
+        options = {"mask": mask, "key": key, "mean": mean, "std": std, "pixels": pixels}
+        explanation = explain(classifier, image, label, protocol, **options)
 
         def again(
             classifier: Classifier,
@@ -141,7 +143,7 @@ def _rows(
         }
 
     shared = classifier, randomised, mean, std
-    return _each(row, shared, ids, images, labels, masks, partners, cascade)
+    return _each(row, shared, ids, images, labels, masks, partners, cascade, pixels)
 
 
 @partial(jax.jit, static_argnames="protocol")
@@ -202,8 +204,8 @@ def mosaic_partners(
     labels: np.ndarray,
     protocol: Protocol,
     *,
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: ArrayLike,
+    std: ArrayLike,
     chunk: int | None = None,
     name: str = "model",
 ) -> np.ndarray:
@@ -327,8 +329,8 @@ def evaluate(
     labels: np.ndarray,
     protocol: Protocol,
     *,
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: ArrayLike,
+    std: ArrayLike,
     masks: np.ndarray | None = None,
     ids: np.ndarray | None = None,
     extra: Sequence[str] = (),
@@ -385,15 +387,15 @@ def evaluate(
         chunk = chunk or chunk_size(protocol, extra, images.shape[1:3])
         rows = []
         for part in chunks(len(images), chunk, name):
-            truth = None if masks is None else masks[part]
+            some, truth = images[part], None if masks is None else masks[part]
             maps = None
             if cascade is not None:
                 # One program for all stages; a loop within it would make convolutions slow on a
                 # CPU.
                 classes = labels[part]
                 if protocol.target == "predicted":
-                    classes = _logits(model, images[part], mean, std).argmax(1)
-                given = ids[part], images[part], classes, truth, mean, std, protocol
+                    classes = _logits(model, some, mean, std).argmax(1)
+                given = ids[part], some, classes, truth, mean, std, protocol
                 maps = {
                     direction: {k: _heatmaps(one, *given) for k, one in stages.items()}
                     for direction, stages in others["cascade"].items()
@@ -401,7 +403,7 @@ def evaluate(
             found = _rows(
                 model,
                 ids[part],
-                images[part],
+                some,
                 labels[part],
                 truth,
                 mean,
@@ -411,6 +413,7 @@ def evaluate(
                 others["randomised"],
                 protocol,
                 tuple(extra),
+                stretched(some, mean, std) if protocol.masking == "stretch" else None,
             )
             rows.append(jax.device_get(found))
             require_logits(rows[-1], name)
@@ -462,8 +465,8 @@ def compare(
     images: np.ndarray,
     protocol: Protocol,
     *,
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: ArrayLike,
+    std: ArrayLike,
     masks: np.ndarray | None = None,
     chunk: int | None = None,
     name: str = "models",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kdxai.errors import UserError
 
@@ -47,9 +48,7 @@ def partners(given: Any, like: Any) -> np.ndarray:
     return given
 
 
-def normalisation(
-    mean: Sequence[float] | float, std: Sequence[float] | float, channels: int
-) -> tuple[np.ndarray, np.ndarray]:
+def normalisation(mean: ArrayLike, std: ArrayLike, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of images in [0, 1], each float32 [C].
 
     Raises:

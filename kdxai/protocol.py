@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from kdxai.errors import UserError
 from kdxai.explain import METHODS
@@ -122,7 +122,7 @@ PRESETS: dict[str, Callable[[Network], Protocol]] = {
 }
 
 # From `literal` to `SOUND`, one repair per rung; every rung keeps the repairs above it.
-REPAIRS: dict[str, dict[str, object]] = {
+REPAIRS: dict[str, dict[str, Any]] = {
     "evaluation mode": {"mode": "evaluation"},
     "the features that the classifier sees": {"stage": LAST, "foreign_head": False},
     "one class, its probability": {"score": "probability"},

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
 def augment(
@@ -38,11 +39,11 @@ def augment(
     return image
 
 
-def normalise(image: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+def normalise(image: ArrayLike, mean: ArrayLike, std: ArrayLike) -> jax.Array:
     """(image / 255 - mean) / std: [..., C] uint8 -> [..., C] float32, so 0 is the mean colour."""
-    return (image.astype(jnp.float32) / 255 - mean) / std
+    return (jnp.asarray(image, jnp.float32) / 255 - mean) / std
 
 
-def denormalise(image: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+def denormalise(image: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
     """The inverse of `normalise`, to [0, 1]: [..., C] -> [..., C] float32, clipped."""
     return jnp.clip(image * std + mean, 0, 1)

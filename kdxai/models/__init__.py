@@ -52,8 +52,9 @@ def create(
     if not 0 <= dropout < 1:
         raise UserError(f"dropout must be in [0, 1), not {dropout}")
     shared = Layers(dtype=jnp.dtype(dtype), axis_name=axis_name, activation=activation)
-    kind, given = re.fullmatch(r"(.*?)(?:-w([1-9]\d*))?", name).groups()
-    base = {"base_width": int(given)} if given else {}
+    kind, base = name, {}
+    if found := re.fullmatch(r"(.*?)-w([1-9]\d*)", name):
+        kind, base = found[1], {"base_width": int(found[2])}
     if wrn := re.fullmatch(r"wrn-(\d+)-(\d+)", kind):
         depth, width = map(int, wrn.groups())
         if depth < 10 or depth % 6 != 4 or width < 1:

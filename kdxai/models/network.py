@@ -33,13 +33,15 @@ class Layers:
     def conv(self, *args: Any, **options: Any) -> nn.Conv:
         """`nn.Conv` without a bias, padded by 1."""
         slow_gradient = self.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
-        return nn.Conv(
-            *args,
-            **{"use_bias": False, "padding": 1, "dtype": self.dtype} | options,
-            conv_general_dilated=conv_general_dilated if slow_gradient else None,
+        usual: dict[str, Any] = {
+            "use_bias": False,
+            "padding": 1,
+            "dtype": self.dtype,
+            "conv_general_dilated": conv_general_dilated if slow_gradient else None,
             # He et al. 2015, on the fan-out, as the reference code of both families has it.
-            kernel_init=HE_FAN_OUT,
-        )
+            "kernel_init": HE_FAN_OUT,
+        }
+        return nn.Conv(*args, **usual | options)
 
     def norm(self, **options: Any) -> nn.BatchNorm:
         return nn.BatchNorm(
