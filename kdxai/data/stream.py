@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,14 @@ class Records:
       rows: int [N], which of the source's images these are.
       image_shape: (H, W, C).
       name: changes with the source's content.
+      checksums: uint32 [N], CRC-32 of each image, where they are known.
     """
 
     source: Any
     rows: np.ndarray
     image_shape: tuple[int, ...]
     name: str
+    checksums: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,7 +57,8 @@ class Records:
 
     def select(self, rows: np.ndarray | slice) -> "Records":
         """Some of these images, unread."""
-        return Records(self.source, self.rows[rows], self.image_shape, self.name)
+        checksums = None if self.checksums is None else self.checksums[rows]
+        return replace(self, rows=self.rows[rows], checksums=checksums)
 
 
 class PreparedImages:

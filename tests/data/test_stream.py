@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -120,3 +122,46 @@ def test_another_source_has_another_name(prepared, tmp_path):
     assert len(list(tmp_path.glob("tiny*-index"))) == 2
     info = [json.loads(p.read_text()) for p in tmp_path.glob("tiny*-index/info.json")]
     assert info[0]["mean"] != info[1]["mean"]
+
+
+def test_a_fingerprint_is_of_the_content(prepared, tmp_path):
+    options = {"validation_size": 7, "train_size": 30}
+    data = load(prepared, tmp_path / "a", **options)
+    known = datasets.fingerprint(data)
+    # Neither the place nor streaming matters; a stored checksum is that of the image.
+    streamed = load(prepared, tmp_path / "b", resident_mib=0, **options)
+    assert datasets.fingerprint(streamed) == known
+    images = streamed.validation.image
+    np.testing.assert_array_equal(
+        images.checksums, [zlib.crc32(one.tobytes()) for one in images[:]]
+    )
+    shutil.copytree(next((tmp_path / "a").iterdir()), tmp_path / "moved")
+    for limit in (None, 0):
+        moved = datasets.load("tiny", data_dir=tmp_path / "moved", resident_mib=limit, **options)
+        assert datasets.fingerprint(moved) == known
+
+    def changed(array, at):
+        array = array.copy()
+        array[at] ^= 1
+        return array
+
+    others = [
+        data._replace(class_names=("ant", "bee", "dog")),
+        data._replace(class_names=("ant", "beecow")),
+        data._replace(mean=np.nextafter(data.mean, np.float32(1))),
+        data._replace(std=data.mean),
+        load(prepared, tmp_path / "a", validation_size=7, train_size=29),
+        load(prepared, tmp_path / "a", validation_size=6, train_size=30),
+    ]
+    for name in ("train", "validation", "test"):
+        split = getattr(data, name)
+        for other in (
+            split._replace(image=changed(split.image, (-1, 2, 3, 1))),
+            split._replace(label=changed(split.label, 0)),
+            split._replace(image=split.image[::-1], label=split.label[::-1]),
+            split._replace(image=split.image.reshape(len(split.image), 7, 6, 3)),
+            split._replace(mask=np.zeros(split.image.shape[:3], bool)),
+            split._replace(mask=np.eye(6, 7, dtype=bool)[None].repeat(len(split.label), 0)),
+        ):
+            others.append(data._replace(**{name: other}))
+    assert len({known, *map(datasets.fingerprint, others)}) == len(others) + 1
