@@ -51,6 +51,8 @@ def create(
         raise UserError(f"a classifier needs at least 2 classes, not {num_classes}")
     if not 0 <= dropout < 1:
         raise UserError(f"dropout must be in [0, 1), not {dropout}")
+    if re.search(r"[2-9]\d{3}|\d{5}", name):
+        raise UserError(f"'{name[:80]}': no depth and no width may be 2000 or more")
     shared = layers(dtype=dtype, axis_name=axis_name, activation=activation)
     kind, given = re.fullmatch(r"(.*?)(?:-w([1-9]\d*))?", name).groups()
     base = {"base_width": int(given)} if given else {}

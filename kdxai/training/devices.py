@@ -5,6 +5,7 @@ axis `AXIS` runs over all.
 """
 
 import collections
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -168,6 +169,27 @@ def require_divisible(batch: int) -> None:
         raise UserError(
             f"{devices} devices do not divide batch_size={batch}; make it a multiple of {devices}"
         )
+
+
+@contextlib.contextmanager
+def memory(advice: str) -> Iterator[None]:
+    """Tell in one line that a device's memory was not enough, and what to do.
+
+    Raises:
+      UserError: it was not.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_exhausted(error):
+            raise
+        kind = jax.local_devices()[0].device_kind
+        raise UserError(f"the memory of this device ({kind}) is not enough; {advice}") from error
+
+
+def is_exhausted(error: Exception) -> bool:
+    """Whether JAX says that a device's memory was not enough."""
+    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def share(values: np.ndarray) -> np.ndarray:
