@@ -276,16 +276,19 @@ def read_history(workdir: Path, upto_step: float = math.inf) -> list[dict[str, A
     path = Path(workdir) / HISTORY
     try:
         with path.open(newline="") as file:
+            table = csv.DictReader(file)
+            if not {"epoch", "step", "validation_accuracy"} <= set(table.fieldnames or ()):
+                raise ValueError(table.fieldnames)
             rows = [
                 {k: float(v) if k not in ("epoch", "step") else int(v) for k, v in row.items()}
-                for row in csv.DictReader(file)
+                for row in table
             ]
             return [row for row in rows if row["step"] <= upto_step]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, csv.Error) as error:
+    except (ValueError, TypeError, csv.Error) as error:
         raise UserError(
             f"{path} is damaged; restore it from a copy, or delete it to go on without the epochs "
             "that it tells of"
