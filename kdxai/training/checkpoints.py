@@ -33,7 +33,8 @@ STATE, METRICS = "default", "metrics"  # Orbax's names of a checkpoint's parts
 ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
 # Orbax takes the first for a pattern and the second for a bucket; TensorStore takes text alone.
 UNSAFE = re.compile(r"[\[*?\\]|gs:(?=/|$)|[\ud800-\udfff]")
-SPARE = 1 << 20  # bytes that a checkpoint needs beside its arrays
+# Bytes that a checkpoint needs beside its arrays: for each array, and in all.
+EACH, SPARE = 1 << 12, 1 << 20
 
 
 def folder(workdir: Path) -> Path:
@@ -135,7 +136,8 @@ class Checkpoints:
             raise _unwritable(self.directory, error) from error
 
     def _save(self, state: TrainState, accuracy: float | None) -> None:
-        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPARE
+        self._wait()  # the one before has taken its space, and has made room
+        size = sum(leaf.nbytes + EACH for leaf in jax.tree.leaves(state)) + SPARE
         free = shutil.disk_usage(self.directory).free
         if free < size:
             # Said before Orbax tries: its threads answer a full disk with tracebacks.
