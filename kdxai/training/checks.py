@@ -14,22 +14,21 @@ from kdxai.training import state as states
 
 
 class Range(NamedTuple):
-    """Numbers from `least` to `most`, themselves included where they are finite and not `open`."""
+    """Finite numbers from `least` to `most`, which is left out where the range is `open`."""
 
     least: float
     most: float = math.inf
-    open: str = ""  # "least", "most": that end is left out
+    open: bool = False
 
     def __contains__(self, value: float) -> bool:
-        above = self.least < value if self.open == "least" else self.least <= value
-        below = value < self.most if self.open == "most" else value <= self.most
-        return bool(above and below and math.isfinite(value))  # nothing is above NaN
+        top = value < self.most if self.open else value <= self.most
+        return self.least <= value < math.inf and top  # nothing is so of NaN
 
     def __str__(self) -> str:
-        least = f"{'above' if self.open == 'least' else 'at least'} {self.least:,}"
-        if self.most == math.inf:
-            return f"{least} and finite" if isinstance(self.least, float) else least
-        return f"{least} and {'below' if self.open == 'most' else 'at most'} {self.most:,}"
+        least = f"at least {self.least:,}"
+        if self.most < math.inf:
+            return f"{least} and {'below' if self.open else 'at most'} {self.most:,}"
+        return f"{least} and finite" if isinstance(self.least, float) else least
 
 
 SEEDS = Range(0, 2**32 - 1)  # JAX would take others for one of these, NumPy refuses some
@@ -38,16 +37,14 @@ RANGES = {
     "epochs": Range(0),
     "batch_size": Range(1),
     "augment.seed": SEEDS,
-    "augment.pad": Range(0),
-    "augment.cutout": Range(0),
-    "model.dropout": Range(0.0, 1.0, "most"),
+    "model.dropout": Range(0.0, 1.0, open=True),
     "optim.lr": Range(0.0),
-    "optim.momentum": Range(0.0, 1.0, "most"),
+    "optim.momentum": Range(0.0, 1.0, open=True),
     "optim.weight_decay": Range(0.0),
     "optim.step_factor": Range(0.0),
     "optim.warmup_epochs": Range(0.0),
-    "optim.label_smoothing": Range(0.0, 1.0, "most"),
-    # Beyond, exp of a logit / T or T^2 leaves float32.
+    "optim.label_smoothing": Range(0.0, 1.0, open=True),
+    # So that a logit / T and T^2 stay well within float32.
     "distill.temperature": Range(0.01, 1e6),
     "distill.alpha": Range(0.0, 1.0),
 }
@@ -73,10 +70,10 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
         raise UserError(f"epochs={config.epochs} are more than {MOST_STEPS:,} steps; give fewer")
     devices.require_divisible(config.batch_size)
     side = min(dataset.train.image.shape[1:3])
-    if config.augment.pad >= side or config.augment.cutout > side:
+    if not (0 <= config.augment.pad < side and 0 <= config.augment.cutout <= side):
         raise UserError(
-            f"augment.pad must be below the images' {side} pixels and augment.cutout at most that, "
-            f"not {config.augment.pad} and {config.augment.cutout}"
+            f"augment.pad and augment.cutout are numbers of pixels from 0, below {side} and up to "
+            f"{side} for these images, not {config.augment.pad} and {config.augment.cutout}"
         )
     states.learning_rate(config.optim, config.epochs, size // config.batch_size)
     return runs.create_model(config, len(dataset.class_names))
