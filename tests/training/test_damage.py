@@ -20,6 +20,7 @@ from kdxai.training import checkpoints, loop, runs
 # Of Orbax's tasks that met a damaged file, as they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
+OTHER = '{"validation_accuracy": %s}'
 STEPS = [12, 18]  # of two epochs more than one
 
 
@@ -155,7 +156,7 @@ def older_best(unfinished):
     return unfinished
 
 
-@pytest.mark.parametrize("notes", [None, "", "{}", "[]", "\0", '{"validation_accuracy": "0.9"}'])
+@pytest.mark.parametrize("notes", [None, "", "{}", "[]", "\0", OTHER % '"0.9"', OTHER % 0.25])
 @pytest.mark.parametrize("step", STEPS)
 def test_damaged_notes_neither_lose_a_state_nor_the_best(older_best, like, step, notes):
     directory = older_best / "checkpoints" / str(step) / "metrics"
