@@ -263,6 +263,10 @@ def fit(
             if asked.number:
                 stop(saved, asked.number)  # the newest checkpoint is the state
 
+        def note(row: dict[str, Any]) -> None:
+            runs.write_csv(workdir / runs.HISTORY, history)
+            add_point(row["step"], row)
+
         for epoch in range(first_step // spe, config.epochs):
             epoch_started = time.perf_counter()
             if program.teacher:
@@ -297,8 +301,7 @@ def fit(
             }
             history.append(row)
             # Before the checkpoint: a history that is too long is cut, one too short has a hole.
-            hosts.on_first(lambda: runs.write_csv(workdir / runs.HISTORY, history))
-            hosts.on_first(partial(add_point, step, row))
+            hosts.on_first(partial(note, row))
             saved.save(state, accuracy)
             left = (total - step) * (time.perf_counter() - started) / (step - first_step)
             bar.console.print(
