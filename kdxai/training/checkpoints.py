@@ -186,6 +186,8 @@ def _newest(
             f"{directory} is a symbolic link, and what it leads to is no part of the run; put the "
             "directory itself there"
         )
+    for path in directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):  # of a save that was killed
+        _delete(path)
     found, whole, damaged = None, set(), {}
     for step in reversed(_steps(directory)):
         path = directory / str(step)

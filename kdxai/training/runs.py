@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import textwrap
+import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -93,11 +94,17 @@ def _sync_names(directory: Path) -> None:
             os.close(number)
 
 
-def remove_partial(directory: Path) -> None:
-    """Delete what `write_bytes` left in a directory as it was killed; nobody may write there."""
+def remove_partial(directory: Path, age: float = 0.0) -> None:
+    """Delete what `write_bytes` left in a directory as it was killed.
+
+    Args:
+      age: seconds since it was touched; where others write too, more than a write takes.
+    """
     for path in directory.iterdir():
-        if re.fullmatch(r"\..+\.[0-9a-f]{32}", path.name) and path.is_file():
-            path.unlink()
+        with contextlib.suppress(OSError):  # another may delete it
+            partial = re.fullmatch(r"\..+\.[0-9a-f]{32}", path.name) and path.is_file()
+            if partial and time.time() - path.stat().st_mtime >= age:
+                path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -25,6 +25,7 @@ from kdxai.training.runs import TrainedModel
 BATCH = 128  # views per device and call, fixed: the last bit of a logit depends on it
 ROWS = 16  # of an epoch that are compared with the teacher when they are read
 SHARE = 0.25  # of the free disk that the logits of one run may take
+STALE = 86_400  # seconds after which a half-written file is nobody's; clocks of hosts differ
 TOLERANCE = 0.1  # of the logits' standard deviation; far above rounding, far below another image's
 
 
@@ -164,7 +165,10 @@ class TeacherLogits:
         buffer = io.BytesIO()
         np.savez(buffer, logits=logits)
         try:
+            if self.directory.is_symlink() or self.directory.parent.is_symlink():
+                raise OSError(0, "a symbolic link leads elsewhere")
             self.directory.mkdir(parents=True, exist_ok=True)
+            runs.remove_partial(self.directory, age=STALE)
             need = (self._epochs - epoch) * logits.nbytes
             free = shutil.disk_usage(self.directory).free
             if need > SHARE * free:

@@ -372,8 +372,11 @@ def test_what_a_killed_write_left_is_removed(config, dataset, unfinished):
     left = [unfinished / f".{name}.{'0123456789abcdef' * 2}" for name in ("result.json", "a")]
     for path in mine + left:
         path.write_text("half")
+    left.append(unfinished / "checkpoints" / "24.orbax-checkpoint-tmp-17")
+    shutil.copytree(unfinished / "checkpoints" / "18", left[-1])
     loop.train(config, unfinished, dataset)
-    assert [path.exists() for path in mine + left] == [True, True, False, False]
+    assert [path.exists() for path in mine] == [True, True]
+    assert not any(path.exists() for path in left)
 
 
 def test_a_write_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):

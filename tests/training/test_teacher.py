@@ -266,6 +266,26 @@ def test_where_they_cannot_be_kept(config, dataset, monkeypatch):
         np.testing.assert_array_equal(logits_of(config, dataset).epoch(0), expected)
 
 
+def test_no_link_is_followed_to_keep_them(config, dataset, tmp_path):
+    """A teacher's directory may be a stranger's."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "teacher" / "views").symlink_to(tmp_path / "outside")
+    with pytest.warns(UserWarning, match="not kept in .*a symbolic link leads elsewhere.; every"):
+        logits_of(config, dataset).epoch(0)
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_what_killed_writers_left_is_removed_once_nobody_can_be_writing_it(config, dataset):
+    logits = logits_of(config, dataset)
+    logits.directory.mkdir(parents=True)
+    old, new = (logits.directory / f".epoch0000.npz.{digit * 32}" for digit in "ab")
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    logits.epoch(0)
+    assert sorted(logits.directory.iterdir()) == sorted([new, logits.path(0)])
+
+
 def test_sigterm_while_they_are_computed(config, dataset, tmp_path, monkeypatch):
     config.epochs = 2
     loop.train(config, tmp_path / "undisturbed", dataset)
