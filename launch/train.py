@@ -11,9 +11,7 @@ from kdxai import cli
 from kdxai.data import datasets
 from kdxai.training import hosts, loop
 
-COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0, in a trusted network."
-)
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, any free port.")
 PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
 PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
 DISTRIBUTED = flags.DEFINE_bool(

@@ -52,10 +52,11 @@ def folder(workdir: Path) -> Path:
     return directory
 
 
-def best(workdir: Path, step: int, like: TrainState) -> TrainState:
+def best(workdir: Path, step: int | None, like: TrainState) -> TrainState:
     """The checkpoint that a finished run names as its best.
 
     Args:
+      step: that of the checkpoint; only process 0 must know.
       like: a state of the same structure, for shapes and types.
 
     Raises:
@@ -96,7 +97,7 @@ class Checkpoints:
             create=False,  # Orbax creates no directory for one process of several
             multiprocessing_options=ALONE,
         )
-        self._manager = hosts.on_first(lambda: self._open(options))
+        self._manager: Any = hosts.on_first(lambda: self._open(options))
 
     def save(self, state: TrainState, accuracy: float | None = None) -> None:
         """Save in the background; `accuracy` on the validation set is what "best" is judged by.
@@ -203,16 +204,18 @@ def _newest(
             raise _unwritable(directory, error) from error
         found = state if found is None else found
         whole.add(step)
-    if damaged and found is None:
-        raise UserError(
-            f"no checkpoint in {directory} can be read; delete the directory to start again"
-        )
+    if found is None:
+        if damaged:
+            raise UserError(
+                f"no checkpoint in {directory} can be read; delete the directory to start again"
+            )
+        return None
     for step, why in damaged.items():
         later = step > int(found.step)
         then = "going back to the one before it" if later else "it is deleted"
         _warn(f"checkpoint {directory / str(step)} cannot be read ({why}); {then}")
         _delete(directory / str(step))
-    known = [] if found is None else [(a, s) for s, a in accuracies.items() if s <= found.step]
+    known = [(accuracy, step) for step, accuracy in accuracies.items() if step <= found.step]
     if known and (top := max(known))[1] not in whole:
         _warn(
             f"the best checkpoint so far, {directory / str(top[1])} with validation accuracy "

@@ -20,7 +20,7 @@ class Range(NamedTuple):
     most: float = math.inf
     open: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def holds(self, value: float) -> bool:
         top = value < self.most if self.open else value <= self.most
         return self.least <= value < math.inf and top  # nothing is so of NaN
 
@@ -59,7 +59,7 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
     """
     settings = runs.flatten(config)
     for name, range_ in RANGES.items():
-        if settings[name] not in range_:
+        if not range_.holds(settings[name]):
             raise UserError(f"{name} must be {range_}, not {settings[name]}")
     size = len(dataset.train.label)
     if config.batch_size > size:

@@ -8,7 +8,7 @@ import collections
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kdxai.data import stream
-from kdxai.errors import UserError
+from kdxai.errors import UserError, is_out_of_memory
 
 AXIS = "batch"
 ONEDNN = "xla_cpu_experimental_onednn_custom_call"
@@ -36,7 +36,8 @@ def use_cores(batch_sizes: Iterable[int]) -> None:
       batch_sizes: what the devices must divide; where they cannot, there are fewer.
     """
     own = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if own or jax.config.jax_num_cpu_devices != -1:
+    asked = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]  # JAX adds its options late
+    if own or asked != -1:
         return
     every = os.cpu_count() or 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else every
@@ -180,16 +181,11 @@ def memory(advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if not is_exhausted(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         kind = jax.local_devices()[0].device_kind
         raise UserError(f"the memory of this device ({kind}) is not enough; {advice}") from error
-
-
-def is_exhausted(error: Exception) -> bool:
-    """Whether JAX says that a device's memory was not enough."""
-    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def share(values: np.ndarray) -> np.ndarray:
@@ -200,7 +196,7 @@ def share(values: np.ndarray) -> np.ndarray:
 
 def feed(
     plan: Sequence[np.ndarray], images: stream.Records | None, workers: int = stream.WORKERS
-) -> Iterator[tuple[np.ndarray, ...]]:
+) -> Generator[tuple[np.ndarray, ...], None, None]:
     """This process's part of every global batch [B] of indices: what a step takes at its end.
 
     Args:

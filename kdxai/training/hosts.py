@@ -106,7 +106,9 @@ def meet(coordinator: str | None, processes: int | None, process: int | None) ->
       UserError: the arguments cannot be right.
       SystemExit: 2 where the others do not come.
     """
-    address = None if coordinator is None else require_free(coordinator, processes, process)
+    address = None
+    if coordinator is not None and processes is not None and process is not None:
+        address = require_free(coordinator, processes, process)
     say_on_abort(2, f"error: not all processes of this run started within {MEETING} s; {ADVICE}")
     try:
         jax.distributed.initialize(
@@ -284,11 +286,11 @@ def on_first(function: Callable[[], Value]) -> Value | None:
         return function() if is_first() else None
 
 
-def from_first(tree: Tree, like: Tree) -> Tree:
+def from_first(tree: Tree | None, like: Tree) -> Tree:
     """Process 0's arrays, in all; laid out as `like`, which has their shapes and types."""
-    if not jax.distributed.is_initialized():
+    if tree is not None and not jax.distributed.is_initialized():
         return tree
-    if not is_first():
+    if tree is None:
         tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     tree = multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, tree))
     return jax.tree.map(lambda leaf, wanted: jax.device_put(leaf, wanted.sharding), tree, like)

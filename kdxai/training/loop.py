@@ -265,7 +265,8 @@ def fit(
 
         def note(row: dict[str, Any]) -> None:
             runs.write_csv(workdir / runs.HISTORY, history)
-            add_point(row["step"], row)
+            if add_point:
+                add_point(row["step"], row)
 
         for epoch in range(first_step // spe, config.epochs):
             epoch_started = time.perf_counter()
@@ -283,7 +284,7 @@ def fit(
                     break
             train_loss, train_accuracy = settle(pending, 0)
             step = int(state.step)
-            if step % spe:
+            if asked.number and step % spe:
                 saved.save(state)
                 stop(saved, asked.number)
             loss, accuracy = validate(program, state)
@@ -342,7 +343,7 @@ def evaluate(
     size = len(constants.label)
     batch = -(-EVAL_BATCH // jax.device_count()) * jax.device_count()
     indices = np.pad(np.arange(size, dtype=np.int32), (0, -size % batch), constant_values=-1)
-    fed = devices.feed(indices.reshape(-1, batch), images, workers=0)
+    fed = devices.feed(list(indices.reshape(-1, batch)), images, workers=0)
     totals = devices.fetch(eval_step(variables, constants, *parts) for parts in fed)
     return jax.tree.map(lambda *leaves: sum(leaves), *totals).means()
 
@@ -350,7 +351,8 @@ def evaluate(
 def resident(split: Split, dataset: Dataset) -> steps.Constants:
     """Put a split on the devices, without its images where they are streamed."""
     image = None if isinstance(split.image, Records) else split.image
-    return devices.replicate(steps.Constants(image, split.label, dataset.mean, dataset.std))
+    arrays = (image, split.label, dataset.mean, dataset.std)
+    return steps.Constants(*devices.replicate(arrays))
 
 
 def streamed(split: Split) -> Records | None:

@@ -56,12 +56,12 @@ class TrainedModel(NamedTuple):
     @property
     def mean(self) -> np.ndarray:
         """[C] float32, of the training images in [0, 1]."""
-        return np.float32(self.result["mean"])
+        return np.asarray(self.result["mean"], np.float32)
 
     @property
     def std(self) -> np.ndarray:
         """[C] float32."""
-        return np.float32(self.result["std"])
+        return np.asarray(self.result["std"], np.float32)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -249,7 +249,7 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 def flatten(values: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """Nested settings -> {"optim.lr": 0.1, ...}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping | ConfigDict):
             flat |= flatten(value, f"{prefix}{key}.")

@@ -95,7 +95,7 @@ def create_train_state(
     model: Network,
     tx: optax.GradientTransformation,
     key: jax.Array,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
 ) -> TrainState:
     """Fresh parameters for [H, W, C] images."""
     variables = jax.jit(model.init)(key, jnp.zeros((1, *image_shape)))

@@ -92,9 +92,9 @@ class TeacherLogits:
           tell: called with the number of views done while they are computed; it may raise to stop.
         """
         logits = hosts.on_first(lambda: self._read(epoch))
-        if known := hosts.first_says(logits is not None):
+        if hosts.first_says(logits is not None):
             logits = np.asarray(hosts.from_first(logits, self._like))
-        if not known or not self._agrees(epoch, logits):
+        if logits is None or not self._agrees(epoch, logits):
             logits = self._compute(epoch, np.arange(self.size), BATCH, tell)
             hosts.on_first(lambda: self._write(epoch, logits))
         return devices.replicate(logits)
@@ -114,7 +114,7 @@ class TeacherLogits:
         batch *= jax.device_count()
         padded = np.resize(examples.astype(np.int32), -(-len(examples) // batch) * batch)
         epochs = np.full(jax.local_device_count(), epoch, np.int32)
-        plan = padded.reshape(-1, batch)
+        plan = list(padded.reshape(-1, batch))
         # Few examples are read before a worker process has started.
         fed = devices.feed(plan, self._images, *(() if len(plan) > devices.AHEAD else (0,)))
         parts: list[np.ndarray] = []
@@ -135,9 +135,11 @@ class TeacherLogits:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:  # a damaged file fails in many ways
-            return self._refuse(epoch, type(error).__name__)
+            self._refuse(epoch, type(error).__name__)
+            return None
         if logits.shape != self._like.shape or logits.dtype != np.float32:
-            return self._refuse(epoch, f"it holds {logits.dtype} {list(logits.shape)}")
+            self._refuse(epoch, f"it holds {logits.dtype} {list(logits.shape)}")
+            return None
         return logits
 
     def _agrees(self, epoch: int, logits: np.ndarray) -> bool:

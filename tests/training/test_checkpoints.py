@@ -13,6 +13,7 @@ from kdxai.training import loop, runs
 
 
 def test_too_little_space_is_one_line(tiny_config, tmp_path, monkeypatch):
+    tiny_config.model.name = "plain3-w4"
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1 << 30, (1 << 30) - 9, 9))
     with pytest.raises(

@@ -8,7 +8,7 @@ import pytest
 
 from kdxai import models
 from kdxai.data import datasets
-from kdxai.errors import UserError
+from kdxai.errors import UserError, is_out_of_memory
 from kdxai.training import checks, devices, loop, state
 
 HUGE = 10**30
@@ -144,4 +144,4 @@ def test_other_errors_of_the_runtime_stay_what_they_are():
     error = jax.errors.JaxRuntimeError("INTERNAL: something else")
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"), devices.memory("no"):
         raise error
-    assert not devices.is_exhausted(error)
+    assert not is_out_of_memory(error)

@@ -11,6 +11,7 @@ from kdxai.training import devices, loop, runs
 
 def test_a_finished_run_is_read_before_anything_is_built(tiny_config, tmp_path, monkeypatch):
     tiny_config.epochs, tiny_config.optim.warmup_epochs = 0, 0.0
+    tiny_config.model.name = "plain3-w4"
     dataset = datasets.load(**tiny_config.data)
     result = loop.train(tiny_config, tmp_path / "run", dataset)
     monkeypatch.delattr(loop, "build")
@@ -18,6 +19,7 @@ def test_a_finished_run_is_read_before_anything_is_built(tiny_config, tmp_path, 
 
 
 def test_sigterm_within_an_epoch_loses_no_step(tiny_config, tmp_path, monkeypatch):
+    tiny_config.model.name = "plain3-w4"
     dataset = datasets.load(**tiny_config.data)
     loop.train(tiny_config, tmp_path / "undisturbed", dataset)
 

@@ -57,27 +57,29 @@ def config(tiny_config):
     return tiny_config
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_a_checkpoint_is_saved(config, tmp_path, monkeypatch, capfd, number):
+def test_a_signal_while_a_checkpoint_is_saved(config, tmp_path, monkeypatch, capfd):
     """The epoch is kept, nothing is said of it, and the run goes on to the same end."""
+    config.epochs = 3
     dataset = datasets.load(**config.data)
     right = loop.train(config, tmp_path / "undisturbed", dataset)
     save = checkpoints.Checkpoints._save
 
-    def interrupted(self, state, accuracy):
-        save(self, state, accuracy)  # in the background
-        os.kill(os.getpid(), number)
+    for epoch, number, said in ((1, signal.SIGINT, []), (2, signal.SIGTERM, [signals.SAVED])):
 
-    capfd.readouterr()
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.Checkpoints, "_save", interrupted)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            loop.train(config, tmp_path / "run", dataset)
-    said = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("run: ")]
-    assert said == ([signals.SAVED] if number == signal.SIGTERM else [])
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["5"]
-    result = loop.train(config, tmp_path / "run", dataset)
-    assert result["sha256"] == right["sha256"]
+        def interrupted(self, state, accuracy, number=number):
+            save(self, state, accuracy)  # in the background
+            os.kill(os.getpid(), number)
+
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints.Checkpoints, "_save", interrupted)
+            with pytest.raises((KeyboardInterrupt, SystemExit)):
+                loop.train(config, tmp_path / "run", dataset)
+        lines = capfd.readouterr().err.splitlines()
+        assert [line for line in lines if not line.startswith("run: ")] == said
+        steps = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+        assert steps == [5, 10][:epoch]
+    assert loop.train(config, tmp_path / "run", dataset)["sha256"] == right["sha256"]
 
 
 def test_a_signal_at_the_very_end_does_not_lose_the_result(config, tmp_path, monkeypatch):
