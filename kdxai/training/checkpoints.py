@@ -22,7 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from kdxai.errors import UserError
+from kdxai.errors import UserError, is_out_of_memory
 from kdxai.training import hosts
 from kdxai.training.state import TrainState, fingerprint
 
@@ -174,6 +174,8 @@ def _best(path: Path, like: TrainState) -> TrainState:
     try:
         return _restore(path, like)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(
             f"checkpoint {path} is damaged ({type(error).__name__}); {remedy}"
         ) from error
@@ -196,6 +198,10 @@ def _newest(
             state = _restore(path, like)
             _require_noted(path, state)
         except Exception as error:  # Orbax and TensorStore raise whatever the damage causes.
+            if is_out_of_memory(error):
+                raise
+            if isinstance(error, PermissionError) or "PERMISSION_DENIED" in str(error):
+                raise UserError(f"cannot read {path}: Permission denied") from error
             damaged[step] = type(error).__name__
             continue
         try:
@@ -269,8 +275,10 @@ def _require_noted(path: Path, state: TrainState) -> None:
 
 
 def _mend_notes(path: Path, state: TrainState, accuracy: float | None) -> None:
-    """Note again what is lost, as the history has it: Orbax would not start beside damaged notes,
-    and would forget the best checkpoint without them."""
+    """Note again what is lost, as the history has it.
+
+    Orbax would not start beside damaged notes, and would forget the best checkpoint without them.
+    """
     notes = _notes(path)
     if accuracy is None:  # within an epoch, or in one that the history has lost
         whole = bool(notes) or not (path / METRICS).exists()

@@ -263,7 +263,7 @@ def fit(
             if asked.number:
                 stop(saved, asked.number)  # the newest checkpoint is the state
 
-        def note(row: dict[str, Any]) -> None:
+        def write(row: dict[str, Any]) -> None:
             runs.write_csv(workdir / runs.HISTORY, history)
             if add_point:
                 add_point(row["step"], row)
@@ -302,7 +302,7 @@ def fit(
             }
             history.append(row)
             # Before the checkpoint: a history that is too long is cut, one too short has a hole.
-            hosts.on_first(partial(note, row))
+            hosts.on_first(partial(write, row))
             saved.save(state, accuracy)
             left = (total - step) * (time.perf_counter() - started) / (step - first_step)
             bar.console.print(

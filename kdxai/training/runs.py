@@ -190,10 +190,12 @@ def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
 
     An older version kept no content; what it found at a place is not known.
     """
-    own, its = ({} | (config.get(CONTENT) or {}) for config in (one, other))
+    contents = [config.get(CONTENT) for config in (one, other)]
+    own, its = (content if isinstance(content, dict) else {} for content in contents)
     flat = flatten({key: value for key, value in one.items() if key != CONTENT})
     settings = {key: value for key, value in flat.items() if key not in own.keys() | its.keys()}
-    return settings | {f"content of {key}": own[key][:16] for key in own if key in its}
+    known = own if own and its else {}
+    return settings | {f"content of {key}": str(text)[:16] for key, text in known.items()}
 
 
 @contextlib.contextmanager

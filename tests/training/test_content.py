@@ -83,6 +83,19 @@ def test_another_teacher_at_the_same_place_is_refused(tiny_config, study):
         go_on(config, study)
 
 
+def test_a_student_does_not_go_on_without_its_teacher_nor_the_other_way(tiny_config, study):
+    config = named(tiny_config, study)
+    config.teacher = ""
+    dataset = datasets.load(**config.data)
+    with pytest.raises(UserError, match=r"content of teacher [0-9a-f]{16} -> \(none\);"):
+        loop.train(config, study / "student", dataset)
+    (study / "teacher" / runs.RESULT).rename(study / "result.json")
+    shutil.copytree(study / "teacher", study / "alone")
+    (study / "result.json").rename(study / "teacher" / runs.RESULT)
+    with pytest.raises(UserError, match=r"content of teacher \(none\) -> [0-9a-f]{16};"):
+        loop.train(named(tiny_config, study), study / "alone", dataset)
+
+
 def test_of_a_finished_run_too(tiny_config, study):
     """Its result is not what the command would give."""
     result = go_on(tiny_config, study)

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -182,6 +183,26 @@ def test_a_lost_best_checkpoint_is_told(older_best, like, damage):
         assert int(newest(older_best, like).step) == 18
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "^$"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "RESOURCE_EXHAUSTED"),
+        (ValueError("PERMISSION_DENIED: Error opening"), "^cannot read .*/18: Permission denied$"),
+        (PermissionError(13, "no"), "^cannot read .*/18: Permission denied$"),
+    ],
+)
+def test_what_is_no_damage_deletes_nothing(unfinished, like, monkeypatch, error, message):
+    def fail(path, like):
+        raise error
+
+    monkeypatch.setattr(checkpoints, "_restore", fail)
+    before = below(unfinished)
+    with pytest.raises((type(error), UserError), match=message):
+        newest(unfinished, like)
+    assert below(unfinished) == before
+
+
 def test_nothing_is_deleted_where_nothing_can_be_read(unfinished, like):
     for step in STEPS:
         remove(unfinished / "checkpoints" / str(step) / "default" / "manifest.ocdbt")
@@ -277,6 +298,13 @@ def test_no_link_is_followed_for_writing(config, dataset, unfinished, tmp_path, 
     with pytest.raises(UserError, match=f"{name} is a symbolic link; delete it"):
         loop.train(config, unfinished, dataset)
     assert outside.read_text() == "mine" if name == "lock" else not list(outside.iterdir())
+
+
+def test_where_there_are_no_locks_training_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with pytest.raises(UserError, match="Windows does not have; train on Linux, macOS or WSL"):
+        with runs.occupied(tmp_path):
+            raise AssertionError("it ran")
 
 
 def test_the_lock_cuts_no_file(tmp_path):
