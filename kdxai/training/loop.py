@@ -6,7 +6,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -226,23 +226,12 @@ def fit(
         )
         batches = stack.enter_context(closing(devices.feed(order, program.train_images)))
         task = bar.add_task(workdir.name, total=total, completed=first_step, note="")
-        if program.train_images is not None:
-            bar.console.print(
-                f"{workdir.name}: {program.train_images.nbytes / 2**20:,.0f} MiB of training "
-                "images are more than is kept on a device: they are read batch by batch",
-                highlight=False,
-                soft_wrap=True,
-            )
+        say = partial(bar.console.print, highlight=False, soft_wrap=True)
+        for line in introduction(program, config.epochs):
+            say(f"{workdir.name}: {line}")
         if program.teacher:
             size = program.teacher.size
             teaching = bar.add_task("teacher's logits", total=size, visible=False, note="")
-            kept = sum(program.teacher.path(epoch).exists() for epoch in range(config.epochs))
-            bar.console.print(
-                f"{workdir.name}: the teacher's logits of {kept} of {config.epochs} epochs are "
-                f"kept in {program.teacher.directory}",
-                highlight=False,
-                soft_wrap=True,
-            )
 
         def settle(pending: collections.deque, keep: int) -> tuple[float, float]:
             """Wait until all but `keep` steps are done; the last one's running means."""
@@ -305,15 +294,28 @@ def fit(
             hosts.on_first(partial(write, row))
             saved.save(state, accuracy)
             left = (total - step) * (time.perf_counter() - started) / (step - first_step)
-            bar.console.print(
+            say(
                 f"{workdir.name}: epoch {epoch + 1}/{config.epochs}  loss {train_loss:.3f}  "
                 f"accuracy {train_accuracy:.1%}  validation {accuracy:.1%}  "
-                f"{spe * config.batch_size / seconds:,.0f} images/s  {left:,.0f} s left",
-                highlight=False,
-                soft_wrap=True,
+                f"{spe * config.batch_size / seconds:,.0f} images/s  {left:,.0f} s left"
             )
             if asked.number:
                 stop(saved, asked.number)
+
+
+def introduction(program: Program, epochs: int) -> Iterator[str]:
+    """What a user is told as the training begins."""
+    if program.train_images is not None:
+        yield (
+            f"{program.train_images.nbytes / 2**20:,.0f} MiB of training images are more than is "
+            "kept on a device: they are read batch by batch"
+        )
+    if program.teacher:
+        kept = sum(program.teacher.path(epoch).exists() for epoch in range(epochs))
+        yield (
+            f"the teacher's logits of {kept} of {epochs} epochs are kept in "
+            f"{program.teacher.directory}"
+        )
 
 
 def stop(saved: Checkpoints, number: int) -> NoReturn:

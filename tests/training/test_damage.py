@@ -302,9 +302,9 @@ def test_no_link_is_followed_for_writing(config, dataset, unfinished, tmp_path, 
 
 def test_where_there_are_no_locks_training_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
-    with pytest.raises(UserError, match="Windows does not have; train on Linux, macOS or WSL"):
-        with runs.occupied(tmp_path):
-            raise AssertionError("it ran")
+    message = "Windows does not have; train on Linux, macOS or WSL"
+    with pytest.raises(UserError, match=message), runs.occupied(tmp_path):
+        raise AssertionError("it ran")
 
 
 def test_the_lock_cuts_no_file(tmp_path):
