@@ -12,12 +12,13 @@ from kdxai.errors import UserError
 from kdxai.training import loop, runs
 
 
-def test_too_little_space_is_one_line(tiny_config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("free", [9, 1 << 20])  # the second holds the arrays, and nothing beside
+def test_too_little_space_is_one_line(tiny_config, tmp_path, monkeypatch, free):
     tiny_config.model.name = "plain3-w4"
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1 << 30, (1 << 30) - 9, 9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1 << 30, (1 << 30) - free, free))
     with pytest.raises(
-        UserError, match=r"cannot write a checkpoint to .*: \d+ MiB needed, 0 MiB free"
+        UserError, match=r"cannot write a checkpoint to .*: 2 MiB needed, [01] MiB free"
     ):
         loop.train(tiny_config, tmp_path / "run", datasets.load(**tiny_config.data))
     assert not (tmp_path / "run" / "result.json").exists()

@@ -120,6 +120,19 @@ def test_any_part_of_the_newest_checkpoint_may_be_lost_or_garbage(unfinished, li
     assert went_back > 10
 
 
+def test_a_run_that_went_back_ends_as_if_nothing_had_been(config, dataset, run):
+    """Its history as well, in which the lost epoch stood already."""
+    rows, result = runs.read_history(run), json.loads((run / runs.RESULT).read_text())
+    (run / runs.RESULT).unlink()
+    remove(run / "checkpoints" / "18")
+    (run / "checkpoints" / "18").mkdir()
+    with pytest.warns(UserWarning, match="checkpoints/18 cannot be read .* going back"):
+        again = loop.train(config, run, dataset)
+    assert again["sha256"] == result["sha256"]
+    for one, other in zip(runs.read_history(run), rows, strict=True):
+        assert one | {"seconds": 0} == other | {"seconds": 0}
+
+
 def test_a_flipped_bit_is_found(unfinished, like, tmp_path):
     """TensorStore compares no checksum of the arrays: the fingerprint does."""
     right = {step: saved_at(unfinished, step, like) for step in STEPS}
