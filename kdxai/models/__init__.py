@@ -51,6 +51,8 @@ def create(
         raise UserError(f"a classifier needs at least 2 classes, not {num_classes}")
     if not 0 <= dropout < 1:
         raise UserError(f"dropout must be in [0, 1), not {dropout}")
+    if re.search(r"[2-9]\d{3}|\d{5}", name):
+        raise UserError(f"'{name[:80]}': no depth and no width may be 2000 or more")
     shared = Layers(dtype=jnp.dtype(dtype), axis_name=axis_name, activation=activation)
     kind, base = name, {}
     if found := re.fullmatch(r"(.*?)-w([1-9]\d*)", name):

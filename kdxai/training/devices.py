@@ -8,7 +8,7 @@ import collections
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kdxai.data import stream
-from kdxai.errors import UserError
+from kdxai.errors import UserError, is_out_of_memory
 
 AXIS = "batch"
 ONEDNN = "xla_cpu_experimental_onednn_custom_call"
@@ -36,7 +36,8 @@ def use_cores(batch_sizes: Iterable[int]) -> None:
       batch_sizes: what the devices must divide; where they cannot, there are fewer.
     """
     own = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if own or jax.config.jax_num_cpu_devices != -1:
+    asked = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]  # JAX adds its options late
+    if own or asked != -1:
         return
     every = os.cpu_count() or 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else every
@@ -178,6 +179,22 @@ def require_divisible(batch: int) -> None:
         )
 
 
+@contextlib.contextmanager
+def memory(advice: str) -> Iterator[None]:
+    """Tell in one line that a device's memory was not enough, and what to do.
+
+    Raises:
+      UserError: it was not.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        kind = jax.local_devices()[0].device_kind
+        raise UserError(f"the memory of this device ({kind}) is not enough; {advice}") from error
+
+
 def share(values: np.ndarray) -> np.ndarray:
     """The global batch [B, ...] -> this process's part of it, [local devices, B / devices, ...]."""
     parts = values.reshape(jax.process_count(), jax.local_device_count(), -1, *values.shape[1:])
@@ -186,7 +203,7 @@ def share(values: np.ndarray) -> np.ndarray:
 
 def feed(
     plan: Sequence[np.ndarray], images: stream.Records | None, workers: int = stream.WORKERS
-) -> Iterator[tuple[np.ndarray, ...]]:
+) -> Generator[tuple[np.ndarray, ...], None, None]:
     """This process's part of every global batch [B] of indices: what a step takes at its end.
 
     Args:

@@ -1,10 +1,14 @@
 """Several processes that train one model, on one host or many: meeting, agreeing, ending together.
 
+They trust whoever can reach them: nothing is encrypted and nobody is asked for a secret, so they
+belong in a trusted network. Process 0 listens on the address that --coordinator names alone.
+
 Every process runs the same program on its share of each batch. Process 0 alone writes. One process
 that JAX has not connected to others is process 0 of 1, and everything here is trivial for it.
 """
 
 import ctypes
+import ipaddress
 import json
 import os
 import re
@@ -52,7 +56,7 @@ def connected(
     """Run the block as one process of several; an end of one, for any reason, ends all.
 
     Args:
-      coordinator: HOST:PORT of process 0, any free port.
+      coordinator: HOST:PORT of process 0, its address in a trusted network and any free port.
       processes, process: how many there are, and which this is, from 0.
       detect: let JAX find all three, from SLURM, Open MPI, a TPU pod or GKE. Where this is False
         and the others are None, the block runs alone.
@@ -102,14 +106,16 @@ def meet(coordinator: str | None, processes: int | None, process: int | None) ->
       UserError: the arguments cannot be right.
       SystemExit: 2 where the others do not come.
     """
-    if coordinator is not None:
-        require_free(coordinator, processes, process)
+    address = None
+    if coordinator is not None and processes is not None and process is not None:
+        address = require_free(coordinator, processes, process)
     say_on_abort(2, f"error: not all processes of this run started within {MEETING} s; {ADVICE}")
     try:
         jax.distributed.initialize(
             coordinator,
             processes,
             process,
+            coordinator_bind_address=address,
             # Flags are the whole truth: no SLURM variable may choose among this host's devices.
             cluster_detection_method="deactivate" if coordinator else None,
             initialization_timeout=MEETING,
@@ -124,9 +130,11 @@ def meet(coordinator: str | None, processes: int | None, process: int | None) ->
     say_on_abort(1, LOST)
 
 
-def require_free(coordinator: str, processes: int, process: int) -> None:
-    """Raises:
-    UserError: the arguments cannot be right, or process 0 cannot listen.
+def require_free(coordinator: str, processes: int, process: int) -> str | None:
+    """The address [IP:PORT] on which process 0 is to listen; None in the others.
+
+    Raises:
+      UserError: the arguments cannot be right, or process 0 cannot listen.
     """
     if not re.fullmatch(r".+:\d+", coordinator):
         raise UserError(f"--coordinator is HOST:PORT of process 0, not '{coordinator}'")
@@ -134,17 +142,29 @@ def require_free(coordinator: str, processes: int, process: int) -> None:
         raise UserError(
             f"--process is one of 0 to {processes - 1} for --processes={processes}, not {process}"
         )
-    if process == 0:
-        port = int(coordinator.rpartition(":")[2])
-        with socket.socket() as listener:  # JAX would crash
+    if process:
+        return None
+    host, _, port = coordinator.rpartition(":")
+    try:
+        address = interface(host.strip("[]"))
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family) as listener:  # JAX would crash
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("", port))
-            except (OSError, OverflowError) as error:
-                raise UserError(
-                    f"port {port} of this host cannot be used ({error}); choose another in "
-                    "--coordinator"
-                ) from error
+            listener.bind((address, int(port)))
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UserError(
+            f"port {port} of this host cannot be used ({error}); choose another in --coordinator, "
+            "whose host must be that of process 0"
+        ) from error
+    return f"[{address}]:{port}" if family == socket.AF_INET6 else f"{address}:{port}"
+
+
+def interface(host: str) -> str:
+    """The address of this host by which the others know it."""
+    address = str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    loopback = ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    # Many hosts know their own name by an address that only they can reach.
+    return "0.0.0.0" if loopback and host not in ("localhost", address) else address
 
 
 def say_on_abort(code: int, message: str) -> None:
@@ -266,11 +286,11 @@ def on_first(function: Callable[[], Value]) -> Value | None:
         return function() if is_first() else None
 
 
-def from_first(tree: Tree, like: Tree) -> Tree:
+def from_first(tree: Tree | None, like: Tree) -> Tree:
     """Process 0's arrays, in all; laid out as `like`, which has their shapes and types."""
-    if not jax.distributed.is_initialized():
+    if tree is not None and not jax.distributed.is_initialized():
         return tree
-    if not is_first():
+    if tree is None:
         tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     tree = multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, tree))
     return jax.tree.map(lambda leaf, wanted: jax.device_put(leaf, wanted.sharding), tree, like)

@@ -2,12 +2,13 @@
 
 import collections
 import math
+import os
 import signal
-import sys
-import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -16,16 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
-from kdxai import models
-from kdxai.data.datasets import Dataset, Split
+from kdxai.data.datasets import Dataset, Split, fingerprint
 from kdxai.data.stream import Order, Records
 from kdxai.errors import UserError
 from kdxai.progress import progress
-from kdxai.training import devices, hosts, runs, steps
+from kdxai.training import checkpoints, devices, hosts, runs, signals, steps
 from kdxai.training import state as states
 from kdxai.training.checkpoints import Checkpoints
+from kdxai.training.checks import check, check_teacher
+from kdxai.training.curves import curves
 from kdxai.training.teacher import TeacherLogits
 
 # Steps the host may run ahead of the devices; bounds how late SIGTERM is answered. Below 32, see
@@ -59,40 +60,75 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
     """Train to the end, continuing what is in `workdir`; a finished run is only read.
 
     Writes `config.json`, `history.csv` (a row per epoch), `checkpoints/`, `tensorboard/` and, last
-    of all, `result.json`.
+    of all, `result.json`. Ctrl-C and SIGTERM end it after the step under way, with the state saved.
 
     Returns:
       What `result.json` holds. The accuracies are of the best validation checkpoint.
 
     Raises:
-      UserError: bad settings, another config's directory, one that another process trains in, a
-        teacher that does not fit, a loss that is not finite, a full disk.
+      UserError: bad settings, another config's directory, one of other data or of another teacher,
+        one that another process trains in, a teacher that does not fit, a loss that is not finite,
+        a full disk, too little memory on a device.
+      KeyboardInterrupt: on Ctrl-C, after saving.
       SystemExit: 143 on SIGTERM, after saving.
     """
     workdir = Path(workdir)
+    content = {"data.data_dir": fingerprint(dataset)}
     hosts.require_same(
-        config.to_json(), "the processes of this run have different configs; give all the same"
+        f"{config.to_json()} {content}",
+        "the processes of this run have different configs or data; give all the same",
     )
     with hosts.together():
         check(config, dataset)
         check_teacher(config, dataset)
-    hosts.on_first(lambda: runs.claim(workdir, config))
+        checkpoints.folder(workdir)
+    if config.teacher:
+        content["teacher"] = taught_by(config.teacher)
+    hosts.on_first(lambda: runs.claim(workdir, recorded(config, workdir), content))
     if result := hosts.first_says(hosts.on_first(lambda: runs.read_result(workdir))):
         return result
-    with runs.occupied(workdir):
-        result = run(config, workdir, dataset)
+    with (
+        runs.occupied(workdir),
+        signals.held() as asked,
+        devices.memory("lower batch_size, or use more devices"),
+    ):
+        hosts.on_first(lambda: runs.remove_partial(workdir))
+        result = run(config, workdir, dataset, asked)
         hosts.on_first(lambda: runs.write_json(workdir / runs.RESULT, result))
     return result
 
 
-def run(config: ConfigDict, workdir: Path, dataset: Dataset) -> dict[str, Any]:
+def taught_by(teacher: str) -> str:
+    """A finished teacher's fingerprint, computed where an older version made the run."""
+    _, result = runs.finished(teacher)
+    return result.get(runs.SHA256) or runs.fingerprint(runs.load(teacher).variables)
+
+
+def recorded(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """The config as it is kept: a teacher is found from the run, so that both can be moved."""
+    kept = config.copy_and_resolve_references()
+    if kept.teacher:
+        kept.teacher = os.path.relpath(Path(kept.teacher).resolve(), workdir.resolve())
+    return kept
+
+
+def run(config: ConfigDict, workdir: Path, dataset: Dataset, asked: signals.Held) -> dict[str, Any]:
     """`train`, from the newest checkpoint to what `result.json` is to hold."""
     program = build(config, dataset)
-    checkpoints = Checkpoints(workdir)
-    history = fit(config, workdir, program, checkpoints)
-    checkpoints.wait()
-    best = checkpoints.best(program.state)
-    checkpoints.close()
+    history = hosts.first_says(hosts.on_first(lambda: runs.read_history(workdir)))
+    accuracies = {row["step"]: row["validation_accuracy"] for row in history}
+    state = checkpoints.newest(workdir, program.state, accuracies) or program.state
+    history = [row for row in history if row["step"] <= int(state.step)]
+    if (done := int(state.step) // program.steps_per_epoch) > len(history) and hosts.is_first():
+        warnings.warn(
+            f"{workdir / runs.HISTORY} tells of {len(history)} of {done} epochs; the "
+            "others will lack in this run's curves",
+            stacklevel=3,
+        )
+    with closing(Checkpoints(workdir)) as saved:
+        fit(config, workdir, program._replace(state=state), saved, history, asked)
+        saved.wait()
+        best = saved.best(program.state)
     _, validation_accuracy = evaluate(
         program.eval_step, best.variables, program.validation, program.validation_images
     )
@@ -103,6 +139,8 @@ def run(config: ConfigDict, workdir: Path, dataset: Dataset) -> dict[str, Any]:
         "model": config.model.name,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
         "best_epoch": int(best.step) // program.steps_per_epoch,
+        runs.BEST_STEP: int(best.step),
+        runs.SHA256: runs.fingerprint(best.variables),
         "validation_accuracy": validation_accuracy,
         "test_accuracy": test_accuracy,
         "seconds": sum(row["seconds"] for row in history),
@@ -165,95 +203,35 @@ def build(config: ConfigDict, dataset: Dataset) -> Program:
     )
 
 
-def check(config: ConfigDict, dataset: Dataset) -> models.Network:
-    """Everything about a run that can be wrong before its teacher is there; returns its model.
-
-    Raises:
-      UserError: a setting is out of its range.
-    """
-    size = len(dataset.train.label)
-    for name, least in (("epochs", 0), ("batch_size", 1)):
-        if config[name] < least:
-            raise UserError(f"{name} must be at least {least}, not {config[name]}")
-    if config.batch_size > size:
-        raise UserError(f"batch_size={config.batch_size} is more than the {size} training images")
-    if not len(dataset.validation.label):
-        raise UserError("the best checkpoint is chosen on a validation set; set validation_size")
-    devices.require_divisible(config.batch_size)
-    if min(config.augment.pad, config.augment.cutout) < 0:
-        raise UserError("augment.pad and augment.cutout are numbers of pixels, 0 or more")
-    distill = config.distill
-    if not 0 <= distill.alpha <= 1 or distill.temperature <= 0:
-        raise UserError(
-            f"distillation needs 0 <= alpha <= 1 and temperature > 0, not alpha={distill.alpha} "
-            f"and temperature={distill.temperature}"
-        )
-    states.learning_rate(config.optim, config.epochs, size // config.batch_size)
-    return runs.create_model(config, len(dataset.class_names))
-
-
-def check_teacher(config: ConfigDict, dataset: Dataset) -> None:
-    """What `check` leaves out, as a study's teachers are trained after it.
-
-    Raises:
-      UserError: the config's teacher is not finished, or was trained on other classes, data or
-        normalisation.
-    """
-    if not config.teacher:
-        return
-    _, result = runs.finished(config.teacher)
-    for what, its, ours in (
-        ("classes", result["class_names"], list(dataset.class_names)),
-        ("data set", result["data"], dataset.name),
-        ("image shape", result["image_shape"], list(dataset.train.image.shape[1:])),
-    ):
-        if its != ours:
-            raise UserError(f"teacher and student differ in {what}: {its} and {ours}")
-    if not all(np.allclose(result[name], getattr(dataset, name)) for name in ("mean", "std")):
-        raise UserError(
-            "teacher and student differ in normalisation: "
-            f"mean {result['mean']} and {dataset.mean.tolist()}; give both the same training images"
-        )
-
-
 def fit(
-    config: ConfigDict, workdir: Path, program: Program, checkpoints: Checkpoints
-) -> list[dict[str, Any]]:
-    """Run all epochs that `checkpoints` does not hold yet; returns the history, a row per epoch."""
-    state = checkpoints.newest(program.state) or program.state
+    config: ConfigDict,
+    workdir: Path,
+    program: Program,
+    saved: Checkpoints,
+    history: list[dict[str, Any]],
+    asked: signals.Held,
+) -> None:
+    """Run the epochs that come after the program's state; each adds a row to the history."""
+    state = program.state
     first_step = int(state.step)
     spe, total = program.steps_per_epoch, config.epochs * program.steps_per_epoch
-    history = hosts.first_says(hosts.on_first(lambda: runs.read_history(workdir, first_step)))
     if not config.epochs:  # a control that is to stay untrained
-        checkpoints.save(state, validate(program, state)[1])
+        saved.save(state, validate(program, state)[1])
     order = Order(config.seed, len(program.train.label), config.batch_size, first_step, total)
     started = time.perf_counter()
-    with (
-        sigterm() as terminated,
-        progress(quiet=not hosts.is_first()) as bar,
-        SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=first_step, write_to_disk=hosts.is_first()
-        ) as writer,
-        closing(devices.feed(order, program.train_images)) as batches,
-    ):
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress(quiet=not hosts.is_first()))
+        add_point = hosts.on_first(
+            lambda: stack.enter_context(curves(workdir / "tensorboard", first_step))
+        )
+        batches = stack.enter_context(closing(devices.feed(order, program.train_images)))
         task = bar.add_task(workdir.name, total=total, completed=first_step, note="")
-        if program.train_images is not None:
-            bar.console.print(
-                f"{workdir.name}: {program.train_images.nbytes / 2**20:,.0f} MiB of training "
-                "images are more than is kept on a device: they are read batch by batch",
-                highlight=False,
-                soft_wrap=True,
-            )
+        say = partial(bar.console.print, highlight=False, soft_wrap=True)
+        for line in introduction(program, config.epochs):
+            say(f"{workdir.name}: {line}")
         if program.teacher:
             size = program.teacher.size
             teaching = bar.add_task("teacher's logits", total=size, visible=False, note="")
-            kept = sum(program.teacher.path(epoch).exists() for epoch in range(config.epochs))
-            bar.console.print(
-                f"{workdir.name}: the teacher's logits of {kept} of {config.epochs} epochs are "
-                f"kept in {program.teacher.directory}",
-                highlight=False,
-                soft_wrap=True,
-            )
 
         def settle(pending: collections.deque, keep: int) -> tuple[float, float]:
             """Wait until all but `keep` steps are done; the last one's running means."""
@@ -261,7 +239,7 @@ def fit(
             while len(pending) > keep:
                 step, totals = pending.popleft()
                 loss, accuracy = totals.means()
-                require_finite(loss, step, program.schedule, checkpoints)
+                require_finite(loss, step, program.schedule, saved)
                 rate = (step - first_step) * config.batch_size / (time.perf_counter() - started)
                 note = f"loss {loss:.3f}  accuracy {accuracy:.1%}  {rate:,.0f} images/s"
                 bar.update(task, completed=step, note=note)
@@ -271,8 +249,13 @@ def fit(
             """Show how many of the epoch's teacher logits there are; stop where that is asked."""
             note = f"{done / (time.perf_counter() - epoch_started):,.0f} views/s"
             bar.update(teaching, completed=done, visible=done < size, note=note)
-            if terminated.is_set():
-                stop(checkpoints)  # the newest checkpoint is the state
+            if asked.number:
+                stop(saved, asked.number)  # the newest checkpoint is the state
+
+        def write(row: dict[str, Any]) -> None:
+            runs.write_csv(workdir / runs.HISTORY, history)
+            if add_point:
+                add_point(row["step"], row)
 
         for epoch in range(first_step // spe, config.epochs):
             epoch_started = time.perf_counter()
@@ -285,16 +268,16 @@ def fit(
                 pending.append((step + 1, totals))
                 settle(pending, AHEAD)
                 if hosts.stop_at(step):
-                    terminated.set()
-                if terminated.is_set():
+                    asked.number = signal.SIGTERM
+                if asked.number:
                     break
             train_loss, train_accuracy = settle(pending, 0)
             step = int(state.step)
-            if step % spe:
-                checkpoints.save(state)
-                stop(checkpoints)
+            if asked.number and step % spe:
+                saved.save(state)
+                stop(saved, asked.number)
             loss, accuracy = validate(program, state)
-            require_finite(loss, step, program.schedule, checkpoints)
+            require_finite(loss, step, program.schedule, saved)
             seconds = time.perf_counter() - epoch_started
             row = {
                 "epoch": epoch + 1,
@@ -307,30 +290,38 @@ def fit(
                 "seconds": seconds,
             }
             history.append(row)
-            for name, value in row.items():
-                writer.add_scalar(name, value, step)
             # Before the checkpoint: a history that is too long is cut, one too short has a hole.
-            hosts.on_first(lambda: runs.write_csv(workdir / runs.HISTORY, history))
-            checkpoints.save(state, accuracy)
+            hosts.on_first(partial(write, row))
+            saved.save(state, accuracy)
             left = (total - step) * (time.perf_counter() - started) / (step - first_step)
-            bar.console.print(
+            say(
                 f"{workdir.name}: epoch {epoch + 1}/{config.epochs}  loss {train_loss:.3f}  "
                 f"accuracy {train_accuracy:.1%}  validation {accuracy:.1%}  "
-                f"{spe * config.batch_size / seconds:,.0f} images/s  {left:,.0f} s left",
-                highlight=False,
-                soft_wrap=True,
+                f"{spe * config.batch_size / seconds:,.0f} images/s  {left:,.0f} s left"
             )
-            if terminated.is_set():
-                stop(checkpoints)
-    return history
+            if asked.number:
+                stop(saved, asked.number)
 
 
-def stop(checkpoints: Checkpoints) -> NoReturn:
-    """End the process as SIGTERM asks, with the state safe on disk."""
-    checkpoints.wait()
-    if hosts.is_first():
-        print("terminated: the state is saved, the same command continues", file=sys.stderr)
-    raise SystemExit(143)
+def introduction(program: Program, epochs: int) -> Iterator[str]:
+    """What a user is told as the training begins."""
+    if program.train_images is not None:
+        yield (
+            f"{program.train_images.nbytes / 2**20:,.0f} MiB of training images are more than is "
+            "kept on a device: they are read batch by batch"
+        )
+    if program.teacher:
+        kept = sum(program.teacher.path(epoch).exists() for epoch in range(epochs))
+        yield (
+            f"the teacher's logits of {kept} of {epochs} epochs are kept in "
+            f"{program.teacher.directory}"
+        )
+
+
+def stop(saved: Checkpoints, number: int) -> NoReturn:
+    """End the process as a signal asks, with the state safe on disk."""
+    saved.wait()
+    signals.obey(number)
 
 
 def validate(program: Program, state: states.TrainState) -> tuple[float, float]:
@@ -354,7 +345,7 @@ def evaluate(
     size = len(constants.label)
     batch = -(-EVAL_BATCH // jax.device_count()) * jax.device_count()
     indices = np.pad(np.arange(size, dtype=np.int32), (0, -size % batch), constant_values=-1)
-    fed = devices.feed(indices.reshape(-1, batch), images, workers=0)
+    fed = devices.feed(list(indices.reshape(-1, batch)), images, workers=0)
     totals = devices.fetch(eval_step(variables, constants, *parts) for parts in fed)
     return jax.tree.map(lambda *leaves: sum(leaves), *totals).means()
 
@@ -362,7 +353,8 @@ def evaluate(
 def resident(split: Split, dataset: Dataset) -> steps.Constants:
     """Put a split on the devices, without its images where they are streamed."""
     image = None if isinstance(split.image, Records) else split.image
-    return devices.replicate(steps.Constants(image, split.label, dataset.mean, dataset.std))
+    arrays = (image, split.label, dataset.mean, dataset.std)
+    return steps.Constants(*devices.replicate(arrays))
 
 
 def streamed(split: Split) -> Records | None:
@@ -370,36 +362,17 @@ def streamed(split: Split) -> Records | None:
     return split.image if isinstance(split.image, Records) else None
 
 
-def require_finite(
-    loss: float, step: int, schedule: optax.Schedule, checkpoints: Checkpoints
-) -> None:
+def require_finite(loss: float, step: int, schedule: optax.Schedule, saved: Checkpoints) -> None:
     """Raises:
     UserError: the loss is NaN or infinite.
     """
     if not math.isfinite(loss):
-        checkpoints.wait()
-        newest = checkpoints.newest_step()
+        saved.wait()
+        newest = saved.newest_step()
         good = "no checkpoint yet" if newest is None else f"the last good checkpoint is {newest}"
         with hosts.together():
             raise UserError(
                 f"the loss is {loss} at step {step}, learning rate {float(schedule(step - 1)):.4g};"
-                f" {good} in {checkpoints.directory}; "
+                f" {good} in {saved.directory}; "
                 "lower optim.lr or lengthen optim.warmup_epochs, in another --workdir"
             )
-
-
-@contextmanager
-def sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, in place of ending the process at once.
-
-    Where several processes train JAX has the signal, and `hosts.stop_at` sets the event in all.
-    """
-    event = threading.Event()
-    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -2,11 +2,15 @@
 
 import contextlib
 import csv
-import fcntl
-import hashlib
 import json
+import math
+import os
 import platform
+import re
+import textwrap
+import time
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -19,11 +23,19 @@ from ml_collections import ConfigDict
 
 from kdxai import models
 from kdxai.errors import UserError
-from kdxai.training import devices, hosts
+from kdxai.training import checkpoints, devices, hosts
 from kdxai.training import state as states
-from kdxai.training.checkpoints import Checkpoints
+from kdxai.training.state import fingerprint
 
 CONFIG, RESULT, HISTORY, LOCK = "config.json", "result.json", "history.csv", "lock"
+CONTENT = "content"  # in config.json, of `claim`
+BEST_STEP, SHA256 = "best_step", "sha256"  # in result.json: which checkpoint, of what variables
+# What readers of a result rely on.
+NEEDED = {
+    *("best_epoch", "validation_accuracy", "test_accuracy"),
+    *("data", "class_names", "mean", "std", "image_shape"),
+}
+SHOWN = 5  # settings that a refusal names
 
 
 class TrainedModel(NamedTuple):
@@ -44,12 +56,12 @@ class TrainedModel(NamedTuple):
     @property
     def mean(self) -> np.ndarray:
         """[C] float32, of the training images in [0, 1]."""
-        return np.float32(self.result["mean"])
+        return np.asarray(self.result["mean"], np.float32)
 
     @property
     def std(self) -> np.ndarray:
         """[C] float32."""
-        return np.float32(self.result["std"])
+        return np.asarray(self.result["std"], np.float32)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -60,11 +72,39 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # hosts may share process numbers
     try:
-        partial.write_bytes(content)
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
+        _sync_names(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _sync_names(directory: Path) -> None:
+    """Put on the disk what the files of a directory are called, where the system can."""
+    with contextlib.suppress(OSError):
+        number = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def remove_partial(directory: Path, age: float = 0.0) -> None:
+    """Delete what `write_bytes` left in a directory as it was killed.
+
+    Args:
+      age: seconds since it was touched; where others write too, more than a write takes.
+    """
+    for path in directory.iterdir():
+        with contextlib.suppress(OSError):  # another may delete it
+            partial = re.fullmatch(r"\..+\.[0-9a-f]{32}", path.name) and path.is_file()
+            if partial and time.time() - path.stat().st_mtime >= age:
+                path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -76,14 +116,34 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises:
-    UserError: the file is damaged.
-    """
+def there(path: Path) -> bool:
+    """Whether there is such a file, readable or not."""
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged; delete {path.parent} to start again") from error
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
+    """Args:
+      remedy: what a user is to do about a damaged file.
+
+    Raises:
+      UserError: the file is missing, cannot be read or is damaged.
+    """
+    remedy = remedy or f"delete {path.parent} to start again"
+    try:
+        value = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged; {remedy}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged: it holds no settings by name; {remedy}")
+    return value
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -93,31 +153,49 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         write_text(path, "\n".join(lines) + "\n")
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
+def claim(workdir: Path, config: ConfigDict, content: Mapping[str, str] | None = None) -> None:
     """Make the directory this config's, or check that it is.
 
+    Args:
+      content: what the config names by its place alone, such as {"data.data_dir": a fingerprint of
+        the data}. It is kept with the config, and compared in place of the setting, so that
+        a place may be written otherwise or move, and what is there may not change.
+
     Raises:
-      UserError: it cannot be written, it holds something made with another config, or several
-        hosts that do not know of each other would write it.
+      UserError: it cannot be written, it holds something made with another config or of other
+        content, or several hosts that do not know of each other would write it.
     """
     hosts.require_known()
     path = workdir / CONFIG
     # JSON has no tuples: compare what a reader of the file would see.
-    wanted = json.loads(config.to_json())
+    wanted = json.loads(config.to_json()) | ({CONTENT: dict(content)} if content else {})
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        found = read_json(path) if path.exists() else None
+        found = read_json(path) if there(path) else None
     except OSError as error:
         raise UserError(
             f"cannot use {workdir}: {error.strerror}; choose another --workdir"
         ) from error
     if found is None:
         write_json(path, wanted)
-    elif found != wanted:
+    elif changes := difference(_compared(found, wanted), _compared(wanted, found)):
         raise UserError(
-            f"{workdir} was made with another config: {difference(found, wanted)}; change it back "
-            "or choose another --workdir"
+            f"{workdir} was made with another config: {changes}; change it back or choose another "
+            "--workdir"
         )
+
+
+def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of one that are compared with another's, each place by what is there.
+
+    An older version kept no content; what it found at a place is not known.
+    """
+    contents = [config.get(CONTENT) for config in (one, other)]
+    own, its = (content if isinstance(content, dict) else {} for content in contents)
+    flat = flatten({key: value for key, value in one.items() if key != CONTENT})
+    settings = {key: value for key, value in flat.items() if key not in own.keys() | its.keys()}
+    known = own if own and its else {}
+    return settings | {f"content of {key}": str(text)[:16] for key, text in known.items()}
 
 
 @contextlib.contextmanager
@@ -134,7 +212,16 @@ def occupied(workdir: Path) -> Iterator[None]:
 def _lock(path: Path) -> IO[str]:
     """An open file, locked until it is closed."""
     try:
-        file = path.open("w")
+        import fcntl  # not on Windows, where all but training may work
+    except ImportError:
+        raise UserError(
+            "training keeps others out of its directory by a lock that Windows does not have; "
+            "train on Linux, macOS or WSL"
+        ) from None
+    if path.is_symlink():
+        raise UserError(f"{path} is a symbolic link; delete it")
+    try:  # neither cutting a file that is there nor following a link
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     try:
@@ -150,19 +237,21 @@ def _lock(path: Path) -> IO[str]:
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """`optim.lr 0.1 -> 0.05, ...`: where two nested settings differ."""
+    """`optim.lr 0.1 -> 0.05, ...`: where two nested settings differ, the first few of them."""
     a, b = flatten(before), flatten(after)
     missing = "(none)"
-    return ", ".join(
-        f"{key} {a.get(key, missing)} -> {b.get(key, missing)}"
+    changes = [
+        textwrap.shorten(f"{key} {a.get(key, missing)} -> {b.get(key, missing)}", 200)
         for key in sorted(a | b)
         if a.get(key, missing) != b.get(key, missing)
-    )
+    ]
+    more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
+    return ", ".join(changes[:SHOWN] + more)
 
 
 def flatten(values: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """Nested settings -> {"optim.lr": 0.1, ...}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping | ConfigDict):
             flat |= flatten(value, f"{prefix}{key}.")
@@ -172,35 +261,47 @@ def flatten(values: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[st
 
 
 def read_result(workdir: Path) -> dict[str, Any] | None:
-    """What a finished run says of itself; None while it is not finished."""
-    path = Path(workdir) / RESULT
-    return read_json(path) if path.exists() else None
+    """What a finished run says of itself; None while it is not finished.
 
-
-def read_history(workdir: Path, upto_step: int) -> list[dict[str, Any]]:
-    """The epochs that ended at or before a step, oldest first."""
-    path = Path(workdir) / HISTORY
-    if not path.exists():
-        return []
-    with path.open() as file:
-        rows = [
-            {k: float(v) if k not in ("epoch", "step") else int(v) for k, v in row.items()}
-            for row in csv.DictReader(file)
-        ]
-    return [row for row in rows if row["step"] <= upto_step]
-
-
-def fingerprint(variables: Mapping[str, Any]) -> str:
-    """SHA-256 of every array's path, type, shape and values, however they are stored.
-
-    Equal for the runs of one config on one machine, also where one was continued.
+    Raises:
+      UserError: the file is damaged.
     """
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    path = Path(workdir) / RESULT
+    if not there(path):
+        return None
+    remedy = "delete it and give the run's command again, which writes it anew"
+    result = read_json(path, remedy)
+    if lacking := sorted(NEEDED - result.keys()):
+        raise UserError(f"{path} is damaged: it has no '{lacking[0]}'; {remedy}")
+    return result
+
+
+def read_history(workdir: Path, upto_step: float = math.inf) -> list[dict[str, Any]]:
+    """The epochs that ended at or before a step, oldest first; none where there is no file.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = Path(workdir) / HISTORY
+    try:
+        with path.open(newline="") as file:
+            table = csv.DictReader(file)
+            if not {"epoch", "step", "validation_accuracy"} <= set(table.fieldnames or ()):
+                raise ValueError(table.fieldnames)
+            rows = [
+                {k: float(v) if k not in ("epoch", "step") else int(v) for k, v in row.items()}
+                for row in table
+            ]
+            return [row for row in rows if row["step"] <= upto_step]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError, csv.Error) as error:
+        raise UserError(
+            f"{path} is damaged; restore it from a copy, or delete it to go on without the epochs "
+            "that it tells of"
+        ) from error
 
 
 def machine() -> dict[str, str]:
@@ -240,9 +341,10 @@ def finished(workdir: str | Path) -> tuple[ConfigDict, dict[str, Any]]:
       UserError: the directory is missing, holds no run, or its run is not finished.
     """
     workdir = Path(workdir)
-    if not workdir.is_dir():
+    if not os.path.isdir(workdir):
         raise UserError(f"there is no directory {workdir}; train the model there first")
-    if not (workdir / CONFIG).exists():
+    path = workdir / CONFIG
+    if not there(path):
         raise UserError(
             f"{workdir} holds no training run; give a work directory of launch/train.py"
         )
@@ -251,7 +353,12 @@ def finished(workdir: str | Path) -> tuple[ConfigDict, dict[str, Any]]:
         raise UserError(
             f"the run in {workdir} is not finished; continue it with the command that started it"
         )
-    return ConfigDict(read_json(workdir / CONFIG)), result
+    remedy = "restore it from a copy, or delete the directory and train again"
+    config = read_json(path, remedy)
+    config.pop(CONTENT, None)
+    if not all(isinstance(config.get(part), dict) for part in ("data", "model", "optim")):
+        raise UserError(f"{path} is damaged: it is no config of a training run; {remedy}")
+    return ConfigDict(config), result
 
 
 def load(workdir: str | Path, dtype: Any = jnp.float32) -> TrainedModel:
@@ -276,9 +383,44 @@ def load(workdir: str | Path, dtype: Any = jnp.float32) -> TrainedModel:
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like
     )
-    checkpoints = Checkpoints(Path(workdir))
-    try:
-        variables = checkpoints.best(like).variables
-    finally:
-        checkpoints.close()
+    variables = checkpoints.best(Path(workdir), best_step(workdir, result), like).variables
+    require_same(workdir, result, variables)
     return TrainedModel(model, variables, config, result)
+
+
+def best_step(workdir: str | Path, result: Mapping[str, Any]) -> int:
+    """The step of the checkpoint that a finished run's result is of.
+
+    Raises:
+      UserError: an older version made the run, and its history has no such epoch.
+    """
+    if BEST_STEP in result:
+        return int(result[BEST_STEP])
+    epoch = result["best_epoch"]
+    steps = [row["step"] for row in read_history(Path(workdir)) if row["epoch"] == epoch]
+    if not steps and epoch:
+        raise UserError(
+            f"{workdir} does not tell which checkpoint is epoch {epoch}; delete "
+            f"{Path(workdir) / RESULT} and give the run's command again, which writes it anew"
+        )
+    return steps[0] if epoch else 0
+
+
+def require_same(workdir: str | Path, result: Mapping[str, Any], variables: Any) -> None:
+    """Raises:
+    UserError: the variables are not those that a finished run's result is of; a flipped bit is not
+      noticed by who reads an array.
+    """
+    if SHA256 not in result:
+        warnings.warn(
+            f"an older version made {workdir}, without a fingerprint of its variables, so they are "
+            f"not checked; delete {Path(workdir) / RESULT} and give the run's command again to add "
+            "it",
+            stacklevel=3,
+        )
+    elif fingerprint(variables) != result[SHA256]:
+        raise UserError(
+            f"checkpoint {checkpoints.folder(Path(workdir)) / str(result[BEST_STEP])} is damaged: "
+            f"its variables are not those of {Path(workdir) / RESULT}; restore it from a copy, or "
+            "delete the run's directory and train it again"
+        )

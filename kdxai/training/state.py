@@ -1,9 +1,12 @@
 """What a training run carries from step to step, and how it starts."""
 
+import hashlib
+from collections import Counter
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from ml_collections import ConfigDict
@@ -59,14 +62,25 @@ def learning_rate(optim: ConfigDict, epochs: float, steps_per_epoch: int) -> opt
     if optim.schedule == "cosine":
         after = optax.cosine_decay_schedule(optim.lr, total - warmup)
     elif optim.schedule == "step":
-        after = optax.piecewise_constant_schedule(
-            optim.lr, {round(at * total) - warmup: optim.step_factor for at in optim.step_at}
-        )
+        after = step_schedule(optim, total, warmup)
     else:
         raise UserError(f"optim.schedule is 'cosine' or 'step', not '{optim.schedule}'")
     # The first step already moves: warm-up counts from 1.
     ramp = optax.linear_schedule(optim.lr / max(warmup, 1), optim.lr, max(warmup - 1, 1))
     return optax.join_schedules([ramp, after], [warmup]) if warmup else after
+
+
+def step_schedule(optim: ConfigDict, total: int, warmup: int) -> optax.Schedule:
+    """The rate times `step_factor` at each of `step_at`, fractions of all steps."""
+    at = list(optim.step_at)
+    if not all(0 < fraction < 1 for fraction in at) or at != sorted(set(at)):
+        raise UserError(
+            f"optim.step_at must be rising fractions of the training, between 0 and 1, not {at}"
+        )
+    drops = Counter(round(fraction * total) - warmup for fraction in at)  # few steps: some coincide
+    return optax.piecewise_constant_schedule(
+        optim.lr, {step: optim.step_factor**count for step, count in drops.items()}
+    )
 
 
 def optimizer(optim: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
@@ -81,7 +95,7 @@ def create_train_state(
     model: Network,
     tx: optax.GradientTransformation,
     key: jax.Array,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
 ) -> TrainState:
     """Fresh parameters for [H, W, C] images."""
     variables = jax.jit(model.init)(key, jnp.zeros((1, *image_shape)))
@@ -92,3 +106,16 @@ def create_train_state(
         opt_state=tx.init(variables["params"]),
         totals=Totals.zero(),
     )
+
+
+def fingerprint(tree: Any) -> str:
+    """SHA-256 of every array's path, type, shape and values, however they are stored.
+
+    Equal for the runs of one config on one machine, also where one was continued.
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

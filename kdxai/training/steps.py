@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,10 @@ class Constants(NamedTuple):
 
 def pixels(constants: Constants, indices: jax.Array, streamed: jax.Array | None) -> jax.Array:
     """[B, H, W, C] uint8 of a batch."""
-    return constants.image[indices] if streamed is None else streamed
+    if streamed is not None:
+        return streamed
+    assert constants.image is not None
+    return constants.image[indices]
 
 
 def views(
@@ -55,7 +58,7 @@ def views(
     """
     epoch_key = jax.random.fold_in(jax.random.key(seed), epoch)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(epoch_key, indices)
-    images = jax.vmap(partial(augment.augment, **options))(
+    images = jax.vmap(lambda key, image: augment.augment(key, image, **options))(
         keys, pixels(constants, indices, streamed)
     )
     return augment.normalise(images, constants.mean, constants.std)
@@ -98,7 +101,9 @@ def make_train_step(
         labels = constants.label[indices]
         dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
 
+        targets: tuple[jax.Array, ...] = (labels,)
         if distil:
+            assert constants.teacher_logits is not None
             per_example = partial(
                 losses.knowledge_distillation,
                 temperature=temperature,
@@ -108,9 +113,8 @@ def make_train_step(
             targets = (constants.teacher_logits[indices], labels)
         else:
             per_example = partial(losses.cross_entropy, smoothing=smoothing)
-            targets = (labels,)
 
-        def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        def mean_loss(params: Any) -> tuple[jax.Array, Any]:
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
@@ -157,9 +161,14 @@ def make_teacher_step(
         streamed: jax.Array | None = None,
     ) -> jax.Array:
         images = views(constants, indices, epoch, view_seed, streamed, **augmentation)
-        return teacher.apply(variables, images)
+        return logits_of(teacher, variables, images)
 
     return teacher_step
+
+
+def logits_of(model: Network, variables: Any, images: jax.Array) -> jax.Array:
+    """[B, K] in evaluation mode, where `apply` returns nothing else."""
+    return cast(jax.Array, model.apply(variables, images))
 
 
 def make_eval_step(model: Network) -> Callable[..., Totals]:
@@ -174,7 +183,7 @@ def make_eval_step(model: Network) -> Callable[..., Totals]:
         images = pixels(constants, indices, streamed)
         images = augment.normalise(images, constants.mean, constants.std)
         labels = constants.label[indices]
-        logits = model.apply(variables, images)
+        logits = logits_of(model, variables, images)
         loss = jax.vmap(losses.cross_entropy)(logits, labels)
         return batch_totals(loss, logits, labels, (indices >= 0).astype(jnp.float32))
 

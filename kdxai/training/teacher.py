@@ -25,6 +25,7 @@ from kdxai.training.runs import TrainedModel
 BATCH = 128  # views per device and call, fixed: the last bit of a logit depends on it
 ROWS = 16  # of an epoch that are compared with the teacher when they are read
 SHARE = 0.25  # of the free disk that the logits of one run may take
+STALE = 86_400  # seconds after which a half-written file is nobody's; clocks of hosts differ
 TOLERANCE = 0.1  # of the logits' standard deviation; far above rounding, far below another image's
 
 
@@ -91,9 +92,9 @@ class TeacherLogits:
           tell: called with the number of views done while they are computed; it may raise to stop.
         """
         logits = hosts.on_first(lambda: self._read(epoch))
-        if known := hosts.first_says(logits is not None):
+        if hosts.first_says(logits is not None):
             logits = np.asarray(hosts.from_first(logits, self._like))
-        if not known or not self._agrees(epoch, logits):
+        if logits is None or not self._agrees(epoch, logits):
             logits = self._compute(epoch, np.arange(self.size), BATCH, tell)
             hosts.on_first(lambda: self._write(epoch, logits))
         return devices.replicate(logits)
@@ -113,7 +114,7 @@ class TeacherLogits:
         batch *= jax.device_count()
         padded = np.resize(examples.astype(np.int32), -(-len(examples) // batch) * batch)
         epochs = np.full(jax.local_device_count(), epoch, np.int32)
-        plan = padded.reshape(-1, batch)
+        plan = list(padded.reshape(-1, batch))
         # Few examples are read before a worker process has started.
         fed = devices.feed(plan, self._images, *(() if len(plan) > devices.AHEAD else (0,)))
         parts: list[np.ndarray] = []
@@ -134,9 +135,11 @@ class TeacherLogits:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:  # a damaged file fails in many ways
-            return self._refuse(epoch, type(error).__name__)
+            self._refuse(epoch, type(error).__name__)
+            return None
         if logits.shape != self._like.shape or logits.dtype != np.float32:
-            return self._refuse(epoch, f"it holds {logits.dtype} {list(logits.shape)}")
+            self._refuse(epoch, f"it holds {logits.dtype} {list(logits.shape)}")
+            return None
         return logits
 
     def _agrees(self, epoch: int, logits: np.ndarray) -> bool:
@@ -164,7 +167,10 @@ class TeacherLogits:
         buffer = io.BytesIO()
         np.savez(buffer, logits=logits)
         try:
+            if self.directory.is_symlink() or self.directory.parent.is_symlink():
+                raise OSError(0, "a symbolic link leads elsewhere")
             self.directory.mkdir(parents=True, exist_ok=True)
+            runs.remove_partial(self.directory, age=STALE)
             need = (self._epochs - epoch) * logits.nbytes
             free = shutil.disk_usage(self.directory).free
             if need > SHARE * free:

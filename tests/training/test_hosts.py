@@ -35,6 +35,37 @@ def test_a_port_in_use():
         hosts.require_free(coordinator, 2, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "known_as", "listens_on"),
+    [
+        ("localhost", "127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("node7", "10.1.2.3", "10.1.2.3"),
+        ("node7", "127.0.1.1", "0.0.0.0"),  # as Debian has a host know itself
+        ("node7", "fe80::1%eth0", "fe80::1%eth0"),
+        ("::1", "::1", "::1"),
+    ],
+)
+def test_process_0_listens_where_the_others_look_for_it(monkeypatch, name, known_as, listens_on):
+    found = [(None, socket.SOCK_STREAM, 6, "", (known_as, 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: found)
+    assert hosts.interface(name) == listens_on
+
+
+def test_jax_is_told_to_listen_there_alone(monkeypatch):
+    told = []
+    monkeypatch.setattr(hosts, "say_on_abort", lambda *_: None)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **k: told.append((a, k)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    for process in (0, 1):
+        hosts.meet(coordinator, 2, process)
+    assert [arguments for arguments, _ in told] == [(coordinator, 2, 0), (coordinator, 2, 1)]
+    addresses = [options["coordinator_bind_address"] for _, options in told]
+    assert addresses == [coordinator.replace("localhost", "127.0.0.1"), None]
+
+
 def test_alone_everything_is_trivial():
     with hosts.connected(None, None, None, False):
         assert hosts.is_first()

@@ -11,6 +11,7 @@ from kdxai.training import devices, loop, runs
 
 def test_a_finished_run_is_read_before_anything_is_built(tiny_config, tmp_path, monkeypatch):
     tiny_config.epochs, tiny_config.optim.warmup_epochs = 0, 0.0
+    tiny_config.model.name = "plain3-w4"
     dataset = datasets.load(**tiny_config.data)
     result = loop.train(tiny_config, tmp_path / "run", dataset)
     monkeypatch.delattr(loop, "build")
@@ -18,6 +19,7 @@ def test_a_finished_run_is_read_before_anything_is_built(tiny_config, tmp_path, 
 
 
 def test_sigterm_within_an_epoch_loses_no_step(tiny_config, tmp_path, monkeypatch):
+    tiny_config.model.name = "plain3-w4"
     dataset = datasets.load(**tiny_config.data)
     loop.train(tiny_config, tmp_path / "undisturbed", dataset)
 
@@ -43,3 +45,48 @@ def test_sigterm_within_an_epoch_loses_no_step(tiny_config, tmp_path, monkeypatc
     for a, b in zip(*histories, strict=True):
         # The epoch's totals were saved too: its training loss is of the whole epoch.
         assert a | {"seconds": 0} == b | {"seconds": 0}
+
+
+@pytest.mark.parametrize("accuracies", [(0.9, 0.5, 0.7, 0.6), (0.2, 0.8, 0.8, 0.1)])
+def test_of_a_run_whose_accuracy_falls_the_best_is_kept(
+    tiny_config, tmp_path, monkeypatch, accuracies
+):
+    """With the newest two; of equal ones the newest. Its variables are those of that epoch."""
+    tiny_config.model.name, tiny_config.epochs = "plain3-w4", 4
+    dataset = datasets.load(**tiny_config.data)
+    best = max(range(4), key=lambda epoch: (accuracies[epoch], epoch))
+    variables = []
+
+    def validate(program, state):
+        variables.append(jax.device_get(state.variables))
+        return 1.0, accuracies[len(variables) - 1]
+
+    monkeypatch.setattr(loop, "validate", validate)
+    result = loop.train(tiny_config, tmp_path / "run", dataset)
+    assert (result["best_epoch"], result["best_step"]) == (best + 1, 5 * (best + 1))
+    kept = {int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert kept == {5 * (best + 1), 15, 20}
+    loaded = runs.load(tmp_path / "run").variables
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables[best])
+    rows = runs.read_history(tmp_path / "run")
+    assert [row["validation_accuracy"] for row in rows] == list(accuracies)
+
+
+def test_the_result_is_of_the_best_checkpoint_on_each_split(tiny_config, tmp_path):
+    """Against plain numpy; the splits have different images and sizes."""
+    tiny_config.model.name, tiny_config.epochs = "plain3-w4", 3
+    tiny_config.optim.lr = 0.003  # not all right
+    dataset = datasets.load(**tiny_config.data)
+    result = loop.train(tiny_config, tmp_path / "run", dataset)
+    trained = runs.load(tmp_path / "run")
+    for split, name in ((dataset.validation, "validation"), (dataset.test, "test")):
+        images = (split.image / 255.0 - dataset.mean) / dataset.std
+        logits = np.float64(trained.model.apply(trained.variables, np.float32(images)))
+        right = (logits.argmax(-1) == split.label).mean()
+        assert result[f"{name}_accuracy"] == pytest.approx(right, abs=1e-6)
+    rows = runs.read_history(tmp_path / "run")
+    accuracies = [row["validation_accuracy"] for row in rows]
+    assert len(set(accuracies)) > 1
+    assert result["best_epoch"] == max(range(3), key=lambda i: (accuracies[i], i)) + 1
+    assert result["validation_accuracy"] == max(accuracies)
+    assert result["seconds"] == pytest.approx(sum(row["seconds"] for row in rows))

@@ -125,6 +125,35 @@ def test_the_loss_of_a_shuffled_batch(config, dataset):
     assert abs(expected(misaligned) - expected(z_t)) > 1e-3 * expected(z_t)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.9])
+def test_teacher_and_student_see_the_view_of_the_augmentations_seed(config, dataset, alpha):
+    """Whatever the run's own seed is, which draws the student's weights and its order."""
+    config.seed, config.augment.seed = 5, 8
+    config.distill.temperature, config.distill.alpha = 2.0, alpha
+    program = loop.build(config, dataset)
+    batch = np.random.default_rng(1).permutation(90)[: config.batch_size].astype(np.int32)
+    variables, trained = jax.device_get(program.state.variables), runs.load(config.teacher)
+    model, label = runs.create_model(config, 3), dataset.train.label[batch]
+    student = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"])[0])
+
+    def expected(students_seed, teachers_seed):
+        views = [
+            steps.views(program.train, batch, 0, seed, **VIEW["augmentation"])
+            for seed in (students_seed, teachers_seed)
+        ]
+        z_s = np.float64(student(variables, views[0]))
+        z_t = np.float64(trained.model.apply(trained.variables, views[1]))
+        soft = -(softmax(z_t / 2, axis=-1) * log_softmax(z_s / 2, axis=-1)).sum(-1)
+        hard = -log_softmax(z_s, axis=-1)[np.arange(len(batch)), label]
+        return (alpha * 4 * soft + (1 - alpha) * hard).mean()
+
+    _, totals = program.train_step(program.state, program.constants(0), devices.share(batch))
+    right = expected(8, 8)
+    assert totals.means()[0] == pytest.approx(right, rel=1e-5)
+    others = [expected(5, 8), *([expected(8, 5), expected(5, 5)] if alpha else [])]
+    assert min(abs(other - right) for other in others) > 5e-5 * right  # beyond the tolerance
+
+
 def test_what_is_damaged_or_of_other_images_is_replaced(config, dataset):
     logits = logits_of(config, dataset)
     right = np.asarray(logits.epoch(0))
@@ -235,6 +264,26 @@ def test_where_they_cannot_be_kept(config, dataset, monkeypatch):
     (Path(config.teacher) / "views").write_text("in the way")
     with pytest.warns(UserWarning, match="not kept in .*Not a directory.; every student"):
         np.testing.assert_array_equal(logits_of(config, dataset).epoch(0), expected)
+
+
+def test_no_link_is_followed_to_keep_them(config, dataset, tmp_path):
+    """A teacher's directory may be a stranger's."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "teacher" / "views").symlink_to(tmp_path / "outside")
+    with pytest.warns(UserWarning, match="not kept in .*a symbolic link leads elsewhere.; every"):
+        logits_of(config, dataset).epoch(0)
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_what_killed_writers_left_is_removed_once_nobody_can_be_writing_it(config, dataset):
+    logits = logits_of(config, dataset)
+    logits.directory.mkdir(parents=True)
+    old, new = (logits.directory / f".epoch0000.npz.{digit * 32}" for digit in "ab")
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    logits.epoch(0)
+    assert sorted(logits.directory.iterdir()) == sorted([new, logits.path(0)])
 
 
 def test_sigterm_while_they_are_computed(config, dataset, tmp_path, monkeypatch):

@@ -1,0 +1,103 @@
+"""Whatever about a run can be wrong before its first step."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from kdxai import models
+from kdxai.data.datasets import Dataset
+from kdxai.errors import UserError
+from kdxai.training import devices, runs
+from kdxai.training import state as states
+
+
+class Range(NamedTuple):
+    """Finite numbers from `least` to `most`, which is left out where the range is `open`."""
+
+    least: float
+    most: float = math.inf
+    open: bool = False
+
+    def holds(self, value: float) -> bool:
+        top = value < self.most if self.open else value <= self.most
+        return self.least <= value < math.inf and top  # nothing is so of NaN
+
+    def __str__(self) -> str:
+        least = f"at least {self.least:,}"
+        if self.most < math.inf:
+            return f"{least} and {'below' if self.open else 'at most'} {self.most:,}"
+        return f"{least} and finite" if isinstance(self.least, float) else least
+
+
+SEEDS = Range(0, 2**32 - 1)  # JAX would take others for one of these, NumPy refuses some
+RANGES = {
+    "seed": SEEDS,
+    "epochs": Range(0),
+    "batch_size": Range(1),
+    "augment.seed": SEEDS,
+    "model.dropout": Range(0.0, 1.0, open=True),
+    "optim.lr": Range(0.0),
+    "optim.momentum": Range(0.0, 1.0, open=True),
+    "optim.weight_decay": Range(0.0),
+    "optim.step_factor": Range(0.0),
+    "optim.warmup_epochs": Range(0.0),
+    "optim.label_smoothing": Range(0.0, 1.0, open=True),
+    # So that a logit / T and T^2 stay well within float32.
+    "distill.temperature": Range(0.01, 1e6),
+    "distill.alpha": Range(0.0, 1.0),
+}
+MOST_STEPS = 2**31 - 1  # counted in int32
+
+
+def check(config: ConfigDict, dataset: Dataset) -> models.Network:
+    """Everything about a run that can be wrong before its teacher is there; returns its model.
+
+    Raises:
+      UserError: a setting is out of its range.
+    """
+    settings = runs.flatten(config)
+    for name, range_ in RANGES.items():
+        if not range_.holds(settings[name]):
+            raise UserError(f"{name} must be {range_}, not {settings[name]}")
+    size = len(dataset.train.label)
+    if config.batch_size > size:
+        raise UserError(f"batch_size={config.batch_size} is more than the {size} training images")
+    if not len(dataset.validation.label):
+        raise UserError("the best checkpoint is chosen on a validation set; set validation_size")
+    if config.epochs * (size // config.batch_size) > MOST_STEPS:
+        raise UserError(f"epochs={config.epochs} are more than {MOST_STEPS:,} steps; give fewer")
+    devices.require_divisible(config.batch_size)
+    side = min(dataset.train.image.shape[1:3])
+    if not (0 <= config.augment.pad < side and 0 <= config.augment.cutout <= side):
+        raise UserError(
+            f"augment.pad and augment.cutout are numbers of pixels from 0, below {side} and up to "
+            f"{side} for these images, not {config.augment.pad} and {config.augment.cutout}"
+        )
+    states.learning_rate(config.optim, config.epochs, size // config.batch_size)
+    return runs.create_model(config, len(dataset.class_names))
+
+
+def check_teacher(config: ConfigDict, dataset: Dataset) -> None:
+    """What `check` leaves out, as a study's teachers are trained after it.
+
+    Raises:
+      UserError: the config's teacher is not finished, or was trained on other classes, data or
+        normalisation.
+    """
+    if not config.teacher:
+        return
+    _, result = runs.finished(config.teacher)
+    for what, its, ours in (
+        ("classes", result["class_names"], list(dataset.class_names)),
+        ("data set", result["data"], dataset.name),
+        ("image shape", result["image_shape"], list(dataset.train.image.shape[1:])),
+    ):
+        if its != ours:
+            raise UserError(f"teacher and student differ in {what}: {its} and {ours}")
+    if not all(np.allclose(result[name], getattr(dataset, name)) for name in ("mean", "std")):
+        raise UserError(
+            "teacher and student differ in normalisation: "
+            f"mean {result['mean']} and {dataset.mean.tolist()}; give both the same training images"
+        )

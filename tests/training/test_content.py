@@ -1,0 +1,128 @@
+"""A run continues with the data and the teacher that it began with, wherever they are."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from kdxai.data import datasets
+from kdxai.errors import UserError
+from kdxai.training import loop, runs
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("content") / "study"
+
+
+@pytest.fixture
+def study(tiny_config, tiny_data, kept, tmp_path, monkeypatch):
+    """A directory with data, a teacher and a student that is not finished, and its config."""
+    if not kept.exists():
+        shutil.copytree(tiny_data, kept / "data")
+        config = named(tiny_config, kept)
+        dataset = datasets.load(**config.data)
+        config.teacher = ""
+        loop.train(config, kept / "teacher", dataset)
+        config.teacher = str(kept / "teacher")
+        loop.train(config, kept / "student", dataset)
+        (kept / "student" / runs.RESULT).unlink()
+    shutil.copytree(kept, tmp_path / "study")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "study"
+
+
+def named(config, place):
+    config.epochs, config.model.name = 1, "plain3-w4"
+    config.data.data_dir, config.teacher = f"{place}/data", f"{place}/teacher"
+    return config
+
+
+def go_on(config, place):
+    config = named(config, place)
+    return loop.train(config, f"{place}/student", datasets.load(**config.data))
+
+
+def test_moved_and_written_otherwise_it_is_the_same_run(tiny_config, study, kept):
+    config = json.loads((study / "student" / runs.CONFIG).read_text())
+    assert config["teacher"] == "../teacher"
+    study.rename(study.with_name("moved"))
+    moved = study.with_name("moved")
+    (study.parent / "link").symlink_to(moved)
+    results = []
+    for place in ("moved", moved, "./link/../moved", study.parent / "link"):
+        (moved / "student" / runs.RESULT).unlink(missing_ok=True)
+        results.append(go_on(tiny_config, place)["sha256"])
+    assert len(set(results)) == 1
+
+
+def test_other_data_at_the_same_place_are_refused(tiny_config, study):
+    path = study / "data" / "train.npz"
+    with np.load(path) as file:
+        image, label = file["image"], file["label"]
+    image[5, 3, 2, 1] ^= 1
+    np.savez(path, image=image, label=label)
+    before = datasets.fingerprint(datasets.load("tiny", data_dir=study.parent / "study" / "data"))
+    with pytest.raises(UserError, match="content of data.data_dir [0-9a-f]{16} -> ") as told:
+        go_on(tiny_config, study)
+    assert before in str(told.value)
+    image[5, 3, 2, 1] ^= 1
+    np.savez(path, image=image, label=label)
+    assert go_on(tiny_config, study)
+
+
+def test_another_teacher_at_the_same_place_is_refused(tiny_config, study):
+    config = named(tiny_config, study)
+    config.teacher, config.seed = "", 5
+    shutil.rmtree(study / "teacher")
+    other = loop.train(config, study / "teacher", datasets.load(**config.data))
+    config.seed = 0
+    with pytest.raises(UserError, match=f"content of teacher .* -> {other['sha256'][:16]};"):
+        go_on(config, study)
+
+
+def test_a_student_does_not_go_on_without_its_teacher_nor_the_other_way(tiny_config, study):
+    config = named(tiny_config, study)
+    config.teacher = ""
+    dataset = datasets.load(**config.data)
+    with pytest.raises(UserError, match=r"content of teacher [0-9a-f]{16} -> \(none\);"):
+        loop.train(config, study / "student", dataset)
+    (study / "teacher" / runs.RESULT).rename(study / "result.json")
+    shutil.copytree(study / "teacher", study / "alone")
+    (study / "result.json").rename(study / "teacher" / runs.RESULT)
+    with pytest.raises(UserError, match=r"content of teacher \(none\) -> [0-9a-f]{16};"):
+        loop.train(named(tiny_config, study), study / "alone", dataset)
+
+
+def test_of_a_finished_run_too(tiny_config, study):
+    """Its result is not what the command would give."""
+    result = go_on(tiny_config, study)
+    assert go_on(tiny_config, study) == result
+    with np.load(study / "data" / "test.npz") as file:
+        np.savez(study / "data" / "test.npz", image=file["image"][::-1], label=file["label"])
+    with pytest.raises(UserError, match="content of data.data_dir"):
+        go_on(tiny_config, study)
+
+
+def test_what_an_older_version_began_goes_on(tiny_config, study):
+    path = study / "student" / runs.CONFIG
+    config = json.loads(path.read_text())
+    del config["content"]
+    path.write_text(json.dumps(config | {"teacher": os.path.relpath(study / "teacher")}))
+    assert go_on(tiny_config, study)
+    config = named(tiny_config, study)
+    config.optim.lr = 0.07
+    with pytest.raises(UserError, match="another config: optim.lr 0.05 -> 0.07;"):
+        go_on(config, study)
+
+
+def test_a_teacher_of_an_older_version_is_known_by_its_variables(tiny_config, study):
+    path = study / "teacher" / runs.RESULT
+    result = json.loads(path.read_text())
+    sha256 = result.pop("sha256")
+    path.write_text(json.dumps(result))
+    with pytest.warns(UserWarning, match="an older version"):
+        assert loop.taught_by(str(study / "teacher")) == sha256
+        assert go_on(tiny_config, study)
