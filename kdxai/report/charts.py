@@ -98,13 +98,13 @@ def ladder(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Ladder
     """One metric at every rung of an audit.
 
     Args:
-      table: columns `rung, model, metric, mean, ci_low, ci_high`.
+      table: columns `rung, model, other, metric, mean, ci_low, ci_high`.
       slots: model -> slot.
     """
     table = table[table.metric == metric]
-    means = table[table.model.isin(slots)]
-    pair = "student - teacher"
-    differences = table[table.model == pair].set_index("rung")
+    means = table[table.other == ""]
+    pair = "student", "teacher"
+    differences = table[(table.model == pair[0]) & (table.other == pair[1])].set_index("rung")
     x = scale(means, 12, WIDTH - (72 if len(differences) else 12), metric in LOGARITHMIC)
     rungs: list[Rung] = []
     lines: dict[int, list[str]] = {}
@@ -136,7 +136,7 @@ def ladder(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Ladder
         logarithmic=x.logarithmic,
         rungs=rungs,
         lines={slot: " ".join(points) for slot, points in lines.items()},
-        pair=tuple(pair.split(" - ")) if len(differences) else (),
+        pair=pair if len(differences) else (),
     )
 
 
@@ -180,7 +180,7 @@ def scatter(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Scatt
     """
     height, left, bottom = 270.0, 44.0, 232.0
     across, up = (
-        table[(table.metric == name) & table.model.isin(slots)].set_index("model")
+        table[(table.metric == name) & (table.other == "")].set_index("model")
         for name in ("accuracy", metric)
     )
     x, y = scale(across, left + 8, WIDTH - 14), scale(up, bottom - 8, 14)

@@ -66,8 +66,8 @@ class Page(NamedTuple):
       data: name of the data set.
       class_names: K names.
       results: `NAME, seed N` -> `result.json` of the run; with `sha256` of its parameters.
-      tables: file name -> columns `method, model, metric, mean, ci_low, ci_high, n`; the first
-        method of the first is the main one.
+      tables: file name -> columns `method, model, other, metric, mean, ci_low, ci_high, n`; the
+        first method of the first is the main one.
       records: a row per model, seed, method and image.
       agreement: a row per pair of models, seed, method and image; may be empty.
       gallery: maps of the main method.
@@ -104,7 +104,7 @@ def page(content: Page) -> str:
     environment.filters |= {"number": number, "spoken": spoken, "called": called}
     main = next(iter(content.tables.values()))
     main = main[main.method == main.method.iloc[0]]
-    models = [name for name in main.model.unique() if " - " not in name]
+    models = list(main.model[main.other == ""].unique())
     slots = colours(models)
     doubts = {
         (row.model, row.metric): row.why
@@ -213,7 +213,7 @@ class Results(NamedTuple):
     """One method's numbers: models and paired differences down, metrics across.
 
     Attributes:
-      groups: (`Models` or `Paired differences`, [(row's name, [a cell per metric])]).
+      groups: (`Models` or `Paired differences`, [(model, other or "", [a cell per metric])]).
       main: how many of the metrics come first because they are the main ones.
     """
 
@@ -221,39 +221,41 @@ class Results(NamedTuple):
     images: int
     metrics: Sequence[str]
     main: int
-    groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[Cell]]]]]
+    groups: Sequence[tuple[str, Sequence[tuple[str, str, Sequence[Cell]]]]]
 
 
 def results_table(
     rows: pd.DataFrame, method: str, models: Sequence[str], doubts: Mapping[tuple[str, str], str]
 ) -> Results:
     metrics = sorted(rows.metric.unique(), key=lambda name: name not in tables.MAIN)
-    lines = rows.set_index(["model", "metric"])
+    lines = rows.set_index(["model", "other", "metric"])
 
-    def line(name: str) -> list[Cell]:
-        return [cell(name, metric) for metric in metrics]
-
-    def cell(name: str, metric: str) -> Cell:
-        if (name, metric) not in lines.index:  # a reference is not compared with itself
+    def cell(name: str, other: str, metric: str) -> Cell:
+        if (name, other, metric) not in lines.index:  # a reference is not compared with itself
             return Cell("\N{EN DASH}", "", "", "")
-        row, difference = lines.loc[(name, metric)], " - " in name
-        reasons = {doubts[one, metric] for one in name.split(" - ") if (one, metric) in doubts}
+        row = lines.loc[(name, other, metric)]
+        reasons = {doubts[one, metric] for one in (name, other) if (one, metric) in doubts}
         return Cell(
-            number(row["mean"], signed=difference),
+            number(row["mean"], signed=bool(other)),
             f"[{number(row.ci_low)}, {number(row.ci_high)}]",
-            sign(row, metric) if difference else "",
+            sign(row, metric) if other else "",
             "; ".join(sorted(reasons)),
         )
 
-    differences = [name for name in rows.model.unique() if " - " in name]
-    groups = [("Models", models), ("Paired differences", differences)]
+    pairs = rows[rows.other != ""][["model", "other"]].drop_duplicates()
+    groups = [
+        ("Models", [(name, "") for name in models]),
+        ("Paired differences", list(pairs.itertuples(index=False, name=None))),
+    ]
     return Results(
         method=method,
         images=int(rows.n.max()),
         metrics=[title(name) for name in metrics],
         main=sum(name in tables.MAIN for name in metrics),
         groups=[
-            (heading, [(name, line(name)) for name in names]) for heading, names in groups if names
+            (heading, [(*pair, [cell(*pair, metric) for metric in metrics]) for pair in names])
+            for heading, names in groups
+            if names
         ],
     )
 

@@ -131,7 +131,7 @@ def differences_section(differences: pd.DataFrame) -> list[str]:
                 for row in pair.itertuples()
             }
         ).T
-        parts += [f"{one} - {other}, {method}:", tables.markdown(lines)]
+        parts += [f"{tables.difference(one, other)}, {method}:", tables.markdown(lines)]
     parts.append(
         "A floor is how much two runs of one recipe differ (root mean square). Wilcoxon's test and "
         "the rank-biserial correlation are over images, of these trained models."

@@ -35,16 +35,26 @@ def readable(
     Args:
       doubts: (model, metric) that are not trustworthy; their numbers are marked.
     """
-    cells = table.assign(
-        title=table.metric.map(title),
-        text=[
-            interval(row.mean, row.ci_low, row.ci_high)
-            + (f" {DOUBT}" if (row.model, row.metric) in doubts else "")
-            for row in table.itertuples()
-        ],
-    )
-    wide = cells.pivot(index="title", columns="model", values="text").rename_axis("metric")
-    return wide.loc[cells.title.unique(), cells.model.unique()].fillna("-")
+    text = [
+        interval(row.mean, row.ci_low, row.ci_high)
+        + (f" {DOUBT}" if not row.other and (row.model, row.metric) in doubts else "")
+        for row in table.itertuples()
+    ]
+    return across(table.assign(text=text), "text").fillna("-")
+
+
+def across(table: pd.DataFrame, values: str) -> pd.DataFrame:
+    """Metrics down, models and differences across, both in the table's order."""
+    columns = table[["model", "other"]].drop_duplicates()
+    wide = table.pivot(index="metric", columns=["model", "other"], values=values)
+    wide = wide.loc[table.metric.unique(), pd.MultiIndex.from_frame(columns)]
+    named = [difference(*pair) if pair[1] else pair[0] for pair in wide.columns]
+    return wide.set_axis(named, axis=1).rename(index=title)
+
+
+def difference(one: str, other: str) -> str:
+    """What a paired difference is called where people read."""
+    return f"{one} - {other}"
 
 
 def interval(mean: float, low: float, high: float) -> str:
@@ -80,10 +90,8 @@ def show(table: pd.DataFrame, by: str = "method") -> None:
     console = Console()
     table = table[table.metric.isin(MAIN)]
     for name, rows in table.groupby(by, sort=False):
-        if rows.model.nunique() > WIDE:  # the files have intervals and differences
-            rows = rows[~rows.model.str.contains(" - ")]
-            wide = rows.pivot(index="metric", columns="model", values="mean").map("{:.3f}".format)
-            wide = wide.loc[rows.metric.unique(), rows.model.unique()].rename(index=title)
+        if len(rows[["model", "other"]].drop_duplicates()) > WIDE:  # the files have the rest
+            wide = across(rows[rows.other == ""], "mean").map("{:.3f}".format)
         else:
             wide = readable(rows)
         console.print(terminal(wide, f"Table 1: {name}, {rows.n.iloc[0]:,} images"))
@@ -94,7 +102,7 @@ def ledger(claims: pd.DataFrame) -> pd.DataFrame:
     last = claims[claims.rung == claims.rung.iloc[-1]]
     rows = {
         row.says: {
-            "models": f"{row.one} - {row.other}",
+            "models": difference(row.one, row.other),
             "metric": STATISTICS[row.metric].title,
             "difference": interval(row.mean, row.ci_low, row.ci_high),
             "matters from": f"{row.matters:g}",

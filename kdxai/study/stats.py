@@ -298,21 +298,22 @@ def table(
     Args:
       records: of one method. Columns `model, seed, image, label, predicted`, the metrics, and
         `confidence` for the calibration error; one row per model, seed and image.
-      compare: pairs (a, b); adds the model `a - b` where both are there.
+      compare: pairs (one, other); adds one - other where both are there.
       reference: the model that `same_class` compares each of the others with, seed by seed.
 
     Returns:
-      Columns `model, metric, mean, ci_low, ci_high, n, seeds`, with n images.
+      Columns `model, other, metric, mean, ci_low, ci_high, n, seeds`, with n images; `other` is ""
+      of a model, and names the subtrahend of a difference.
 
     Raises:
       UserError: models or seeds have different images, or one twice.
     """
     samples = resampled(records, resamples=resamples, seed=seed, reference=reference)
-    for a, b in compare:
-        if a in samples and b in samples:
-            samples[f"{a} - {b}"] = samples[a].minus(samples[b])
-    found = {model: estimate(sample) for model, sample in samples.items()}
-    return pd.concat(found, names=["model"]).reset_index().drop(columns=["error", "share"])
+    found = {(model, ""): estimate(sample) for model, sample in samples.items()}
+    for one, other in (pair for pair in compare if set(pair) <= set(samples)):
+        found[one, other] = estimate(samples[one].minus(samples[other]))
+    rows = pd.concat(found, names=["model", "other"]).reset_index()
+    return rows.drop(columns=["error", "share"])
 
 
 def both_correct(records: pd.DataFrame, one: str, other: str) -> pd.DataFrame:

@@ -8,8 +8,9 @@ from kdxai.report.answer import answer, sign, tally
 from kdxai.report.html import NONE
 
 
-def line(model, metric, mean, low, high, n=1000):
-    return {"model": model, "metric": metric, "mean": mean, "ci_low": low, "ci_high": high, "n": n}
+def line(model, metric, mean, low, high, other="", n=1000):
+    columns = {"model": model, "other": other, "metric": metric}
+    return columns | {"mean": mean, "ci_low": low, "ci_high": high, "n": n}
 
 
 def table(*pairs):
@@ -24,12 +25,12 @@ def table(*pairs):
         rows += [line(model, m, v, v - 0.01, v + 0.01) for m, v in values.items()]
     for pair, *gaps in pairs:
         for metric, gap in zip(("average_drop", "complexity", "ssim"), gaps, strict=True):
-            rows.append(line(pair, metric, gap, gap - 0.02, gap + 0.02))
+            rows.append(line(pair[0], metric, gap, gap - 0.02, gap + 0.02, other=pair[1]))
     return pd.DataFrame(rows)
 
 
-TEACHER = ("student - teacher", 0.1, -0.1, 0.0)
-CONTROL = ("student - control", -0.01, 0.0, 0.1)
+TEACHER = (("student", "teacher"), 0.1, -0.1, 0.0)
+CONTROL = (("student", "control"), -0.01, 0.0, 0.1)
 
 
 def test_from_the_table():
@@ -71,7 +72,9 @@ def test_several_seeds_speak_of_the_recipe_and_one_never_does():
 
 def test_what_a_second_teacher_and_an_untrained_network_say():
     rows = table(
-        TEACHER, ("second_teacher - teacher", -0.1, 0.01, 0.2), ("untrained - teacher", 0, 0.1, 0.2)
+        TEACHER,
+        (("second_teacher", "teacher"), -0.1, 0.01, 0.2),
+        (("untrained", "teacher"), 0, 0.1, 0.2),
     )
     *_, third = answer(rows, NONE, NONE, seeds=1)
     assert (
@@ -153,4 +156,4 @@ def test_doubts_are_said_of_what_is_used_and_of_nothing_else():
     ],
 )
 def test_sign(metric, mean, low, high, expected):
-    assert sign(pd.Series(line("a - b", metric, mean, low, high)), metric) == expected
+    assert sign(pd.Series(line("a", metric, mean, low, high, other="b")), metric) == expected

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from report_pages import CLASSES, MODELS, content
 
-from kdxai.report import html
+from kdxai.report import html, tables
 from kdxai.report.answer import answer
 from kdxai.report.html import NONE
+from kdxai.study import stats
 
 
 class Elements(HTMLParser):
@@ -111,13 +112,13 @@ def test_table_1_holds_every_number_with_its_interval(page):
 def test_differences_are_called_by_their_interval():
     table = content().tables["table1"]
     [groups] = [html.results_table(table, "cam", MODELS, {}).groups]
-    rows = dict(groups[1][1])
+    rows = {(one, other): cells for one, other, cells in groups[1][1]}
     metrics = html.results_table(table, "cam", MODELS, {}).metrics
-    cells = dict(zip(metrics, rows["student - control"], strict=True))
+    cells = dict(zip(metrics, rows["student", "control"], strict=True))
     assert cells["Average drop\N{NO-BREAK SPACE}↓"].sign == "better"  # it is lower
     assert cells["Coherency (SSIM)\N{NO-BREAK SPACE}↑"].sign == "better"  # it is higher
     assert cells["Accuracy\N{NO-BREAK SPACE}↑"].sign == ""  # its interval holds 0
-    assert {cell.sign for _, line in groups[0][1] for cell in line} == {""}
+    assert {cell.sign for *_, line in groups[0][1] for cell in line} == {""}
 
 
 def test_what_is_not_trustworthy_says_so_with_the_reason(page):
@@ -160,6 +161,24 @@ def test_names_are_text_and_never_markup():
     assert "&lt;img src=" in page
     assert len(Elements(page).all("script")) == 1
     assert not Elements(page).all("img")
+
+
+def test_a_models_name_may_hold_what_a_difference_is_spelt_with():
+    full = content()
+    rows = full.records.replace({"model": {"control": "old - new"}})
+    pairs = [("student", "teacher"), ("student", "old - new"), ("old - new", "teacher")]
+    table = stats.table(rows, pairs, resamples=20).assign(method="cam")
+    names = [*table.model[table.other == ""].unique()]
+    assert names == ["teacher", "student", "old - new", "untrained"]
+    [_, (_, differences)] = html.results_table(table, "cam", names, {}).groups
+    assert [(one, other) for one, other, _ in differences] == pairs
+    wide = tables.readable(table)
+    assert list(wide.columns) == [*names, *(f"{one} - {other}" for one, other in pairs)]
+    gap = table[(table.other == "old - new") & (table.metric == "ssim")].iloc[0]
+    text = wide.loc["Coherency (SSIM) ↑", "student - old - new"]
+    assert text == tables.interval(gap["mean"], gap.ci_low, gap.ci_high)
+    _, second, _ = answer(table, NONE, NONE, 2)
+    assert second.startswith("The student scores better than the old - new in average drop")
 
 
 def test_gallery_keeps_the_order_drawn_and_counts_only_models_that_learned():
