@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from kdxai.study.claims import NOT_TESTABLE
 from kdxai.study.stats import STATISTICS
 
 HEADLINE = ("average_drop", "complexity", "ssim")  # what the paper measured
 MINUS = "\N{MINUS SIGN}"
-VERDICTS = ("supported", "contradicted", "no meaningful difference", "undecided")
+VERDICTS = ("supported", "contradicted", "no meaningful difference", "undecided", NOT_TESTABLE)
 
 
 def answer(
@@ -35,7 +36,8 @@ def answer(
 def from_claims(claims: pd.DataFrame, trust: pd.DataFrame) -> tuple[str, str]:
     """What holds by the sound protocol, the last rung, and by the first, the paper's own."""
     sound, literal = at_rung(claims, -1), at_rung(claims, 0)
-    first = f"Measured soundly, {tally(sound.assign(says=with_doubts(sound, trust)), named=True)}."
+    told = tally(sound.assign(says=with_doubts(sound, trust)), named=True)
+    first = f"Of {sound.about.iloc[0]}, measured soundly, {told}."
     if claims.rung.nunique() == 1:
         return first, (
             "The paper's own protocol was not replayed on these models, so this does not say how "
@@ -163,7 +165,7 @@ def compared(table: pd.DataFrame, one: str, other: str) -> str:
 
 def sign(row: pd.Series, metric: str) -> str:
     """What a paired difference says of its first model: better, worse, or "" where 0 is inside."""
-    if np.isnan(row["mean"]) or row.ci_low <= 0 <= row.ci_high or not STATISTICS[metric].better:
+    if np.isnan(row.ci_low) or row.ci_low <= 0 <= row.ci_high or not STATISTICS[metric].better:
         return ""
     return "better" if (row["mean"] > 0) == (STATISTICS[metric].better > 0) else "worse"
 

@@ -20,6 +20,7 @@ from kdxai.report.answer import HEADLINE, MINUS, called, sign, spoken
 from kdxai.report.figures import MAP_COLOURS
 from kdxai.report.markdown import DEGENERATE, over
 from kdxai.study import plan
+from kdxai.study.stats import FEWEST
 
 NONE = pd.DataFrame()
 PICTURES = 48  # in the gallery: the first images drawn
@@ -75,7 +76,7 @@ class Page(NamedTuple):
       config: of the study.
       claims: `claims.judge` at every rung, named in a first column; the last is the sound one.
       ladder: `stats.table` of every rung, named in a first column.
-      trust: `stats.trust` of the main method.
+      trust: `checks.trust` of the main method.
     """
 
     data: str
@@ -102,6 +103,7 @@ def page(content: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "spoken": spoken, "called": called}
+    environment.filters["worded"] = tables.worded
     main = next(iter(content.tables.values()))
     main = main[main.method == main.method.iloc[0]]
     models = list(main.model[main.other == ""].unique())
@@ -122,6 +124,8 @@ def page(content: Page) -> str:
         slots=slots,
         claims=ledger(content.claims),
         over=over(content.records),
+        about=content.claims.about.iloc[-1] if len(content.claims) else "",
+        too_few=tables.TOO_FEW if int(main.n.max()) < FEWEST else "",
         scope=tables.scope(content.claims) if len(content.claims) else "",
         rungs=list(dict.fromkeys(content.claims.rung)) if len(content.claims) else [],
         tables=[
@@ -153,6 +157,13 @@ def page(content: Page) -> str:
 def number(value: float, signed: bool = False) -> str:
     """`0.123`, with a minus sign that is as wide as a plus."""
     return f"{value:{'+' if signed else ''}.3f}".replace("-", MINUS)
+
+
+def ends(row: pd.Series) -> str:
+    """`[0.120, 0.126]`; an en dash where there is no interval."""
+    if np.isnan(row.ci_low):
+        return "\N{EN DASH}"
+    return f"[{number(row.ci_low)}, {number(row.ci_high)}]"
 
 
 def title(metric: str) -> str:
@@ -237,7 +248,7 @@ def results_table(
         reasons = {doubts[one, metric] for one in (name, other) if (one, metric) in doubts}
         return Cell(
             number(row["mean"], signed=bool(other)),
-            f"[{number(row.ci_low)}, {number(row.ci_high)}]",
+            ends(row),
             sign(row, metric) if other else "",
             "; ".join(sorted(reasons)),
         )
@@ -279,7 +290,7 @@ def ledger(claims: pd.DataFrame) -> list[Claim]:
     return [
         Claim(
             row,
-            None if np.isnan(row["mean"]) else charts.interval(row),
+            None if np.isnan(row.ci_low) else charts.interval(row),
             dict(claims[claims.claim == row.claim].set_index("rung").verdict),
         )
         for _, row in answer.at_rung(claims, -1).iterrows()

@@ -7,7 +7,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from kdxai.study.stats import STATISTICS
+from kdxai.study.claims import ABOUT, NOT_TESTABLE
+from kdxai.study.stats import FEWEST, STATISTICS, few
 
 # What fits a terminal and a picture; the report has all.
 MAIN = (
@@ -15,9 +16,14 @@ MAIN = (
     *("increase", "logit_drop", "symmetric_relevance_gain", "road", "energy_inside"),
 )
 LADDER = ("average_drop", "complexity", "ssim", "adcc")  # what an audit shows
-MARKS = {"supported": "+", "contradicted": "-", "no meaningful difference": "=", "undecided": "?"}
+MARKS = {
+    **{"supported": "+", "contradicted": "-", "no meaningful difference": "=", "undecided": "?"},
+    NOT_TESTABLE: "x",
+}
 WIDE = 6  # columns that a terminal holds with their intervals
 DOUBT = "†"  # behind a number that is not trustworthy here
+FEW = "‡"  # behind a number of too few images
+TOO_FEW = f"fewer than {FEWEST} images: the interval may be too narrow"
 LEGEND = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 
@@ -38,6 +44,7 @@ def readable(
     text = [
         interval(row.mean, row.ci_low, row.ci_high)
         + (f" {DOUBT}" if not row.other and (row.model, row.metric) in doubts else "")
+        + (f" {FEW}" if few(row.metric, row.n) else "")
         for row in table.itertuples()
     ]
     return across(table.assign(text=text), "text").fillna("-")
@@ -58,8 +65,10 @@ def difference(one: str, other: str) -> str:
 
 
 def interval(mean: float, low: float, high: float) -> str:
-    """`0.123 [0.120, 0.126]`; `-` for NaN."""
-    return "-" if np.isnan(mean) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    """`0.123 [0.120, 0.126]`; `-` for NaN, `0.123 [-]` where only the interval is."""
+    if np.isnan(mean):
+        return "-"
+    return f"{mean:.3f} " + ("[-]" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]")
 
 
 def number(value: float, form: str) -> str:
@@ -107,12 +116,25 @@ def ledger(claims: pd.DataFrame) -> pd.DataFrame:
             "difference": interval(row.mean, row.ci_low, row.ci_high),
             "matters from": f"{row.matters:g}",
             "p (Holm)": number(row.p_holm, ".2g"),
-            "verdict": row.verdict,
-            "on images both get right": row.verdict_correct or "-",
+            "verdict": worded(row.verdict, row.about),
+            "on images both get right": worded(row.verdict_correct or "-", row.about),
         }
         for row in last.itertuples()
     }
     return pd.DataFrame(rows).T.rename_axis("claim")
+
+
+def reasons(claims: pd.DataFrame) -> str:
+    """Why claims of the last rung are not testable, each reason once; "" where all are."""
+    last = claims[claims.rung == claims.rung.iloc[-1]]
+    found = dict.fromkeys(reason for why in last.why if why for reason in why.split("; "))
+    return f"Not testable: {'; '.join(found)}." if found else ""
+
+
+def worded(verdict: str, about: str) -> str:
+    """A verdict; one that decides says so where it is about the networks alone."""
+    decided = verdict in ("supported", "contradicted")
+    return f"{verdict} for {about}" if decided and about != ABOUT["seeds"] else verdict
 
 
 def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
@@ -130,13 +152,16 @@ def show_claims(claims: pd.DataFrame) -> None:
     console = Console()
     lines = ledger(claims).drop(columns=["models", "metric", "matters from"])
     console.print(terminal(lines, f"Claims: {claims.rung.iloc[-1]}, {scope(claims)}"))
+    if why := reasons(claims):
+        console.print(why, markup=False)
     if claims.rung.nunique() > 1:
-        console.print(terminal(verdicts(claims), f"Verdicts by protocol: {LEGEND}"))
+        about = claims.about.iloc[-1]
+        console.print(terminal(verdicts(claims), f"Verdicts on {about} by protocol: {LEGEND}"))
 
 
 def scope(claims: pd.DataFrame) -> str:
     """What the verdicts are about."""
     row = claims.iloc[-1]
     if row.across == "seeds":
-        return f"across {row.seeds} seeds, about the recipes"
-    return "over images, about these trained models only"
+        return f"across {row.seeds} seeds, about {row.about}"
+    return f"over images, about {row.about} only: another seed may give the other verdict"

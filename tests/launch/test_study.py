@@ -15,13 +15,17 @@ def test_what_a_study_leaves(small_study):
     assert list(records.groupby("model").size()) == [40] * 4
     assert records.groupby("model").image.apply(tuple).nunique() == 1  # the same images
     assert records.image.is_unique is False
-    table = pd.read_csv(small_study / "table1.csv", keep_default_na=False)
+    table = pd.read_csv(small_study / "table1.csv").fillna({"other": ""})
     assert {"model", "metric", "mean", "ci_low", "ci_high", "n"} <= set(table)
     alone = [(name, "") for name in ("teacher", "student", "control", "untrained")]
     pairs = [("student", "teacher"), ("student", "control"), ("untrained", "teacher")]
     assert list(dict.fromkeys(zip(table.model, table.other, strict=True))) == [*alone, *pairs]
     assert (table.n == 40).all()
-    assert ((table.ci_low <= table["mean"]) & (table["mean"] <= table.ci_high)).all()
+    known = table.dropna(subset=["ci_low", "ci_high"])
+    assert ((known.ci_low <= known["mean"]) & (known["mean"] <= known.ci_high)).all()
+    rest = table.drop(index=known.index)  # the same on every image
+    assert (rest["mean"] == 0).all()
+    assert set(rest.metric) <= {"average_gain", "mask_area"}
     teacher = records[records.model == "teacher"]
     alone = table[table.other == ""].set_index(["model", "metric"])
     mean = alone["mean"]["teacher", "ssim"]
@@ -34,6 +38,9 @@ def test_what_a_study_leaves(small_study):
     assert set(claims.rung) == {"sound"}  # the quick study leaves the ladder to launch/audit.py
     assert {"c1_drop", "c4_accuracy", "control_drop"} <= set(claims.claim)
     assert set(claims.across) == {"images"}
+    at_chance = claims[claims.verdict == "not testable"]  # after so little training
+    assert len(at_chance) == len(claims) - 1
+    assert "c4_accuracy" not in set(at_chance.claim)
     assert set(pd.read_csv(small_study / "trust.csv").model) == set(records.model)
     differences = pd.read_csv(small_study / "differences.csv")
     assert differences.groupby(["one", "other"]).ngroups == 3

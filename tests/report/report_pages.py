@@ -77,7 +77,9 @@ def claims(seeds=2):
     columns = ["rung", "claim", "says", "metric", "mean", "ci_low", "ci_high", "p_holm", "verdict"]
     return pd.DataFrame(rows, columns=columns).assign(
         one="student", other="teacher", direction="lower", matters=0.02, p=0.1, seeds=seeds, n=60,
-        across="seeds" if seeds > 1 else "images", verdict_correct=["", "", "contradicted", ""],
+        across="seeds" if seeds > 1 else "images",
+        about="the recipes" if seeds > 1 else "these networks",
+        verdict_correct=["", "", "contradicted", ""], why="",
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from report_pages import claims
 
+from kdxai.report import tables
 from kdxai.report.answer import answer, sign, tally
 from kdxai.report.html import NONE
 
@@ -65,7 +66,7 @@ def test_several_seeds_speak_of_the_recipe_and_one_never_does():
         assert ("about the recipes" in third) == expected
         assert ("these trained models only" in third) != expected
     assert "across 3 training runs of each model and 1,000 images" in third
-    over_images = claims(seeds=3).assign(across="images")
+    over_images = claims(seeds=3).assign(across="images", about="these networks")
     *_, third = answer(table(TEACHER), over_images, NONE, seeds=3)
     assert third.startswith("This, the mean of 3 seeds, is about these trained models only")
 
@@ -86,11 +87,36 @@ def test_what_a_second_teacher_and_an_untrained_network_say():
     )
 
 
+def test_verdicts_of_one_seed_are_never_of_recipes():
+    for seeds, about in ((1, "Of these networks, "), (2, "Of the recipes, ")):
+        first, *_ = answer(table(TEACHER), claims(seeds), NONE, seeds=seeds)
+        assert first.startswith(about)
+    worded = tables.ledger(claims(1)).verdict
+    assert list(worded) == ["contradicted for these networks", "undecided"]
+    assert list(tables.ledger(claims(2)).verdict) == ["contradicted", "undecided"]
+    assert "another seed may give the other verdict" in tables.scope(claims(1))
+    assert tables.scope(claims(2)) == "across 2 seeds, about the recipes"
+
+
+def test_what_is_not_testable_is_counted_and_explained():
+    rows = claims(1)
+    rows.loc[rows.claim == "drop", ["verdict", "why"]] = "not testable", "9 images are too few"
+    first, *_ = answer(table(TEACHER), rows, NONE, seeds=1)
+    assert first.endswith(
+        "none of two claims is supported: one is undecided and one is not testable."
+    )
+    assert tables.ledger(rows).verdict.iloc[0] == "not testable"
+    assert tables.reasons(rows) == "Not testable: 9 images are too few."
+    assert tables.reasons(claims(1)) == ""
+    assert tables.verdicts(rows).loc["sound", "drop"] == "x"
+    assert tables.LEGEND.endswith("x not testable")
+
+
 def test_from_claims_sound_against_literal():
     first, second, third = answer(table(TEACHER), claims(seeds=1), NONE, seeds=1)
     assert first == (
-        "Measured soundly, none of two claims is supported: one is contradicted (“the student's "
-        "average drop is lower”) and one is undecided."
+        "Of these networks, measured soundly, none of two claims is supported: one is contradicted "
+        "(“the student's average drop is lower”) and one is undecided."
     )
     assert second == (
         "By the paper's own protocol, replayed literally, one of two claims is supported and one "
@@ -153,6 +179,7 @@ def test_doubts_are_said_of_what_is_used_and_of_nothing_else():
         ("ssim", 0.0, 0.0, 0.0, ""),
         ("mask_area", 0.1, 0.01, 0.2, ""),  # neither way is better
         ("ssim", float("nan"), float("nan"), float("nan"), ""),
+        ("ssim", 0.1, float("nan"), float("nan"), ""),  # nothing to tell an interval from
     ],
 )
 def test_sign(metric, mean, low, high, expected):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_pages import CLASSES, MODELS, content
+from report_pages import CLASSES, MODELS, PAIRS, content
 
 from kdxai.report import html, tables
 from kdxai.report.answer import answer
@@ -102,8 +102,14 @@ def test_the_answer_comes_first_in_three_sentences(page):
 
 def test_table_1_holds_every_number_with_its_interval(page):
     words = Elements(page).words().replace("\N{MINUS SIGN}", "-").replace("+", "")
+    known = 0
     for row in content().tables["table1"].itertuples():
-        assert f"{row.mean:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]" in words
+        ends = f"[{row.ci_low:.3f}, {row.ci_high:.3f}]"
+        if np.isnan(row.ci_low):  # complexity and entropy differ by the same on every image
+            ends = "\N{EN DASH}"
+        assert f"{row.mean:.3f} {ends}" in words
+        known += not np.isnan(row.ci_low)
+    assert known == len(content().tables["table1"]) - 2 * len(PAIRS)
     differences = words.index("Paired differences")
     assert words.index(" Models ") < differences < words.rindex("student - teacher")
     assert "student - " not in words[words.index(" Models ") : differences]
@@ -137,6 +143,31 @@ def test_without_claims_ladder_and_agreement_the_page_says_so():
     assert "No claims were tested as such in this run" in words
     assert "protocol was not replayed on these models" in words
     assert "Agreement of two models" not in words
+
+
+def test_numbers_without_an_interval_are_drawn_without_one():
+    """One image: its values, and nothing about others."""
+    full = content()
+    [first] = full.records.image.unique()[:1]
+    few = full.records[(full.records.image == first) & (full.records.seed == 0)]
+    table = stats.table(few, PAIRS, resamples=20).assign(method="cam")
+    assert table.ci_low.isna().sum() > 10
+    ends = dict.fromkeys(("ci_low", "ci_high"), np.nan)
+    page = html.page(
+        full._replace(
+            tables={"table1": table},
+            ladder=full.ladder.assign(**ends),
+            claims=full.claims.assign(**ends),
+        )
+    )
+    assert not re.search(r"\bnan\b", re.sub(r"base64,[^)\"]*", "", page), re.IGNORECASE)
+    words = Elements(page).words()
+    drop = table[(table.model == "teacher") & (table.metric == "average_drop")]["mean"].iloc[0]
+    assert f"{drop:.3f} \N{EN DASH}" in words
+    assert "fewer than 20 images" in words
+    wide = tables.readable(table)
+    assert wide.loc["Average drop ↓", "teacher"] == f"{drop:.3f} [-] ‡"
+    assert wide.loc["Accuracy ↑", "teacher"].endswith("]")  # a share has Wilson's interval
 
 
 def test_one_model_alone():

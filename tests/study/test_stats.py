@@ -4,21 +4,21 @@ import pytest
 from scipy import stats as scipy_stats
 
 from kdxai.errors import UserError
+from kdxai.study.checks import preferences, trust
+from kdxai.study.intervals import SHARES, estimate
 from kdxai.study.stats import (
     STATISTICS,
     both_correct,
+    by_seed,
     differences,
-    estimate,
-    preferences,
     resampled,
     signed_ranks,
     table,
-    trust,
 )
 
 METRICS = ("average_drop", "complexity", "coherency", "ssim", "adcc")
 # Plain means of columns, so that each can be an independent trial of a simulation.
-COLUMNS = [m for m in STATISTICS if m not in ("accuracy", "ece", "same_class", "adcc_of_means")]
+COLUMNS = [m for m in STATISTICS if m not in (*SHARES, "ece", "adcc_of_means")]
 
 
 def records(n=400, seeds=1, shift=0.0, seed=0):
@@ -281,6 +281,38 @@ def test_interval_of_the_calibration_error_of_an_overconfident_model():
     rows = rows[rows.metric == "ece"]
     hits = int(((rows.ci_low <= truth) & (truth <= rows.ci_high)).sum())
     assert at_most(trials - hits, trials, 0.07)
+
+
+def test_calibration_error_of_sure_networks_from_float32():
+    """1 - confidence has lost its digits; the error has not, which is a mean of the two."""
+    rng = np.random.default_rng(6)
+    margin = rng.normal(12, 3, 5000)
+    exact = 1 / (1 + np.exp(-np.abs(margin)))
+    single = exact.astype(np.float32)
+    lost = np.abs((1 - single.astype(float)) / (1 - exact) - 1)
+    assert (lost > 0.5).mean() > 0.02
+    data = {"model": "m", "seed": 0, "image": np.arange(5000), "label": 1}
+    data |= {"predicted": (rng.random(5000) < 0.999).astype(int)}
+    one, other = (
+        line(table(pd.DataFrame(data | {"confidence": c}), [], resamples=2), "m", "ece")["mean"]
+        for c in (single, exact)
+    )
+    assert one == pytest.approx(other, abs=3e-8)
+    assert 1e-4 < one < 2e-3
+
+
+def test_every_seeds_own_means():
+    data = records(n=50, seeds=3)
+    rows = by_seed(data.sample(frac=1, random_state=0), "teacher")
+    assert list(rows) == ["model", "metric", "seed", "mean"]
+    found = rows.set_index(["model", "metric", "seed"])["mean"]
+    for (model, seed), own in data.groupby(["model", "seed"]):
+        assert found[model, "ssim", seed] == pytest.approx(own.ssim.mean())
+        assert found[model, "accuracy", seed] == (own.predicted == own.label).mean()
+    assert "same_class" not in found["teacher"].index.get_level_values("metric")
+    means = table(data, [], resamples=2).set_index(["model", "metric"])["mean"]
+    averaged = found.groupby(["model", "metric"]).mean()
+    pd.testing.assert_series_equal(averaged[means.index], means)
 
 
 def test_agreement_with_a_reference():
