@@ -66,10 +66,10 @@ def tails(
 
 def quantiles(share: np.ndarray, seeds: int, freedom: np.ndarray) -> np.ndarray:
     """The t that `tails` leaves 5 % beyond."""
-    ends = [stats.t.isf(LEVEL / 2, np.maximum(size, 1)) for size in (freedom, seeds - 1)]
+    of_images, of_seeds = (stats.t.isf(LEVEL / 2, size) for size in (freedom, max(seeds - 1, 1)))
     found = elementwise.find_root(
         lambda t, *known: tails(t, known[0], seeds, known[1]) - LEVEL,
-        (0.9 * np.minimum(*ends), 1.1 * np.maximum(*ends)),
+        (0.9 * np.minimum(of_images, of_seeds), 1.1 * np.maximum(of_images, of_seeds)),
         args=(share, freedom),
     )
     return found.x
@@ -91,22 +91,46 @@ def bent(y: np.ndarray, skewness: np.ndarray) -> np.ndarray:
     return 3 * rest / (root**2 + root + 1)
 
 
+def spread(sample: Sample, across: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How sure the means over seeds are.
+
+    Across seeds the squared error is that of the hierarchical bootstrap (seeds, then images),
+    written out: images are resampled, and what seeds add is the variance of their statistics / S.
+    Resampled seeds would give (S - 1) / S of that. What single seeds do on single images is in both
+    parts, and is taken out of one.
+
+    Returns:
+      [K] squared standard errors, how much of each is between seeds (0 to 1), and the skewness of
+      the means; 0 of shares of images, and of the calibration error, which is no mean.
+    """
+    first, draws = sample.values[0], sample.values[1:]
+    seeds, n = len(first), sample.images
+    together = draws.mean(1)
+    squared = together.var(0) * n / max(n - 1, 1)
+    share, skewness = np.zeros_like(squared), np.zeros_like(squared)
+    if across == "seeds" and seeds > 1:
+        between = first.var(0, ddof=1) / seeds
+        both = (draws - together[:, None]).var(0).sum(0) / (seeds * (seeds - 1))
+        squared = between + np.maximum(squared - both, 0)
+        np.divide(between, squared, where=squared > 0, out=share)
+    skewed = (squared > NO_SPREAD**2) & ~np.isin(sample.metrics, [*SHARES, "ece"])
+    third = ((together - together.mean(0)) ** 3).mean(0)
+    np.divide(third, squared**1.5, where=skewed, out=skewness)
+    return squared, share, skewness
+
+
 def estimate(sample: Sample, across: str = "seeds") -> pd.DataFrame:
-    """Means over seeds with 95 % intervals; those that a test at 5 % by `p_values` does not reject.
+    """Means over seeds with 95 % intervals: all that `p_values` does not reject at 5 %.
 
     `images`: of these trained networks, over images; all that one seed allows. `seeds`: of the
-    recipe. The squared error is that of the hierarchical bootstrap (seeds, then images), written
-    out: images are resampled, and what seeds add is the variance of their statistics / S. Resampled
-    seeds would give (S - 1) / S of that. What single seeds do on single images is in both parts,
-    and is taken out of one.
+    recipe (`spread`).
 
     - Means: Student's t (`tails`), each end moved outwards where Hall's transformation for skewed
       values asks for it. With 20 and more images such intervals cover 92 to 98 % (lognormal values
-      and differences, Beta(0.1, 2), which is as skewed as drops are); Student's alone and the
+      and differences; Beta(0.1, 2), which is as skewed as drops are); Student's alone and the
       percentile bootstrap cover down to 81 %. Below 20 nothing does: down to 73 % with 5.
-    - Shares of images (`SHARES`): Wilson's interval (1927), of as many images as would give the
-      squared error; 30 right of 30 give [0.886, 1]. Their paired differences: Bonett & Price's
-      (2012), which adds an image that speaks for each side.
+    - Shares of images (`SHARES`): Wilson's interval, of as many images as would give the squared
+      error; 30 right of 30 give [0.886, 1]. Their paired differences: `bonett_price`.
     - NaN where there is nothing to tell an interval from: one image, or the same value on all.
 
     Returns:
@@ -114,25 +138,14 @@ def estimate(sample: Sample, across: str = "seeds") -> pd.DataFrame:
       centre, the standard error, how much of its square is between seeds (0 to 1), the skewness of
       the mean, and the degrees of freedom that images give.
     """
-    first, draws = sample.values[0], sample.values[1:]
-    seeds, n = len(first), sample.images
-    mean, together = first.mean(0), draws.mean(1)
+    mean, n = sample.values[0].mean(0), sample.images
+    seeds = sample.values.shape[1]
     counted = np.isin(sample.metrics, SHARES)
-    squared = together.var(0) * n / max(n - 1, 1)
-    share = np.zeros_like(mean)
-    if across == "seeds" and seeds > 1:
-        between = first.var(0, ddof=1) / seeds
-        both = (draws - together[:, None]).var(0).sum(0) / (seeds * (seeds - 1))
-        squared = between + np.maximum(squared - both, 0)
-        share = np.divide(between, squared, where=squared > 0, out=share)
-    skewed = (squared > NO_SPREAD**2) & ~np.isin(sample.metrics, [*SHARES, "ece"])  # ece: no mean
-    third = ((together - together.mean(0)) ** 3).mean(0)
-    skewness = np.divide(third, squared**1.5, where=skewed, out=np.zeros_like(mean))
-    counts = squared * max(n - 1, 1) / n  # of shares the variance needs no such correction
+    squared, share, skewness = spread(sample, across)
+    counts = squared * max(n - 1, 1) / n  # the variance of yes and no needs no such correction
     centre = mean
     if sample.paired:
-        adjusted = bonett_price(mean, counts, n)
-        centre, squared = np.where(counted, adjusted, (mean, squared))
+        centre, squared = np.where(counted, bonett_price(mean, counts, n), (mean, squared))
     error, freedom = np.sqrt(squared), np.where(counted, np.inf, max(n - 1, 1))
     quantile = quantiles(share, seeds, freedom)
     known = counted | (error > NO_SPREAD) & (n > 1)
@@ -141,10 +154,9 @@ def estimate(sample: Sample, across: str = "seeds") -> pd.DataFrame:
         for side, end in ((np.maximum, quantile), (np.minimum, -quantile))
     )
     if not sample.paired:
-        variance = mean * (1 - mean)
         size = np.full_like(mean, n)
         if seeds > 1:
-            size = np.divide(variance, counts, where=counts > NO_SPREAD**2, out=size)
+            np.divide(mean * (1 - mean), counts, where=counts > NO_SPREAD**2, out=size)
         low, high = np.where(counted, wilson(mean, size, quantile), (low, high))
     numbers = {"mean": mean, "ci_low": low, "ci_high": high, "n": n, "seeds": seeds}
     tests = dict(zip(FOR_TESTS, (centre, error, share, skewness, freedom), strict=True))
@@ -163,6 +175,8 @@ def bonett_price(
     difference: np.ndarray, squared: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centre and squared error of a paired difference of shares (Bonett & Price 2012).
+
+    They add two images, one that speaks for each side.
 
     Args:
       squared: its squared error without the two images that are added.
