@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_pages import CLASSES, MODELS, PAIRS, content
+from report_pages import CLASSES, MODELS, PAIRS, claims, content
 
 from kdxai.report import html, tables
 from kdxai.report.answer import answer
@@ -168,6 +168,17 @@ def test_numbers_without_an_interval_are_drawn_without_one():
     wide = tables.readable(table)
     assert wide.loc["Average drop ↓", "teacher"] == f"{drop:.3f} [-] ‡"
     assert wide.loc["Accuracy ↑", "teacher"].endswith("]")  # a share has Wilson's interval
+
+
+def test_what_is_not_testable_says_why_and_one_seed_speaks_of_these_networks():
+    rows = claims(1)
+    why = "the student (seed 0) is at chance"
+    rows.loc[rows.claim == "accuracy", ["verdict", "why"]] = "not testable", why
+    words = Elements(html.page(content()._replace(claims=rows))).words()
+    assert f"not testable {why}" in words
+    assert "contradicted for these networks" in words
+    assert "judged over images, about these networks only" in words
+    assert "for these networks" not in Elements(html.page(content())).words()
 
 
 def test_one_model_alone():
