@@ -41,8 +41,8 @@ def at_chance(records: pd.DataFrame) -> dict[str, str]:
             continue
         if stats.binomtest(right, n, largest, "greater").pvalue > ABOVE_CHANCE:
             found[model] = (
-                f"the {model} (seed {seed}) is at chance: {right} of {n} answers are right, and "
-                f"{largest:.0%} of the images are of one class"
+                f"the {model} (seed {seed}) is not above chance: {right} of {n} answers are right, "
+                f"and {largest:.0%} of the images are of one class"
             )
         elif 1 - commonest < VARIED * (1 - largest):
             found[model] = (

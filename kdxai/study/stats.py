@@ -184,7 +184,7 @@ def resampled(
     draws = means + np.concatenate(sums).reshape(-1, *means.shape) / n
     samples = {}
     for model, sample, drawn in zip(values, means, np.moveaxis(draws, 1, 0), strict=True):
-        own = ~np.isnan(sample).any(0)
+        own = ~np.isnan(values[model]).all((0, 1))
         metrics, found = statistics(
             [name for name, mine in zip(names, own, strict=True) if mine],
             np.concatenate([sample[None], drawn])[..., own],

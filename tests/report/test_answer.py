@@ -2,11 +2,12 @@
 
 import pandas as pd
 import pytest
-from report_pages import claims
+from report_pages import claims, records
 
-from kdxai.report import tables
+from kdxai.report import markdown, tables
 from kdxai.report.answer import answer, sign, tally
 from kdxai.report.html import NONE
+from kdxai.study import stats
 
 
 def line(model, metric, mean, low, high, other="", n=1000):
@@ -96,6 +97,17 @@ def test_verdicts_of_one_seed_are_never_of_recipes():
     assert list(tables.ledger(claims(2)).verdict) == ["contradicted", "undecided"]
     assert "another seed may give the other verdict" in tables.scope(claims(1))
     assert tables.scope(claims(2)) == "across 2 seeds, about the recipes"
+
+
+def test_each_seeds_means_are_shown_where_there_are_several():
+    seeds = stats.by_seed(records()).assign(method="cam")
+    heading, method, text = markdown.seeds_section(seeds)
+    assert (heading, method) == ("## Each seed", "cam, means over images:")
+    own = records().groupby(["model", "seed"]).average_drop.mean()["student"]
+    assert f"| student: Average drop ↓ | {own[0]:.3f} | {own[1]:.3f} |" in text
+    assert "| metric | seed 0 | seed 1 |" in text.replace("|  |", "| metric |")
+    assert "Entropy" not in text  # the main metrics alone
+    assert markdown.seeds_section(seeds[seeds.seed == 0]) == []
 
 
 def test_what_is_not_testable_is_counted_and_explained():

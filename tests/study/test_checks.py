@@ -24,7 +24,7 @@ RNG = np.random.default_rng(0)
         (
             np.zeros(200),
             LABEL,
-            "the student .* is at chance: 50 of 200 answers are right, and 25%",
+            "the student .* is not above chance: 50 of 200 answers are right, and 25%",
         ),
         (RNG.permutation(LABEL), LABEL, "are right, and 25% of the images are of one class"),
         (np.zeros(200), RARE, "190 of 200 answers are right, and 95%"),
@@ -60,7 +60,7 @@ def test_one_dead_seed_is_enough_and_methods_do_not_count_twice():
     several = pd.concat([rows.assign(method=method) for method in ("cam", "random")])
     [(model, why)] = at_chance(several).items()
     assert model == "student"
-    assert why.startswith("the student (seed 1) is at chance: 50 of 200")
+    assert why.startswith("the student (seed 1) is not above chance: 50 of 200")
 
 
 def test_no_metric_is_trusted_on_a_model_at_chance():
@@ -76,4 +76,6 @@ def test_no_metric_is_trusted_on_a_model_at_chance():
         **{("pruned", "average_drop"): False, ("pruned", "adcc"): False},
         **{("teacher", "average_drop"): True, ("teacher", "adcc"): True},
     }
-    assert found.why["pruned", "adcc"].startswith("the pruned (seed 0) is at chance: 50 of 200")
+    assert found.why["pruned", "adcc"].startswith(
+        "the pruned (seed 0) is not above chance: 50 of 200"
+    )

@@ -165,7 +165,7 @@ def test_a_dead_network_is_not_testable_however_well_it_scores():
     dead = ["drop", "coherent", "collapse", "as other"]
     assert list(table.verdict) == ["not testable"] * 4 + ["supported", "undecided"]
     assert (table.why[dead] == table.why["drop"]).all()
-    assert table.why["drop"].startswith("the student (seed 0) is at chance: 50 of 200")
+    assert table.why["drop"].startswith("the student (seed 0) is not above chance: 50 of 200")
     assert set(table.verdict_correct[dead]) == {"not testable"}
     assert set(table.why[["answers", "same"]]) == {""}
     assert table["mean"]["drop"] == pytest.approx(-0.099, abs=0.005)  # said all the same
@@ -241,7 +241,7 @@ def test_agreement_with_the_reference_is_claimed():
     joined.loc[joined.model == "teacher", "predicted"] = 0
     table = judge(joined, claims, resamples=50, reference="teacher")
     assert set(table.verdict) == {"not testable"}
-    assert table.why.str.contains("the teacher .* is at chance").all()
+    assert table.why.str.contains("the teacher .* is not above chance").all()
 
 
 def test_columns_and_order():
