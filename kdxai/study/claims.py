@@ -80,7 +80,8 @@ def judge(
     `not_lower` d = -matters. Wilcoxon's test is no substitute: it rejects for skewed differences of
     mean 0. Holm (1979) adjusts p over all claims given, so that at most 5 % of such families hold
     one claim, or more, that is called supported or contradicted by chance; that holds for claims
-    that depend on each other too.
+    that depend on each other too. Of differences as skewed as two lognormals' a test at 0.5 % errs
+    in 1.3 % with 20 images, 0.9 % with 100 and 0.5 % with 500.
 
     `across="seeds"` generalises to new runs of the recipes and to new images; `"images"` speaks of
     these networks, whatever another seed would have given: of two equal recipes nearly every two
