@@ -220,7 +220,7 @@ def test_agreement_with_the_reference_is_claimed():
         for level, model in ((0.8, "student"), (0.5, "control"))
     )
     beside = near.assign(other="control", pearson=0.0)  # of another pair: not with the reference
-    joined = stats.with_agreement(data, pd.concat([near, far, beside]), "teacher")
+    joined = stats.with_agreement(data, pd.concat([beside, near, far]), "teacher")
     assert len(joined) == len(data)
     assert joined[joined.model == "teacher"].agreement_pearson.isna().all()
     own = joined[joined.model == "student"].set_index("image")
