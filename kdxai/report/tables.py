@@ -164,4 +164,4 @@ def scope(claims: pd.DataFrame) -> str:
     row = claims.iloc[-1]
     if row.across == "seeds":
         return f"across {row.seeds} seeds, about {row.about}"
-    return f"over images, about {row.about} only: another seed may give the other verdict"
+    return "over images, about these trained models only: another seed may give the other verdict"

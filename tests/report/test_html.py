@@ -177,7 +177,7 @@ def test_what_is_not_testable_says_why_and_one_seed_speaks_of_these_networks():
     words = Elements(html.page(content()._replace(claims=rows))).words()
     assert f"not testable {why}" in words
     assert "contradicted for these networks" in words
-    assert "judged over images, about these networks only" in words
+    assert "judged over images, about these trained models only" in words
     assert "for these networks" not in Elements(html.page(content())).words()
 
 
