@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from kdxai.study.claims import NOT_TESTABLE
 from kdxai.study.stats import STATISTICS
 
 HEADLINE = ("average_drop", "complexity", "ssim")  # what the paper measured
 MINUS = "\N{MINUS SIGN}"
-VERDICTS = ("supported", "contradicted", "no meaningful difference", "undecided")
+VERDICTS = ("supported", "contradicted", "no meaningful difference", "undecided", NOT_TESTABLE)
 
 
 def answer(
@@ -35,7 +36,8 @@ def answer(
 def from_claims(claims: pd.DataFrame, trust: pd.DataFrame) -> tuple[str, str]:
     """What holds by the sound protocol, the last rung, and by the first, the paper's own."""
     sound, literal = at_rung(claims, -1), at_rung(claims, 0)
-    first = f"Measured soundly, {tally(sound.assign(says=with_doubts(sound, trust)), named=True)}."
+    told = tally(sound.assign(says=with_doubts(sound, trust)), named=True)
+    first = f"Of {sound.about.iloc[0]}, measured soundly, {told}."
     if claims.rung.nunique() == 1:
         return first, (
             "The paper's own protocol was not replayed on these models, so this does not say how "
@@ -108,10 +110,12 @@ def quoted(says: str) -> str:
 
 def from_table(table: pd.DataFrame) -> tuple[str, str]:
     """The student beside its teacher, and beside its control."""
-    models = list(table.model.unique())
-    pairs = [model for model in models if " - " in model]
-    pairs.sort(key=lambda pair: ("student - teacher", "student - control", pair).index(pair))
+    differences = table[table.other != ""]
+    pairs = list(dict.fromkeys(zip(differences.model, differences.other, strict=True)))
+    first_of_all = ("student", "teacher"), ("student", "control")
+    pairs.sort(key=lambda pair: (*first_of_all, pair).index(pair))
     if not pairs:
+        models = list(table.model.unique())
         values = table.set_index(["model", "metric"])["mean"]
         stated = [
             f"{spoken(model)} has "
@@ -124,28 +128,27 @@ def from_table(table: pd.DataFrame) -> tuple[str, str]:
             f"On {table.n.max():,} test images {'; '.join(stated)}.",
             "No two models were compared, so this says nothing about compression.",
         )
-    first = f"On {table.n.max():,} test images {compared(table, pairs[0])}."
-    beside = [pair for pair in pairs[1:] if pair.split(" - ")[0] == pairs[0].split(" - ")[0]]
+    first = f"On {table.n.max():,} test images {compared(table, *pairs[0])}."
+    beside = [pair for pair in pairs[1:] if pair[0] == pairs[0][0]]
     if not beside:
         return first, (
             "Without a control, the same network trained without a teacher, this does not say "
             "whether the teacher or the network's size is the reason."
         )
-    second = compared(table, beside[0])
-    if beside[0].endswith("control"):
+    second = compared(table, *beside[0])
+    if beside[0][1].endswith("control"):
         second += "; the control is the same network, trained without a teacher"
     return first, f"{second[0].upper()}{second[1:]}."
 
 
-def compared(table: pd.DataFrame, pair: str) -> str:
+def compared(table: pd.DataFrame, one: str, other: str) -> str:
     """`the student scores worse than the teacher in drop (0.3 against 0.2) and ...`."""
-    one, other = pair.split(" - ")
-    rows = table.set_index(["model", "metric"])
+    rows = table.set_index(["model", "other", "metric"])
     found: dict[str, list[str]] = {"better": [], "worse": [], "": []}
     for metric in HEADLINE:
-        if (pair, metric) in rows.index:
-            a, b = (rows.loc[(name, metric), "mean"] for name in (one, other))
-            found[sign(rows.loc[(pair, metric)], metric)].append(
+        if (one, other, metric) in rows.index:
+            a, b = (rows.loc[(name, "", metric), "mean"] for name in (one, other))
+            found[sign(rows.loc[(one, other, metric)], metric)].append(
                 f"{called(metric)} ({a:.3f} against {b:.3f})"
             )
     parts = [
@@ -162,7 +165,7 @@ def compared(table: pd.DataFrame, pair: str) -> str:
 
 def sign(row: pd.Series, metric: str) -> str:
     """What a paired difference says of its first model: better, worse, or "" where 0 is inside."""
-    if np.isnan(row["mean"]) or row.ci_low <= 0 <= row.ci_high or not STATISTICS[metric].better:
+    if np.isnan(row.ci_low) or row.ci_low <= 0 <= row.ci_high or not STATISTICS[metric].better:
         return ""
     return "better" if (row["mean"] > 0) == (STATISTICS[metric].better > 0) else "worse"
 
@@ -171,9 +174,9 @@ def sure(
     table: pd.DataFrame, seeds: int, images: int, doubts: Sequence[str], across: str = "seeds"
 ) -> str:
     """Over what the intervals are, and what else to know before building on the numbers."""
-    rows = table.set_index(["model", "metric"])
-    again = "second_teacher - teacher"
-    known = [metric for metric in HEADLINE if (again, metric) in rows.index]
+    rows = table.set_index(["model", "other", "metric"])
+    again = "second_teacher", "teacher"
+    known = [metric for metric in HEADLINE if (*again, metric) in rows.index]
     if seeds > 1 and across == "seeds":
         text = (
             f"The 95 % intervals are across {seeds} training runs of each model and {images:,} "
@@ -186,7 +189,7 @@ def sure(
             "images, and "
         )
         if known:
-            gaps = [f"{rows.loc[(again, m), 'mean']:+.3f} in {called(m)}" for m in known]
+            gaps = [f"{rows.loc[(*again, m), 'mean']:+.3f} in {called(m)}" for m in known]
             text += "a teacher from another seed differs from the first by "
             text += listed(gaps).replace("-", MINUS)
         else:
@@ -195,7 +198,7 @@ def sure(
     better = [
         called(metric)
         for metric in HEADLINE
-        if (pair := ("untrained - teacher", metric)) in rows.index
+        if (pair := ("untrained", "teacher", metric)) in rows.index
         and sign(rows.loc[pair], metric) == "better"
     ]
     if better:

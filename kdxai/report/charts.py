@@ -44,6 +44,13 @@ class Scale(NamedTuple):
         return [Tick(self.at(v), f"{v:.4g}") for v in values if self.low <= v <= self.high]
 
 
+def drawable(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of models; where there is no interval, its ends are the mean."""
+    rows = rows[rows.other == ""]
+    ends = {name: rows[name].fillna(rows["mean"]) for name in ("ci_low", "ci_high")}
+    return rows.assign(**ends)
+
+
 def scale(rows: pd.DataFrame, start: float, end: float, logarithmic: bool = False) -> Scale:
     """A scale that holds the intervals of all rows, with a little room."""
     low, high = rows.ci_low.min(), rows.ci_high.max()
@@ -98,13 +105,13 @@ def ladder(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Ladder
     """One metric at every rung of an audit.
 
     Args:
-      table: columns `rung, model, metric, mean, ci_low, ci_high`.
+      table: columns `rung, model, other, metric, mean, ci_low, ci_high`.
       slots: model -> slot.
     """
     table = table[table.metric == metric]
-    means = table[table.model.isin(slots)]
-    pair = "student - teacher"
-    differences = table[table.model == pair].set_index("rung")
+    means = drawable(table)
+    pair = "student", "teacher"
+    differences = table[(table.model == pair[0]) & (table.other == pair[1])].set_index("rung")
     x = scale(means, 12, WIDTH - (72 if len(differences) else 12), metric in LOGARITHMIC)
     rungs: list[Rung] = []
     lines: dict[int, list[str]] = {}
@@ -136,7 +143,7 @@ def ladder(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Ladder
         logarithmic=x.logarithmic,
         rungs=rungs,
         lines={slot: " ".join(points) for slot, points in lines.items()},
-        pair=tuple(pair.split(" - ")) if len(differences) else (),
+        pair=pair if len(differences) else (),
     )
 
 
@@ -180,8 +187,7 @@ def scatter(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Scatt
     """
     height, left, bottom = 270.0, 44.0, 232.0
     across, up = (
-        table[(table.metric == name) & table.model.isin(slots)].set_index("model")
-        for name in ("accuracy", metric)
+        drawable(table[table.metric == name]).set_index("model") for name in ("accuracy", metric)
     )
     x, y = scale(across, left + 8, WIDTH - 14), scale(up, bottom - 8, 14)
     places = {name: (x.at(across["mean"][name]), y.at(up["mean"][name])) for name in up.index}

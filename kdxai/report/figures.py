@@ -163,7 +163,8 @@ def _marks(ax: Axes, rows: pd.DataFrame, models: Sequence[str]) -> None:
 
 
 def intervals(path: Path, table: pd.DataFrame, models: Sequence[str]) -> None:
-    """Table 1 as a picture: a panel per metric."""
+    """Table 1 as a picture: a panel per metric. Differences are left out."""
+    table = table[table.other == ""]
     metrics = list(dict.fromkeys(table.metric))
     columns = 4
     rows = -(-len(metrics) // columns)
@@ -180,7 +181,8 @@ def intervals(path: Path, table: pd.DataFrame, models: Sequence[str]) -> None:
 
 def rungs(path: Path, table: pd.DataFrame, metrics: Sequence[str]) -> None:
     """An audit: rungs down, metrics across, a mark per model."""
-    models = [name for name in table.model.unique() if " - " not in name]
+    table = table[table.other == ""]
+    models = list(table.model.unique())
     names = list(dict.fromkeys(table.rung))
     size = (3.1 * len(metrics) + 1.6, (0.5 + 0.24 * len(models)) * len(names) + 0.6)
     figure = Figure(figsize=size, layout="constrained")

@@ -20,6 +20,7 @@ from kdxai.report.answer import HEADLINE, MINUS, called, sign, spoken
 from kdxai.report.figures import MAP_COLOURS
 from kdxai.report.markdown import DEGENERATE, over
 from kdxai.study import plan
+from kdxai.study.stats import FEWEST
 
 NONE = pd.DataFrame()
 PICTURES = 48  # in the gallery: the first images drawn
@@ -66,8 +67,8 @@ class Page(NamedTuple):
       data: name of the data set.
       class_names: K names.
       results: `NAME, seed N` -> `result.json` of the run; with `sha256` of its parameters.
-      tables: file name -> columns `method, model, metric, mean, ci_low, ci_high, n`; the first
-        method of the first is the main one.
+      tables: file name -> columns `method, model, other, metric, mean, ci_low, ci_high, n`; the
+        first method of the first is the main one.
       records: a row per model, seed, method and image.
       agreement: a row per pair of models, seed, method and image; may be empty.
       gallery: maps of the main method.
@@ -75,7 +76,7 @@ class Page(NamedTuple):
       config: of the study.
       claims: `claims.judge` at every rung, named in a first column; the last is the sound one.
       ladder: `stats.table` of every rung, named in a first column.
-      trust: `stats.trust` of the main method.
+      trust: `checks.trust` of the main method.
     """
 
     data: str
@@ -102,9 +103,10 @@ def page(content: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "spoken": spoken, "called": called}
+    environment.filters["worded"] = tables.worded
     main = next(iter(content.tables.values()))
     main = main[main.method == main.method.iloc[0]]
-    models = [name for name in main.model.unique() if " - " not in name]
+    models = list(main.model[main.other == ""].unique())
     slots = colours(models)
     doubts = {
         (row.model, row.metric): row.why
@@ -122,6 +124,8 @@ def page(content: Page) -> str:
         slots=slots,
         claims=ledger(content.claims),
         over=over(content.records),
+        about=content.claims.about.iloc[-1] if len(content.claims) else "",
+        too_few=tables.TOO_FEW if int(main.n.max()) < FEWEST else "",
         scope=tables.scope(content.claims) if len(content.claims) else "",
         rungs=list(dict.fromkeys(content.claims.rung)) if len(content.claims) else [],
         tables=[
@@ -153,6 +157,13 @@ def page(content: Page) -> str:
 def number(value: float, signed: bool = False) -> str:
     """`0.123`, with a minus sign that is as wide as a plus."""
     return f"{value:{'+' if signed else ''}.3f}".replace("-", MINUS)
+
+
+def ends(row: pd.Series) -> str:
+    """`[0.120, 0.126]`; an en dash where there is no interval."""
+    if np.isnan(row.ci_low):
+        return "\N{EN DASH}"
+    return f"[{number(row.ci_low)}, {number(row.ci_high)}]"
 
 
 def title(metric: str) -> str:
@@ -213,7 +224,7 @@ class Results(NamedTuple):
     """One method's numbers: models and paired differences down, metrics across.
 
     Attributes:
-      groups: (`Models` or `Paired differences`, [(row's name, [a cell per metric])]).
+      groups: (`Models` or `Paired differences`, [(model, other or "", [a cell per metric])]).
       main: how many of the metrics come first because they are the main ones.
     """
 
@@ -221,39 +232,41 @@ class Results(NamedTuple):
     images: int
     metrics: Sequence[str]
     main: int
-    groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[Cell]]]]]
+    groups: Sequence[tuple[str, Sequence[tuple[str, str, Sequence[Cell]]]]]
 
 
 def results_table(
     rows: pd.DataFrame, method: str, models: Sequence[str], doubts: Mapping[tuple[str, str], str]
 ) -> Results:
     metrics = sorted(rows.metric.unique(), key=lambda name: name not in tables.MAIN)
-    lines = rows.set_index(["model", "metric"])
+    lines = rows.set_index(["model", "other", "metric"])
 
-    def line(name: str) -> list[Cell]:
-        return [cell(name, metric) for metric in metrics]
-
-    def cell(name: str, metric: str) -> Cell:
-        if (name, metric) not in lines.index:  # a reference is not compared with itself
+    def cell(name: str, other: str, metric: str) -> Cell:
+        if (name, other, metric) not in lines.index:  # a reference is not compared with itself
             return Cell("\N{EN DASH}", "", "", "")
-        row, difference = lines.loc[(name, metric)], " - " in name
-        reasons = {doubts[one, metric] for one in name.split(" - ") if (one, metric) in doubts}
+        row = lines.loc[(name, other, metric)]
+        reasons = {doubts[one, metric] for one in (name, other) if (one, metric) in doubts}
         return Cell(
-            number(row["mean"], signed=difference),
-            f"[{number(row.ci_low)}, {number(row.ci_high)}]",
-            sign(row, metric) if difference else "",
+            number(row["mean"], signed=bool(other)),
+            ends(row),
+            sign(row, metric) if other else "",
             "; ".join(sorted(reasons)),
         )
 
-    differences = [name for name in rows.model.unique() if " - " in name]
-    groups = [("Models", models), ("Paired differences", differences)]
+    pairs = rows[rows.other != ""][["model", "other"]].drop_duplicates()
+    groups = [
+        ("Models", [(name, "") for name in models]),
+        ("Paired differences", list(pairs.itertuples(index=False, name=None))),
+    ]
     return Results(
         method=method,
         images=int(rows.n.max()),
         metrics=[title(name) for name in metrics],
         main=sum(name in tables.MAIN for name in metrics),
         groups=[
-            (heading, [(name, line(name)) for name in names]) for heading, names in groups if names
+            (heading, [(*pair, [cell(*pair, metric) for metric in metrics]) for pair in names])
+            for heading, names in groups
+            if names
         ],
     )
 
@@ -277,7 +290,7 @@ def ledger(claims: pd.DataFrame) -> list[Claim]:
     return [
         Claim(
             row,
-            None if np.isnan(row["mean"]) else charts.interval(row),
+            None if np.isnan(row.ci_low) else charts.interval(row),
             dict(claims[claims.claim == row.claim].set_index("rung").verdict),
         )
         for _, row in answer.at_rung(claims, -1).iterrows()

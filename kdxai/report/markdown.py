@@ -8,9 +8,9 @@ import pandas as pd
 
 from kdxai.protocol import TRUTH
 from kdxai.report import tables
-from kdxai.study import stats
+from kdxai.study import checks
 from kdxai.study.measure import Measured
-from kdxai.study.stats import STATISTICS
+from kdxai.study.stats import FEWEST, STATISTICS
 
 DEGENERATE = ("degenerate", "degenerate_masked")
 CONTROLS = ("random", "centred_gaussian", "edges", TRUTH)
@@ -66,7 +66,9 @@ def report(
     parts += [
         f"Means with 95 % intervals {over(records)}; `a - b` is the mean paired difference. "
         "An arrow says which way is better."
-        + (f" {tables.DOUBT} not trustworthy here, see the checks below." if doubts else ""),
+        + (f" {tables.DOUBT} not trustworthy here, see the checks below." if doubts else "")
+        + (f" {tables.FEW} {tables.TOO_FEW}." if records.image.nunique() < FEWEST else ""),
+        *seeds_section(measured.seeds),
         *differences_section(measured.differences),
         *trust_section(trust),
         *methods_section(records),
@@ -100,13 +102,29 @@ def claims_section(claims: pd.DataFrame) -> list[str]:
         "## Claims",
         f"Declared before the run, judged {tables.scope(claims)}; p adjusted by Holm's method.",
         tables.markdown(tables.ledger(claims)),
+        *filter(None, [tables.reasons(claims)]),
     ]
     if claims.rung.nunique() > 1:
         parts += [
             "The same claims, from the notebook's literal protocol down to the sound one, one "
-            f"repair per row: {tables.LEGEND}.",
+            f"repair per row, about {claims.about.iloc[-1]}: {tables.LEGEND}.",
             tables.markdown(tables.verdicts(claims)),
         ]
+    return parts
+
+
+def seeds_section(seeds: pd.DataFrame) -> list[str]:
+    """What each seed gives, of the main metrics, where there are several."""
+    if seeds.empty or seeds.seed.nunique() == 1:
+        return []
+    parts = ["## Each seed"]
+    main = seeds[seeds.metric.isin(tables.MAIN)]
+    for method, rows in main.groupby("method", sort=False):
+        wide = rows.pivot(index=["model", "metric"], columns="seed", values="mean")
+        wide = wide.loc[list(dict.fromkeys(zip(rows.model, rows.metric, strict=True)))]
+        lines = wide.rename(columns="seed {}".format).map("{:.3f}".format)
+        lines.index = [f"{model}: {tables.title(metric)}" for model, metric in wide.index]
+        parts += [f"{method}, means over images:", tables.markdown(lines)]
     return parts
 
 
@@ -131,7 +149,7 @@ def differences_section(differences: pd.DataFrame) -> list[str]:
                 for row in pair.itertuples()
             }
         ).T
-        parts += [f"{one} - {other}, {method}:", tables.markdown(lines)]
+        parts += [f"{tables.difference(one, other)}, {method}:", tables.markdown(lines)]
     parts.append(
         "A floor is how much two runs of one recipe differ (root mean square). Wilcoxon's test and "
         "the rank-biserial correlation are over images, of these trained models."
@@ -225,7 +243,7 @@ def preferences_section(records: pd.DataFrame) -> list[str]:
         "is indifference, and a metric below it prefers the second.",
     ]
     for model, rows in records.groupby("model", sort=False):
-        shares = {f"{a} over {b}": stats.preferences(rows, a, b)[model] for a, b in pairs}
+        shares = {f"{a} over {b}": checks.preferences(rows, a, b)[model] for a, b in pairs}
         table = pd.DataFrame(shares)
         table.index = [tables.title(name) for name in table.index]
         parts += [f"{model}:", tables.markdown(table.map("{:.2f}".format))]

@@ -7,7 +7,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from kdxai.study.stats import STATISTICS
+from kdxai.study.claims import ABOUT, NOT_TESTABLE
+from kdxai.study.stats import FEWEST, STATISTICS, few
 
 # What fits a terminal and a picture; the report has all.
 MAIN = (
@@ -15,9 +16,14 @@ MAIN = (
     *("increase", "logit_drop", "symmetric_relevance_gain", "road", "energy_inside"),
 )
 LADDER = ("average_drop", "complexity", "ssim", "adcc")  # what an audit shows
-MARKS = {"supported": "+", "contradicted": "-", "no meaningful difference": "=", "undecided": "?"}
+MARKS = {
+    **{"supported": "+", "contradicted": "-", "no meaningful difference": "=", "undecided": "?"},
+    NOT_TESTABLE: "x",
+}
 WIDE = 6  # columns that a terminal holds with their intervals
 DOUBT = "†"  # behind a number that is not trustworthy here
+FEW = "‡"  # behind a number of too few images
+TOO_FEW = f"fewer than {FEWEST} images: the interval may be too narrow"
 LEGEND = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 
@@ -35,21 +41,34 @@ def readable(
     Args:
       doubts: (model, metric) that are not trustworthy; their numbers are marked.
     """
-    cells = table.assign(
-        title=table.metric.map(title),
-        text=[
-            interval(row.mean, row.ci_low, row.ci_high)
-            + (f" {DOUBT}" if (row.model, row.metric) in doubts else "")
-            for row in table.itertuples()
-        ],
-    )
-    wide = cells.pivot(index="title", columns="model", values="text").rename_axis("metric")
-    return wide.loc[cells.title.unique(), cells.model.unique()].fillna("-")
+    text = [
+        interval(row.mean, row.ci_low, row.ci_high)
+        + (f" {DOUBT}" if not row.other and (row.model, row.metric) in doubts else "")
+        + (f" {FEW}" if few(row.metric, row.n) else "")
+        for row in table.itertuples()
+    ]
+    return across(table.assign(text=text), "text").fillna("-")
+
+
+def across(table: pd.DataFrame, values: str) -> pd.DataFrame:
+    """Metrics down, models and differences across, both in the table's order."""
+    columns = table[["model", "other"]].drop_duplicates()
+    wide = table.pivot(index="metric", columns=["model", "other"], values=values)
+    wide = wide.loc[table.metric.unique(), pd.MultiIndex.from_frame(columns)]
+    named = [difference(*pair) if pair[1] else pair[0] for pair in wide.columns]
+    return wide.set_axis(named, axis=1).rename(index=title)
+
+
+def difference(one: str, other: str) -> str:
+    """What a paired difference is called where people read."""
+    return f"{one} - {other}"
 
 
 def interval(mean: float, low: float, high: float) -> str:
-    """`0.123 [0.120, 0.126]`; `-` for NaN."""
-    return "-" if np.isnan(mean) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    """`0.123 [0.120, 0.126]`; `-` for NaN, `0.123 [-]` where only the interval is."""
+    if np.isnan(mean):
+        return "-"
+    return f"{mean:.3f} " + ("[-]" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]")
 
 
 def number(value: float, form: str) -> str:
@@ -80,10 +99,8 @@ def show(table: pd.DataFrame, by: str = "method") -> None:
     console = Console()
     table = table[table.metric.isin(MAIN)]
     for name, rows in table.groupby(by, sort=False):
-        if rows.model.nunique() > WIDE:  # the files have intervals and differences
-            rows = rows[~rows.model.str.contains(" - ")]
-            wide = rows.pivot(index="metric", columns="model", values="mean").map("{:.3f}".format)
-            wide = wide.loc[rows.metric.unique(), rows.model.unique()].rename(index=title)
+        if len(rows[["model", "other"]].drop_duplicates()) > WIDE:  # the files have the rest
+            wide = across(rows[rows.other == ""], "mean").map("{:.3f}".format)
         else:
             wide = readable(rows)
         console.print(terminal(wide, f"Table 1: {name}, {rows.n.iloc[0]:,} images"))
@@ -94,17 +111,30 @@ def ledger(claims: pd.DataFrame) -> pd.DataFrame:
     last = claims[claims.rung == claims.rung.iloc[-1]]
     rows = {
         row.says: {
-            "models": f"{row.one} - {row.other}",
+            "models": difference(row.one, row.other),
             "metric": STATISTICS[row.metric].title,
             "difference": interval(row.mean, row.ci_low, row.ci_high),
             "matters from": f"{row.matters:g}",
             "p (Holm)": number(row.p_holm, ".2g"),
-            "verdict": row.verdict,
-            "on images both get right": row.verdict_correct or "-",
+            "verdict": worded(row.verdict, row.about),
+            "on images both get right": worded(row.verdict_correct or "-", row.about),
         }
         for row in last.itertuples()
     }
     return pd.DataFrame(rows).T.rename_axis("claim")
+
+
+def reasons(claims: pd.DataFrame) -> str:
+    """Why claims of the last rung are not testable, each reason once; "" where all are."""
+    last = claims[claims.rung == claims.rung.iloc[-1]]
+    found = dict.fromkeys(reason for why in last.why if why for reason in why.split("; "))
+    return f"Not testable: {'; '.join(found)}." if found else ""
+
+
+def worded(verdict: str, about: str) -> str:
+    """A verdict; one that decides says so where it is about the networks alone."""
+    decided = verdict in ("supported", "contradicted")
+    return f"{verdict} for {about}" if decided and about != ABOUT["seeds"] else verdict
 
 
 def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
@@ -122,13 +152,16 @@ def show_claims(claims: pd.DataFrame) -> None:
     console = Console()
     lines = ledger(claims).drop(columns=["models", "metric", "matters from"])
     console.print(terminal(lines, f"Claims: {claims.rung.iloc[-1]}, {scope(claims)}"))
+    if why := reasons(claims):
+        console.print(why, markup=False)
     if claims.rung.nunique() > 1:
-        console.print(terminal(verdicts(claims), f"Verdicts by protocol: {LEGEND}"))
+        about = claims.about.iloc[-1]
+        console.print(terminal(verdicts(claims), f"Verdicts on {about} by protocol: {LEGEND}"))
 
 
 def scope(claims: pd.DataFrame) -> str:
     """What the verdicts are about."""
     row = claims.iloc[-1]
     if row.across == "seeds":
-        return f"across {row.seeds} seeds, about the recipes"
-    return "over images, about these trained models only"
+        return f"across {row.seeds} seeds, about {row.about}"
+    return "over images, about these trained models only: another seed may give the other verdict"

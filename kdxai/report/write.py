@@ -27,8 +27,8 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     """Write all files of a study below `workdir`.
 
     `records.csv`, `agreement.csv`, `table1.csv` (the random images), `table1_whole.csv` (the whole
-    test split, where it was measured), `differences.csv`, `claims.csv`, `trust.csv`, `ladder.csv`,
-    `figures/`, `report.html`, `report.md` and `study.json`.
+    test split, where it was measured), `seeds.csv` (what each seed gives), `differences.csv`,
+    `claims.csv`, `trust.csv`, `ladder.csv`, `figures/`, `report.html`, `report.md`, `study.json`.
 
     Returns:
       Table 1.
@@ -37,8 +37,8 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     runs.write_text(workdir / "records.csv", measured.records.to_csv(index=False))
     if len(measured.agreement):
         runs.write_text(workdir / "agreement.csv", measured.agreement.to_csv(index=False))
-    found = {"differences": measured.differences, "claims": measured.claims}
-    found |= {"trust": measured.trust, "ladder": measured.ladder}
+    found = {"seeds": measured.seeds, "differences": measured.differences}
+    found |= {"claims": measured.claims, "trust": measured.trust, "ladder": measured.ladder}
     for file, table in (measured.tables | {k: v for k, v in found.items() if len(v)}).items():
         runs.write_text(workdir / f"{file}.csv", table.to_csv(index=False, float_format="%.6g"))
     panels = explain_first(measured)

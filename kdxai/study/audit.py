@@ -66,9 +66,13 @@ def judged(
     across: str,
     evaluation: ConfigDict,
 ) -> Audit:
-    """`stats.table` and `claims.judge` of each rung of `climb`."""
+    """`stats.table` and `claims.judge` of each rung of `climb`, which measures no agreement."""
     models = set(records.model)
-    mine = {name: one for name, one in declared.items() if {one["one"], one["other"]} <= models}
+    mine = {
+        name: one
+        for name, one in declared.items()
+        if {one["one"], one["other"]} <= models and not claims.of_agreement(one)
+    }
     options = {"resamples": evaluation.resamples, "seed": evaluation.seed}
     options["reference"] = records.model.iloc[0]
     table = by(records, "rung", partial(stats.table, compare=compare, **options))

@@ -17,7 +17,7 @@ from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.metrics import randomisation
 from kdxai.protocol import Protocol
-from kdxai.study import stats
+from kdxai.study import checks, stats
 from kdxai.study.plan import Cell
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
@@ -63,8 +63,9 @@ class Measured(NamedTuple):
       records: a row per model, seed, method and image; `drawn` marks the random images.
       agreement: a row per pair of models, seed, method and image.
       tables: file name -> `stats.table` of every method, named in a first column.
+      seeds: `stats.by_seed` of every method on the random images, as above.
       differences: `stats.differences` of every method on the random images, as above.
-      trust: `stats.trust` of the first method; empty where nothing was checked.
+      trust: `checks.trust` of the first method; empty where nothing was checked.
       claims: `claims.judge` at every rung, named in a first column; the last is the sound one.
       ladder: `stats.table` of every rung, named in a first column.
     """
@@ -76,6 +77,7 @@ class Measured(NamedTuple):
     records: pd.DataFrame
     agreement: pd.DataFrame
     tables: Mapping[str, pd.DataFrame]
+    seeds: pd.DataFrame
     differences: pd.DataFrame
     trust: pd.DataFrame
     claims: pd.DataFrame = NONE
@@ -186,6 +188,7 @@ def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path
             file: by(sample, "method", partial(stats.table, compare=what.compare, **options))
             for file, sample in samples.items()
         },
+        seeds=by(random, "method", partial(stats.by_seed, reference=cells[0].name)),
         differences=by(
             random, "method", partial(stats.differences, compare=what.compare, **options)
         ),
@@ -196,7 +199,7 @@ def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path
 def sanity(
     models: Mapping[tuple[str, int], TrainedModel], dataset: Dataset, what: Wanted, workdir: Path
 ) -> pd.DataFrame:
-    """`stats.trust` of the first method, on a few of the random images."""
+    """`checks.trust` of the first method, on a few of the random images."""
     images = np.sort(what.drawn[: what.evaluation.sanity])
     method = what.protocols[0].method
     if not images.size or method == "random":
@@ -210,7 +213,7 @@ def sanity(
             columns = {"model": name, "seed": seed, "method": f"sanity-{protocol.method}"}
             rows = explained(workdir, columns, model, protocol, dataset.test, images, extra)
             records.append(rows.assign(method=protocol.method))
-    return stats.trust(pd.concat(records, ignore_index=True), method)
+    return checks.trust(pd.concat(records, ignore_index=True), method)
 
 
 def explained(

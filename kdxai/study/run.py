@@ -14,7 +14,7 @@ from kdxai import drawing, evaluate
 from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
 from kdxai.models import Network
-from kdxai.study import audit, claims
+from kdxai.study import audit, claims, stats
 from kdxai.study.measure import NONE, Measured, Wanted, measure, measure_cells, wanted
 from kdxai.study.plan import Cell, chosen, finished_cells, plan, share
 from kdxai.training import loop, runs
@@ -34,8 +34,9 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
     mine = share(cells, config.cell)
     dataset = datasets.load(**config.data)
     available = len(dataset.test.label)
-    what = wanted(config.evaluation, config.compare, chosen(config), available)
     declared = claims.declared(config, set(config.models), chosen(config), config.seeds)
+    pairs = dict.fromkeys([*map(tuple, config.compare), *claims.pairs(declared, cells[0].name)])
+    what = wanted(config.evaluation, list(pairs), chosen(config), available)
     for cell in cells:
         require_defined(loop.check(cell.config, dataset), what, dataset)
     shared = config.copy_and_resolve_references()
@@ -73,7 +74,7 @@ def climbed(
         main = measured.wanted.protocols[0].method
         rows = measured.records[measured.records.drawn & (measured.records.method == main)]
         verdicts = claims.judge(
-            rows,
+            stats.with_agreement(rows, measured.agreement, measured.cells[0].name),
             declared,
             across=config.across,
             resamples=evaluation.resamples,

@@ -1,8 +1,7 @@
-"""Records -> estimates with intervals, tests, and which metrics to trust.
+"""Records -> tables of means and paired differences.
 
 Images are the same for all models and seeds, so every comparison is paired; seeds are the
-replicates. An interval over images speaks of the models that were trained; one across seeds of the
-recipe that trained them.
+replicates.
 """
 
 from collections.abc import Sequence
@@ -11,19 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.optimize import elementwise
 
 from kdxai.errors import UserError
 from kdxai.metrics.adcc import adcc
+from kdxai.study.intervals import FOR_TESTS, SHARES, Sample, estimate
 
-LEVEL = 0.05  # of all tests; intervals hold the truth with 1 - LEVEL
 BINS = 15  # of the calibration error
 GAPS = [f"gap{k}" for k in range(BINS)]
-FEWEST = 20  # images that a result restricted to some of them needs
-NO_SPREAD = 1e-7  # standard errors below it are the rounding of float32
-# The gate of `trust`.
-PREFERRED = 0.64  # least share of images
-PERSISTENT = 0.7  # least correlation of maps that parameters do not change
+FEWEST = 20  # images from which the interval of a mean covers, see `intervals.estimate`
+# How alike a model's maps and the reference's are, columns of `with_agreement`.
+AGREEMENT = ("pearson", "spearman", "ssim", "top_k_iou")
 
 
 class Statistic(NamedTuple):
@@ -44,6 +40,10 @@ STATISTICS: dict[str, Statistic] = {
     "accuracy": Statistic("Accuracy", 1),
     "ece": Statistic("Calibration error (ECE)", -1),
     "same_class": Statistic("Same class as the reference", 1),
+    "agreement_pearson": Statistic("Agreement with the reference (Pearson)", 1),
+    "agreement_spearman": Statistic("Agreement with the reference (Spearman)", 1),
+    "agreement_ssim": Statistic("Agreement with the reference (SSIM)", 1),
+    "agreement_top_k_iou": Statistic("Agreement with the reference (IoU of the top 10 %)", 1),
     "average_drop": Statistic("Average drop", -1),
     "complexity": Statistic("Complexity (32x32 grid)", -1),
     "ssim": Statistic("Coherency (SSIM)", 1),
@@ -88,28 +88,6 @@ STATISTICS: dict[str, Statistic] = {
 OF_MODEL = ("accuracy", "ece", "same_class")
 
 
-class Sample(NamedTuple):
-    """Statistics of one model, or differences of two, on the same images.
-
-    Attributes:
-      metrics: [K] names in `STATISTICS`.
-      values: [1 + resamples, S, K] of every seed: of the images themselves, then of resamples.
-      images: n.
-    """
-
-    metrics: list[str]
-    values: np.ndarray
-    images: int
-
-    def minus(self, other: "Sample") -> "Sample":
-        """Paired differences in the metrics that both have."""
-        shared = [name for name in self.metrics if name in other.metrics]
-        mine, theirs = (
-            one.values[..., [one.metrics.index(name) for name in shared]] for one in (self, other)
-        )
-        return Sample(shared, mine - theirs, self.images)
-
-
 def arranged(
     records: pd.DataFrame, reference: str | None = None
 ) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -118,7 +96,8 @@ def arranged(
     `gap0` to `gap14` are correct - confidence where the confidence is in that bin, else 0.
 
     Returns:
-      [C] names and model -> [S, n, C], seeds and images in order.
+      [C] names and model -> [S, n, C], seeds and images in order; NaN where the model has no such
+      value, as the reference has none of its likeness to itself.
 
     Raises:
       UserError: models or seeds have different images, or one twice.
@@ -145,7 +124,7 @@ def arranged(
             known |= {gap: (bins == k) * (correct - confidence) for k, gap in enumerate(GAPS)}
         if reference in ordered:
             same = rows.predicted.to_numpy() == ordered[reference].predicted.to_numpy()
-            known["same_class"] = same.astype(np.float64)
+            known["same_class"] = same.astype(np.float64) if model != reference else np.nan * same
         values[model] = np.stack(list(known.values()), -1).reshape(*grid.levshape, -1)
     return list(known), values
 
@@ -155,7 +134,7 @@ def statistics(names: Sequence[str], means: np.ndarray) -> tuple[list[str], np.n
 
     - `ece`: expected calibration error, 15 equal-width bins of the largest softmax probability
       (Guo et al. 2017, eq. 3). Few images bias it upwards: 1,000 of a perfectly calibrated model
-      gave 0.026.
+      gave 0.026. Confidences near 1 are float32, whose rounding it shares: at most 3e-8.
     - `adcc_of_means`: the ADCC that some code takes of the three means.
 
     Args:
@@ -205,82 +184,13 @@ def resampled(
     draws = means + np.concatenate(sums).reshape(-1, *means.shape) / n
     samples = {}
     for model, sample, drawn in zip(values, means, np.moveaxis(draws, 1, 0), strict=True):
-        own = [name != "same_class" or model != reference for name in names]
+        own = ~np.isnan(values[model]).all((0, 1))
         metrics, found = statistics(
             [name for name, mine in zip(names, own, strict=True) if mine],
             np.concatenate([sample[None], drawn])[..., own],
         )
         samples[model] = Sample(metrics, found, n)
     return samples
-
-
-def tails(
-    t: np.ndarray, share: np.ndarray, seeds: np.ndarray | int, images: np.ndarray | int
-) -> np.ndarray:
-    """P(|T| > t) for a mean over its standard error, a share of whose square is between seeds.
-
-    A mean of the tails of Student's t with S - 1 and with n - 1 degrees of freedom, weighted by
-    the shares of the variance that seeds and images hold. Cochran & Cox (Experimental Designs,
-    1950) weight the quantiles so; tails cover better. For normal seeds and many images, whatever
-    the true share, 95 % intervals cover 94.8 to 96.5 % with 3 seeds, 95 to 96.1 % with 5, 95 to
-    95.7 % with 10, and a test at 0.5 % errs in at most 0.51 %. (Satterthwaite's degrees of freedom:
-    down to 92 % with 3 seeds, and up to 2.7 % for 0.5 %.) Two seeds hardly know the share: its root
-    keeps their intervals at 95 to 98.5 %.
-    """
-    weight = np.where(np.equal(seeds, 2), np.sqrt(share), share)
-    of_seeds, of_images = (
-        2 * stats.t.sf(t, np.maximum(np.subtract(size, 1), 1)) for size in (seeds, images)
-    )
-    return weight * of_seeds + (1 - weight) * of_images
-
-
-def estimate(sample: Sample, across: str = "seeds") -> pd.DataFrame:
-    """Means over seeds with 95 % intervals.
-
-    `images`: the percentile bootstrap over images (Efron & Tibshirani 1993, chapter 13); it speaks
-    of these trained models, and is all that one seed allows.
-
-    `seeds`: of the recipe. The squared error is that of the hierarchical bootstrap (seeds, then
-    images), written out: images are resampled, and what seeds add is the variance of their
-    statistics / S. Resampled seeds would give (S - 1) / S of that, and percentiles of three seeds
-    are no quantiles, so the interval is mean +- error * quantile, by `tails`. What single seeds
-    do on single images is in both parts, and is taken out of one.
-
-    Returns:
-      Rows metrics. Columns `mean, ci_low, ci_high, n, seeds`, and for tests `error`, the standard
-      error, and `share`, how much of its square is between seeds (0 to 1).
-    """
-    first, draws = sample.values[0], sample.values[1:]
-    seeds, n = len(first), sample.images
-    mean, together = first.mean(0), draws.mean(1)
-    squared = together.var(0) * n / max(n - 1, 1)
-    share = np.zeros_like(mean)
-    if across == "images" or seeds == 1:
-        # Resamples add their own bias to what is no mean, such as the calibration error.
-        quantiles = np.quantile(together, [LEVEL / 2, 1 - LEVEL / 2], axis=0)
-        low, high = quantiles - (together.mean(0) - mean)
-    else:
-        between = first.var(0, ddof=1) / seeds
-        both = (draws - together[:, None]).var(0).sum(0) / (seeds * (seeds - 1))
-        squared = between + np.maximum(squared - both, 0)
-        share = np.divide(between, squared, where=squared > 0, out=share)
-        ends = sorted(stats.t.isf(LEVEL / 2, [max(n - 1, 1), seeds - 1]))
-        quantile = elementwise.find_root(
-            lambda t, share: tails(t, share, seeds, n) - LEVEL,
-            (np.full_like(mean, 0.9 * ends[0]), np.full_like(mean, 1.1 * ends[1])),
-            args=(share,),
-        ).x
-        low, high = mean + np.sqrt(squared) * quantile * [[-1], [1]]
-    numbers = {"mean": mean, "ci_low": low, "ci_high": high, "n": n, "seeds": seeds}
-    numbers |= {"error": np.sqrt(squared), "share": share}
-    return pd.DataFrame(numbers, index=pd.Index(sample.metrics, name="metric"))
-
-
-def p_values(found: pd.DataFrame, null: pd.Series | float = 0.0) -> pd.Series:
-    """Two-sided p of the truth being `null`, from rows of `estimate`; 1 where nothing varies."""
-    error = found.error.where(found.error > NO_SPREAD)
-    p = tails((found["mean"] - null).abs() / error, found.share, found.seeds, found.n)
-    return pd.Series(p, found.index).fillna(1.0)
 
 
 def table(
@@ -291,28 +201,70 @@ def table(
     seed: int = 0,
     reference: str | None = None,
 ) -> pd.DataFrame:
-    """Means of every model and paired differences, with 95 % intervals (`estimate`).
+    """Means of every model and paired differences, with 95 % intervals (`intervals.estimate`).
 
     With one seed they speak of the trained models, with several of their recipes.
 
     Args:
       records: of one method. Columns `model, seed, image, label, predicted`, the metrics, and
         `confidence` for the calibration error; one row per model, seed and image.
-      compare: pairs (a, b); adds the model `a - b` where both are there.
+      compare: pairs (one, other); adds one - other where both are there.
       reference: the model that `same_class` compares each of the others with, seed by seed.
 
     Returns:
-      Columns `model, metric, mean, ci_low, ci_high, n, seeds`, with n images.
+      Columns `model, other, metric, mean, ci_low, ci_high, n, seeds`, with n images; `other` is ""
+      of a model, and names the subtrahend of a difference.
 
     Raises:
       UserError: models or seeds have different images, or one twice.
     """
     samples = resampled(records, resamples=resamples, seed=seed, reference=reference)
-    for a, b in compare:
-        if a in samples and b in samples:
-            samples[f"{a} - {b}"] = samples[a].minus(samples[b])
-    found = {model: estimate(sample) for model, sample in samples.items()}
-    return pd.concat(found, names=["model"]).reset_index().drop(columns=["error", "share"])
+    found = {(model, ""): estimate(sample) for model, sample in samples.items()}
+    for one, other in (pair for pair in compare if set(pair) <= set(samples)):
+        found[one, other] = estimate(samples[one].minus(samples[other]))
+    rows = pd.concat(found, names=["model", "other"]).reset_index()
+    return rows.drop(columns=FOR_TESTS)
+
+
+def few(metric: str, n: int) -> bool:
+    """Whether n images are too few for the interval of a metric to cover what it says."""
+    return n < FEWEST and metric not in SHARES
+
+
+def by_seed(records: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
+    """What each seed alone gives: the means that `table` averages.
+
+    Args:
+      records, reference: as for `table`, with the same errors.
+
+    Returns:
+      Columns `model, metric, seed, mean`.
+    """
+    names, values = arranged(records, reference)
+    seeds = pd.Index(np.unique(records.seed), name="seed")
+    found = {}
+    for model, images in values.items():
+        metrics, means = statistics(names, images.mean(1))
+        found[model] = pd.DataFrame(means, seeds, pd.Index(metrics, name="metric")).T.stack()
+    return pd.concat(found, names=["model"]).dropna().rename("mean").reset_index()
+
+
+def with_agreement(records: pd.DataFrame, pairs: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Records with how alike each model's map and the reference's are, where that was measured.
+
+    Args:
+      records: with `model, seed, method, image`.
+      pairs: a row per pair of models, seed, method and image, as `measure.Measured.agreement`; may
+        be empty.
+
+    Returns:
+      The records with `agreement_pearson` and so on, NaN where it was not measured.
+    """
+    if pairs.empty:
+        return records
+    keys = ["model", "seed", "method", "image"]
+    own = pairs[pairs.other == reference].set_index(keys)[[*AGREEMENT]]
+    return records.join(own.add_prefix("agreement_"), on=keys)
 
 
 def both_correct(records: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
@@ -384,7 +336,7 @@ def differences(
     }
     rows = {}
     for one, other in (pair for pair in compare if set(pair) <= set(samples)):
-        found = estimate(samples[one].minus(samples[other])).drop(columns=["error", "share"])
+        found = estimate(samples[one].minus(samples[other])).drop(columns=FOR_TESTS)
         tested = [name for name in found.index if name in names]
         gaps = (values[one] - values[other]).mean(0)[:, [names.index(name) for name in tested]]
         found.loc[tested, ["wilcoxon_p", "rank_biserial"]] = np.stack(signed_ranks(gaps), -1)
@@ -402,98 +354,3 @@ def differences(
         limited = limited.drop(index=[*OF_MODEL], errors="ignore").add_suffix("_correct")
         rows[one, other] = found.join(limited).assign(n_correct=correct.image.nunique())
     return pd.concat(rows, names=["one", "other"]).reset_index() if rows else pd.DataFrame()
-
-
-def preferred(records: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
-    """Whether each metric prefers one method's map to another's: 1, 0, or 0.5 for a tie.
-
-    Args:
-      records: columns `model, seed, method, image` and the metrics.
-      one, other: methods.
-
-    Returns:
-      Rows (model, seed, image), columns metrics.
-
-    Raises:
-      UserError: a method is not there, or they have different images.
-    """
-    metrics = [name for name, s in STATISTICS.items() if name in records and s.better]
-    keys = ["model", "seed", "image"]
-    a, b = (records[records.method == method].set_index(keys)[metrics] for method in (one, other))
-    if a.empty or len(a) != len(b) or not a.index.isin(b.index).all():
-        raise UserError(
-            f"the methods '{one}' and '{other}' were not measured on the same models and images"
-        )
-    gain = np.sign(a - b.reindex(a.index)) * [STATISTICS[name].better for name in metrics]
-    return (gain + 1) / 2
-
-
-def preferences(records: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
-    """How often each metric prefers the maps of one method to those of another.
-
-    A metric that does not prefer the truth to noise on most images measures something else.
-
-    Args:
-      records, one, other: as for `preferred`, with the same errors.
-
-    Returns:
-      Rows metrics, columns models: the share of images, a tie counting half. 0.5 is indifference.
-    """
-    return preferred(records, one, other).groupby("model", sort=False).mean().T
-
-
-def trust(records: pd.DataFrame, method: str, control: str = "random") -> pd.DataFrame:
-    """The gate: which metrics of a method's maps pass their sanity checks, for each model.
-
-    A metric is trustworthy here if
-
-    - it prefers the map to a random one, on a share of the images (ties count half, seeds are
-      averaged) of at least 0.64, which is what a medium effect gives (Cohen's d = 0.5, Phi(d /
-      sqrt 2); McGraw & Wong 1992): noise is the easiest map to tell from an explanation; and a sign
-      test over images (p <= 0.05) says that it is no accident;
-    - where it was measured: the rank correlation of the maps before and after all parameters are
-      shuffled is on average below 0.7. Above that more than half of the variance of the ranks
-      (0.7^2) owes nothing to what the model has learned (Adebayo et al. 2018). That is a fault of
-      the method's maps on this model, so all metrics fail with it.
-
-    Args:
-      records: of both methods, with columns `model, seed, method, image`, the metrics, and
-        `randomised_similarity` for the second check.
-      method: whose maps the metrics are of.
-      control: a method of random maps.
-
-    Returns:
-      Columns `model, metric, beats_random, sign_p, randomised_similarity, trustworthy, why`; a row
-      per model and metric of maps that says which way is better.
-
-    Raises:
-      UserError: a method is not there, or they have different images.
-    """
-    # [images, metrics] of each model, seeds averaged.
-    wins = preferred(records, method, control).drop(columns=list(OF_MODEL), errors="ignore")
-    wins = wins.groupby(["model", "image"], sort=False).mean()
-    own = records[records.method == method]
-    rows = []
-    for model, shares in wins.groupby("model", sort=False):
-        similarity = np.nan
-        if "randomised_similarity" in own:
-            similarity = own[own.model == model].randomised_similarity.mean()
-        for metric in shares:
-            share, better = shares[metric].mean(), int((shares[metric] > 0.5).sum())
-            decided = int((shares[metric] != 0.5).sum())
-            p = stats.binomtest(better, decided).pvalue if decided else 1.0
-            reasons = []
-            if share < PREFERRED or p > LEVEL:
-                reasons.append(f"a {control} map scores as well: {share:.0%} prefer the real one")
-            if similarity >= PERSISTENT:
-                reasons.append(
-                    f"shuffled parameters leave the map as it was: correlation {similarity:.2f}"
-                )
-            rows.append(
-                {
-                    **{"model": model, "metric": metric, "beats_random": share, "sign_p": p},
-                    **{"randomised_similarity": similarity, "trustworthy": not reasons},
-                    "why": "; ".join(reasons),
-                }
-            )
-    return pd.DataFrame(rows)

@@ -55,13 +55,14 @@ def ladder(models=MODELS):
     rows = []
     for rung, means in (("literal", (4.8, 2.4, 2.3, 1.5)), ("sound", (0.31, 0.37, 0.36, 0.4))):
         for model, mean in zip(models, means, strict=False):
-            rows.append((rung, model, "complexity", mean, 0.95 * mean, 1.05 * mean, 60))
-            rows.append((rung, model, "average_drop", 0.3, 0.25, 0.35, 60))
+            rows.append((rung, model, "", "complexity", mean, 0.95 * mean, 1.05 * mean, 60))
+            rows.append((rung, model, "", "average_drop", 0.3, 0.25, 0.35, 60))
         difference = means[1] - means[0]
         ends = sorted((0.9 * difference, 1.1 * difference))
-        rows.append((rung, "student - teacher", "complexity", difference, *ends, 60))
-        rows.append((rung, "student - teacher", "average_drop", 0.0, -0.01, 0.01, 60))
-    return pd.DataFrame(rows, columns=["rung", "model", "metric", "mean", "ci_low", "ci_high", "n"])
+        rows.append((rung, "student", "teacher", "complexity", difference, *ends, 60))
+        rows.append((rung, "student", "teacher", "average_drop", 0.0, -0.01, 0.01, 60))
+    columns = ["rung", "model", "other", "metric", "mean", "ci_low", "ci_high", "n"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def claims(seeds=2):
@@ -76,7 +77,9 @@ def claims(seeds=2):
     columns = ["rung", "claim", "says", "metric", "mean", "ci_low", "ci_high", "p_holm", "verdict"]
     return pd.DataFrame(rows, columns=columns).assign(
         one="student", other="teacher", direction="lower", matters=0.02, p=0.1, seeds=seeds, n=60,
-        across="seeds" if seeds > 1 else "images", verdict_correct=["", "", "contradicted", ""],
+        across="seeds" if seeds > 1 else "images",
+        about="the recipes" if seeds > 1 else "these networks",
+        verdict_correct=["", "", "contradicted", ""], why="",
     )  # fmt: skip
 
 

@@ -2,14 +2,17 @@
 
 import pandas as pd
 import pytest
-from report_pages import claims
+from report_pages import claims, records
 
+from kdxai.report import markdown, tables
 from kdxai.report.answer import answer, sign, tally
 from kdxai.report.html import NONE
+from kdxai.study import stats
 
 
-def line(model, metric, mean, low, high, n=1000):
-    return {"model": model, "metric": metric, "mean": mean, "ci_low": low, "ci_high": high, "n": n}
+def line(model, metric, mean, low, high, other="", n=1000):
+    columns = {"model": model, "other": other, "metric": metric}
+    return columns | {"mean": mean, "ci_low": low, "ci_high": high, "n": n}
 
 
 def table(*pairs):
@@ -24,12 +27,12 @@ def table(*pairs):
         rows += [line(model, m, v, v - 0.01, v + 0.01) for m, v in values.items()]
     for pair, *gaps in pairs:
         for metric, gap in zip(("average_drop", "complexity", "ssim"), gaps, strict=True):
-            rows.append(line(pair, metric, gap, gap - 0.02, gap + 0.02))
+            rows.append(line(pair[0], metric, gap, gap - 0.02, gap + 0.02, other=pair[1]))
     return pd.DataFrame(rows)
 
 
-TEACHER = ("student - teacher", 0.1, -0.1, 0.0)
-CONTROL = ("student - control", -0.01, 0.0, 0.1)
+TEACHER = (("student", "teacher"), 0.1, -0.1, 0.0)
+CONTROL = (("student", "control"), -0.01, 0.0, 0.1)
 
 
 def test_from_the_table():
@@ -64,14 +67,16 @@ def test_several_seeds_speak_of_the_recipe_and_one_never_does():
         assert ("about the recipes" in third) == expected
         assert ("these trained models only" in third) != expected
     assert "across 3 training runs of each model and 1,000 images" in third
-    over_images = claims(seeds=3).assign(across="images")
+    over_images = claims(seeds=3).assign(across="images", about="these networks")
     *_, third = answer(table(TEACHER), over_images, NONE, seeds=3)
     assert third.startswith("This, the mean of 3 seeds, is about these trained models only")
 
 
 def test_what_a_second_teacher_and_an_untrained_network_say():
     rows = table(
-        TEACHER, ("second_teacher - teacher", -0.1, 0.01, 0.2), ("untrained - teacher", 0, 0.1, 0.2)
+        TEACHER,
+        (("second_teacher", "teacher"), -0.1, 0.01, 0.2),
+        (("untrained", "teacher"), 0, 0.1, 0.2),
     )
     *_, third = answer(rows, NONE, NONE, seeds=1)
     assert (
@@ -83,11 +88,47 @@ def test_what_a_second_teacher_and_an_untrained_network_say():
     )
 
 
+def test_verdicts_of_one_seed_are_never_of_recipes():
+    for seeds, about in ((1, "Of these networks, "), (2, "Of the recipes, ")):
+        first, *_ = answer(table(TEACHER), claims(seeds), NONE, seeds=seeds)
+        assert first.startswith(about)
+    worded = tables.ledger(claims(1)).verdict
+    assert list(worded) == ["contradicted for these networks", "undecided"]
+    assert list(tables.ledger(claims(2)).verdict) == ["contradicted", "undecided"]
+    assert "another seed may give the other verdict" in tables.scope(claims(1))
+    assert tables.scope(claims(2)) == "across 2 seeds, about the recipes"
+
+
+def test_each_seeds_means_are_shown_where_there_are_several():
+    seeds = stats.by_seed(records()).assign(method="cam")
+    heading, method, text = markdown.seeds_section(seeds)
+    assert (heading, method) == ("## Each seed", "cam, means over images:")
+    own = records().groupby(["model", "seed"]).average_drop.mean()["student"]
+    assert f"| student: Average drop ↓ | {own[0]:.3f} | {own[1]:.3f} |" in text
+    assert "| metric | seed 0 | seed 1 |" in text.replace("|  |", "| metric |")
+    assert "Entropy" not in text  # the main metrics alone
+    assert markdown.seeds_section(seeds[seeds.seed == 0]) == []
+
+
+def test_what_is_not_testable_is_counted_and_explained():
+    rows = claims(1)
+    rows.loc[rows.claim == "drop", ["verdict", "why"]] = "not testable", "9 images are too few"
+    first, *_ = answer(table(TEACHER), rows, NONE, seeds=1)
+    assert first.endswith(
+        "none of two claims is supported: one is undecided and one is not testable."
+    )
+    assert tables.ledger(rows).verdict.iloc[0] == "not testable"
+    assert tables.reasons(rows) == "Not testable: 9 images are too few."
+    assert tables.reasons(claims(1)) == ""
+    assert tables.verdicts(rows).loc["sound", "drop"] == "x"
+    assert tables.LEGEND.endswith("x not testable")
+
+
 def test_from_claims_sound_against_literal():
     first, second, third = answer(table(TEACHER), claims(seeds=1), NONE, seeds=1)
     assert first == (
-        "Measured soundly, none of two claims is supported: one is contradicted (“the student's "
-        "average drop is lower”) and one is undecided."
+        "Of these networks, measured soundly, none of two claims is supported: one is contradicted "
+        "(“the student's average drop is lower”) and one is undecided."
     )
     assert second == (
         "By the paper's own protocol, replayed literally, one of two claims is supported and one "
@@ -150,7 +191,8 @@ def test_doubts_are_said_of_what_is_used_and_of_nothing_else():
         ("ssim", 0.0, 0.0, 0.0, ""),
         ("mask_area", 0.1, 0.01, 0.2, ""),  # neither way is better
         ("ssim", float("nan"), float("nan"), float("nan"), ""),
+        ("ssim", 0.1, float("nan"), float("nan"), ""),  # nothing to tell an interval from
     ],
 )
 def test_sign(metric, mean, low, high, expected):
-    assert sign(pd.Series(line("a - b", metric, mean, low, high)), metric) == expected
+    assert sign(pd.Series(line("a", metric, mean, low, high, other="b")), metric) == expected

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_pages import CLASSES, MODELS, content
+from report_pages import CLASSES, MODELS, PAIRS, claims, content
 
-from kdxai.report import html
+from kdxai.report import html, tables
 from kdxai.report.answer import answer
 from kdxai.report.html import NONE
+from kdxai.study import stats
 
 
 class Elements(HTMLParser):
@@ -101,8 +102,14 @@ def test_the_answer_comes_first_in_three_sentences(page):
 
 def test_table_1_holds_every_number_with_its_interval(page):
     words = Elements(page).words().replace("\N{MINUS SIGN}", "-").replace("+", "")
+    known = 0
     for row in content().tables["table1"].itertuples():
-        assert f"{row.mean:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]" in words
+        ends = f"[{row.ci_low:.3f}, {row.ci_high:.3f}]"
+        if np.isnan(row.ci_low):  # complexity and entropy differ by the same on every image
+            ends = "\N{EN DASH}"
+        assert f"{row.mean:.3f} {ends}" in words
+        known += not np.isnan(row.ci_low)
+    assert known == len(content().tables["table1"]) - 2 * len(PAIRS)
     differences = words.index("Paired differences")
     assert words.index(" Models ") < differences < words.rindex("student - teacher")
     assert "student - " not in words[words.index(" Models ") : differences]
@@ -111,13 +118,13 @@ def test_table_1_holds_every_number_with_its_interval(page):
 def test_differences_are_called_by_their_interval():
     table = content().tables["table1"]
     [groups] = [html.results_table(table, "cam", MODELS, {}).groups]
-    rows = dict(groups[1][1])
+    rows = {(one, other): cells for one, other, cells in groups[1][1]}
     metrics = html.results_table(table, "cam", MODELS, {}).metrics
-    cells = dict(zip(metrics, rows["student - control"], strict=True))
+    cells = dict(zip(metrics, rows["student", "control"], strict=True))
     assert cells["Average drop\N{NO-BREAK SPACE}↓"].sign == "better"  # it is lower
     assert cells["Coherency (SSIM)\N{NO-BREAK SPACE}↑"].sign == "better"  # it is higher
     assert cells["Accuracy\N{NO-BREAK SPACE}↑"].sign == ""  # its interval holds 0
-    assert {cell.sign for _, line in groups[0][1] for cell in line} == {""}
+    assert {cell.sign for *_, line in groups[0][1] for cell in line} == {""}
 
 
 def test_what_is_not_trustworthy_says_so_with_the_reason(page):
@@ -136,6 +143,42 @@ def test_without_claims_ladder_and_agreement_the_page_says_so():
     assert "No claims were tested as such in this run" in words
     assert "protocol was not replayed on these models" in words
     assert "Agreement of two models" not in words
+
+
+def test_numbers_without_an_interval_are_drawn_without_one():
+    """One image: its values, and nothing about others."""
+    full = content()
+    [first] = full.records.image.unique()[:1]
+    few = full.records[(full.records.image == first) & (full.records.seed == 0)]
+    table = stats.table(few, PAIRS, resamples=20).assign(method="cam")
+    assert table.ci_low.isna().sum() > 10
+    ends = dict.fromkeys(("ci_low", "ci_high"), np.nan)
+    page = html.page(
+        full._replace(
+            tables={"table1": table},
+            ladder=full.ladder.assign(**ends),
+            claims=full.claims.assign(**ends),
+        )
+    )
+    assert not re.search(r"\bnan\b", re.sub(r"base64,[^)\"]*", "", page), re.IGNORECASE)
+    words = Elements(page).words()
+    drop = table[(table.model == "teacher") & (table.metric == "average_drop")]["mean"].iloc[0]
+    assert f"{drop:.3f} \N{EN DASH}" in words
+    assert "fewer than 20 images" in words
+    wide = tables.readable(table)
+    assert wide.loc["Average drop ↓", "teacher"] == f"{drop:.3f} [-] ‡"
+    assert wide.loc["Accuracy ↑", "teacher"].endswith("]")  # a share has Wilson's interval
+
+
+def test_what_is_not_testable_says_why_and_one_seed_speaks_of_these_networks():
+    rows = claims(1)
+    why = "the student (seed 0) is at chance"
+    rows.loc[rows.claim == "accuracy", ["verdict", "why"]] = "not testable", why
+    words = Elements(html.page(content()._replace(claims=rows))).words()
+    assert f"not testable {why}" in words
+    assert "contradicted for these networks" in words
+    assert "judged over images, about these trained models only" in words
+    assert "for these networks" not in Elements(html.page(content())).words()
 
 
 def test_one_model_alone():
@@ -160,6 +203,24 @@ def test_names_are_text_and_never_markup():
     assert "&lt;img src=" in page
     assert len(Elements(page).all("script")) == 1
     assert not Elements(page).all("img")
+
+
+def test_a_models_name_may_hold_what_a_difference_is_spelt_with():
+    full = content()
+    rows = full.records.replace({"model": {"control": "old - new"}})
+    pairs = [("student", "teacher"), ("student", "old - new"), ("old - new", "teacher")]
+    table = stats.table(rows, pairs, resamples=20).assign(method="cam")
+    names = [*table.model[table.other == ""].unique()]
+    assert names == ["teacher", "student", "old - new", "untrained"]
+    [_, (_, differences)] = html.results_table(table, "cam", names, {}).groups
+    assert [(one, other) for one, other, _ in differences] == pairs
+    wide = tables.readable(table)
+    assert list(wide.columns) == [*names, *(f"{one} - {other}" for one, other in pairs)]
+    gap = table[(table.other == "old - new") & (table.metric == "ssim")].iloc[0]
+    text = wide.loc["Coherency (SSIM) ↑", "student - old - new"]
+    assert text == tables.interval(gap["mean"], gap.ci_low, gap.ci_high)
+    _, second, _ = answer(table, NONE, NONE, 2)
+    assert second.startswith("The student scores better than the old - new in average drop")
 
 
 def test_gallery_keeps_the_order_drawn_and_counts_only_models_that_learned():

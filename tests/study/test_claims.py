@@ -1,12 +1,17 @@
+import runpy
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from ml_collections import ConfigDict
+from scripts import ROOT
 from test_stats import COLUMNS, at_most, world
 
 from kdxai.errors import UserError
-from kdxai.study import config, stats
-from kdxai.study.claims import check, holm, judge, ledger, verdict
+from kdxai.study import config, intervals, run, stats
+from kdxai.study.claims import check, holm, judge, ledger, pairs, verdict
+from kdxai.study.measure import Measured
 
 MODELS = ["teacher", "student", "control"]
 
@@ -133,12 +138,118 @@ def test_what_was_not_measured_or_never_varies_is_undecided():
     assert list(table.p) == [1.0] * 3
 
 
+def dead_and_alive(n=200, **columns):
+    """A teacher that is right, a student that always says one class; their values by column."""
+    rng = np.random.default_rng(0)
+    label = np.arange(n) % 4
+    rows = []
+    for place, (model, predicted) in enumerate((("teacher", label), ("student", 0 * label))):
+        values = {name: pair[place] + rng.normal(0, 0.01, n) for name, pair in columns.items()}
+        answers = {"label": label, "predicted": predicted, "image": np.arange(n), "seed": 0}
+        rows.append(pd.DataFrame(values | answers).assign(model=model, method="cam"))
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_a_dead_network_is_not_testable_however_well_it_scores():
+    """Pruned to chance: its drop of 0.001 and its ADCC of 0.752 are no merit of its maps."""
+    data = dead_and_alive(average_drop=(0.1, 0.001), adcc=(0.7, 0.752), ssim=(0.5, 0.9))
+    claims = {
+        "drop": claim("average_drop", direction="lower"),
+        "coherent": claim(),
+        "collapse": claim("adcc", direction="lower"),
+        "as other": claim("adcc", one="teacher", other="student"),
+        "answers": claim("accuracy", direction="lower"),
+        "same": claim("same_class"),
+    }
+    table = judge(data, claims, resamples=200, reference="teacher").set_index("claim")
+    dead = ["drop", "coherent", "collapse", "as other"]
+    assert list(table.verdict) == ["not testable"] * 4 + ["supported", "undecided"]
+    assert (table.why[dead] == table.why["drop"]).all()
+    assert table.why["drop"].startswith("the student (seed 0) is not above chance: 50 of 200")
+    assert set(table.verdict_correct[dead]) == {"not testable"}
+    assert set(table.why[["answers", "same"]]) == {""}
+    assert table["mean"]["drop"] == pytest.approx(-0.099, abs=0.005)  # said all the same
+    # The calibration of a network that has learned nothing is as good as it likes.
+    data["confidence"] = np.where(data.model == "student", 0.25, 0.9)
+    row = judge(data, {"it": claim("ece", direction="lower")}, resamples=200).iloc[0]
+    assert row["mean"] == pytest.approx(-0.1, abs=1e-6)
+    assert row.verdict == "not testable"
+    alive = data.assign(predicted=data.label)
+    table = judge(alive, claims, resamples=200, reference="teacher").set_index("claim")
+    assert list(table.verdict[dead[:3]]) == ["supported", "supported", "contradicted"]
+
+
+def test_fewer_than_20_images_are_no_ground_for_a_verdict_on_means():
+    claims = {"maps": claim(), "answers": claim("accuracy", direction="lower")}
+    for n, expected in ((19, "not testable"), (20, "supported")):
+        data = records(0.3, seeds=1, n=n)
+        data.loc[data.model == "student", "predicted"] = 0
+        table = judge(data, claims, resamples=200)
+        assert list(table.verdict) == [expected, "supported"]
+        assert table.why[1] == ""
+    assert judge(records(0.3, n=19), claims, resamples=50).why[0] == (
+        "19 images are too few, at least 20 are needed"
+    )
+
+
+@pytest.mark.parametrize(("seeds", "about"), [(1, "these networks"), (2, "the recipes")])
+def test_verdicts_say_what_they_are_about(seeds, about):
+    assert only(0.1, claim(), seeds=seeds).about == about
+    assert only(0.1, claim(), seeds=2, across="images").about == "these networks"
+
+
+def test_two_equal_answers_are_tested_by_an_interval_of_shares():
+    """1,000 images that both get right: the accuracy is not lower by a point."""
+    for n, expected in ((1000, "supported"), (100, "undecided")):
+        entry = claim("accuracy", direction="not_lower", matters=0.01)
+        row = only(0.0, entry, seeds=1, n=n)
+        assert row.ci_low == pytest.approx(-1.96 * np.sqrt(2) / (n + 2), rel=1e-3)
+        assert row.verdict == expected
+
+
+def test_agreement_with_the_reference_is_claimed():
+    n = 60
+    rng = np.random.default_rng(0)
+    data = pd.concat(
+        dead_and_alive(n).drop(columns="model").head(n).assign(model=model) for model in MODELS
+    )
+    near, far = (
+        pd.DataFrame({name: level + rng.normal(0, 0.05, n) for name in stats.AGREEMENT}).assign(
+            model=model, other="teacher", seed=0, method="cam", image=np.arange(n), same_class=1
+        )
+        for level, model in ((0.8, "student"), (0.5, "control"))
+    )
+    beside = near.assign(other="control", pearson=0.0)  # of another pair: not with the reference
+    joined = stats.with_agreement(data, pd.concat([beside, near, far]), "teacher")
+    assert len(joined) == len(data)
+    assert joined[joined.model == "teacher"].agreement_pearson.isna().all()
+    own = joined[joined.model == "student"].set_index("image")
+    np.testing.assert_array_equal(own.agreement_ssim, near.ssim)
+    claims = {
+        name: claim(f"agreement_{name}", other="control", matters=0.1) for name in stats.AGREEMENT
+    }
+    table = judge(joined, claims, resamples=200, reference="teacher").set_index("claim")
+    assert set(table.verdict) == {"supported"}
+    for name in stats.AGREEMENT:
+        assert table["mean"][name] == pytest.approx((near[name] - far[name]).mean())
+    assert pairs(claims | {"it": claim()}, "teacher") == [
+        ("student", "teacher"),
+        ("control", "teacher"),
+    ]
+    assert stats.with_agreement(data, pd.DataFrame(), "teacher") is data
+    # Likeness to a network that learned nothing is no merit either.
+    joined.loc[joined.model == "teacher", "predicted"] = 0
+    table = judge(joined, claims, resamples=50, reference="teacher")
+    assert set(table.verdict) == {"not testable"}
+    assert table.why.str.contains("the teacher .* is not above chance").all()
+
+
 def test_columns_and_order():
     table = judge(records(0.0), {"b": claim(), "a": claim()}, resamples=20)
     assert list(table) == [
         *("claim", "says", "metric", "one", "other", "direction", "matters"),
-        *("mean", "ci_low", "ci_high", "p", "p_holm", "across", "seeds", "n"),
-        *("verdict", "verdict_correct"),
+        *("mean", "ci_low", "ci_high", "p", "p_holm", "across", "about", "seeds", "n"),
+        *("verdict", "why", "verdict_correct"),
     ]
     assert list(table.claim) == ["b", "a"]
     assert judge(records(0.0), {}, resamples=20).empty
@@ -157,10 +268,12 @@ def test_at_most_5_percent_of_families_hold_a_false_verdict(seeds):
         data = world(rng, seeds=seeds, models=11, n=100, of_seed=of_seed, of_image=1, of_both=1)
         samples = stats.resampled(data, resamples=200)
         found = {
-            (one, other): stats.estimate(samples[one].minus(samples[other]), across)
+            (one, other): intervals.estimate(samples[one].minus(samples[other]), across)
             for one, other in pairs
         }
-        p = pd.DataFrame({pair: stats.p_values(rows) for pair, rows in found.items()}).loc[COLUMNS]
+        p = pd.DataFrame({pair: intervals.p_values(rows) for pair, rows in found.items()}).loc[
+            COLUMNS
+        ]
         mistaken += [holm(family).min() <= 0.05 for family in p.to_numpy()]
     assert len(mistaken) > 700
     assert at_most(sum(mistaken), len(mistaken), 0.05)
@@ -181,7 +294,9 @@ def test_a_difference_that_matters_is_seldom_called_none():
     data = world(rng, seeds=3, models=30, of_seed=0.1, of_image=1, of_both=1)
     data.loc[data.model % 2 == 1, COLUMNS] += 1.0
     samples = stats.resampled(data, resamples=200)
-    found = {(k + 1, k): stats.estimate(samples[k + 1].minus(samples[k])) for k in range(0, 30, 2)}
+    found = {
+        (k + 1, k): intervals.estimate(samples[k + 1].minus(samples[k])) for k in range(0, 30, 2)
+    }
     claims = {
         f"{pair} {metric}": claim(metric, *pair, "higher", matters=1.0)
         for pair in found
@@ -236,3 +351,38 @@ def test_a_verdict_between_seeds_needs_two():
     check({}, MODELS, seeds=2, across="seeds")
     with pytest.raises(UserError, match="across auto, seeds, images, not 'houses'"):
         check({}, MODELS, seeds=2, across="houses")
+
+
+def test_a_study_judges_claims_about_agreement(monkeypatch, tmp_path):
+    """What the claims need is measured, and joined to the records that are judged."""
+    n = 30
+    rng = np.random.default_rng(0)
+    data = pd.concat(
+        dead_and_alive(n).drop(columns="model").head(n).assign(model=model) for model in MODELS
+    )
+
+    def measure(cells, dataset, what, workdir):
+        agreement = []
+        for level, (one, other) in enumerate(what.compare):
+            values = {name: level / 10 + rng.normal(0, 0.01, n) for name in stats.AGREEMENT}
+            columns = {"model": one, "other": other, "seed": 0, "method": "cam"}
+            agreement.append(pd.DataFrame(values | {"image": np.arange(n)}).assign(**columns))
+        return Measured(
+            cells, cells, dataset, what, data.assign(drawn=True), pd.concat(agreement), {},
+            *[pd.DataFrame()] * 3,
+        )  # fmt: skip
+
+    for name in ("train", "require_defined"):
+        monkeypatch.setattr(run, name, lambda *_: None)
+    monkeypatch.setattr(run.loop, "check", lambda *_: None)
+    data_set = SimpleNamespace(test=SimpleNamespace(label=np.arange(n)))
+    monkeypatch.setattr(run.datasets, "load", lambda **_: data_set)
+    monkeypatch.setattr(run, "measure", measure)
+    settings = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]("quick")
+    settings.evaluation.images = n
+    settings.only, settings.compare = "teacher,student,control", (("student", "teacher"),)
+    entry = claim("agreement_ssim", one="student", other="control", direction="lower", matters=0.05)
+    settings.claims = ConfigDict({"mine": entry})
+    found = run.study(settings, tmp_path / "study").claims
+    assert list(found.verdict) == ["supported"]  # 0.0 against 0.1
+    assert found["mean"][0] == pytest.approx(-0.1, abs=0.01)

@@ -4,21 +4,21 @@ import pytest
 from scipy import stats as scipy_stats
 
 from kdxai.errors import UserError
+from kdxai.study.checks import preferences, trust
+from kdxai.study.intervals import SHARES, estimate
 from kdxai.study.stats import (
     STATISTICS,
     both_correct,
+    by_seed,
     differences,
-    estimate,
-    preferences,
     resampled,
     signed_ranks,
     table,
-    trust,
 )
 
 METRICS = ("average_drop", "complexity", "coherency", "ssim", "adcc")
 # Plain means of columns, so that each can be an independent trial of a simulation.
-COLUMNS = [m for m in STATISTICS if m not in ("accuracy", "ece", "same_class", "adcc_of_means")]
+COLUMNS = [m for m in STATISTICS if m not in (*SHARES, "ece", "adcc_of_means")]
 
 
 def records(n=400, seeds=1, shift=0.0, seed=0):
@@ -55,8 +55,8 @@ def world(rng, *, seeds, of_seed, of_image, of_both, n=200, models=20, skewed=Fa
     )
 
 
-def line(rows, model, metric):
-    found = rows[(rows.model == model) & (rows.metric == metric)]
+def line(rows, model, metric, other=""):
+    found = rows[(rows.model == model) & (rows.other == other) & (rows.metric == metric)]
     assert len(found) == 1
     return found.iloc[0]
 
@@ -94,7 +94,7 @@ def test_differences_are_paired():
     result = table(data.sample(frac=1, random_state=0), [("student", "teacher")], resamples=2000)
     pairs = data.pivot(index="image", columns="model", values="ssim")
     difference = pairs.student - pairs.teacher
-    row = line(result, "student - teacher", "ssim")
+    row = line(result, "student", "ssim", other="teacher")
     assert row["mean"] == pytest.approx(difference.mean())
     half = 1.96 * difference.std() / np.sqrt(len(difference))
     assert row.ci_high - row.ci_low == pytest.approx(2 * half, rel=0.1)
@@ -190,7 +190,7 @@ def test_tables_do_not_depend_on_the_order_of_rows():
     for function in (table, differences):
         result = function(data, [("student", "teacher")], **options)
         again = function(shuffled, [("student", "teacher")], **options)
-        keys = [key for key in ("model", "one", "metric") if key in result]
+        keys = [key for key in ("model", "one", "other", "metric") if key in result]
         pd.testing.assert_frame_equal(
             *(rows.sort_values(keys, ignore_index=True) for rows in (result, again))
         )
@@ -211,6 +211,22 @@ def test_models_with_different_images_are_refused(spoil):
         table(data, [], resamples=10)
     with pytest.raises(UserError, match="same images and seeds"):
         differences(data, [], resamples=10)
+
+
+def test_a_difference_is_two_columns_whatever_the_models_are_called():
+    """A model may have the name that a difference is spelt with."""
+    data = records(n=50, shift=0.1)
+    third = data[data.model == "teacher"].assign(model="student - teacher")
+    result = table(pd.concat([data, third]), [("student", "teacher")], resamples=20)
+    assert list(result)[:3] == ["model", "other", "metric"]
+    pairs = list(zip(result.model, result.other, strict=True))
+    assert list(dict.fromkeys(pairs)) == [
+        *(("teacher", ""), ("student", ""), ("student - teacher", "")),
+        ("student", "teacher"),
+    ]
+    assert line(result, "student", "ssim", "teacher")["mean"] == pytest.approx(0.1, abs=0.02)
+    alone = line(result, "student - teacher", "ssim")["mean"]
+    assert alone == pytest.approx(line(result, "teacher", "ssim")["mean"])
 
 
 def test_models_keep_their_order():
@@ -239,7 +255,7 @@ def test_calibration_error_against_a_plain_loop():
         row = line(result, model, "ece")
         assert row["mean"] == pytest.approx(means[model], rel=1e-6)
         assert row.ci_low < row["mean"] < row.ci_high
-    row = line(result, "student - teacher", "ece")
+    row = line(result, "student", "ece", other="teacher")
     assert row["mean"] == pytest.approx(means["student"] - means["teacher"], abs=1e-6)
 
 
@@ -265,6 +281,38 @@ def test_interval_of_the_calibration_error_of_an_overconfident_model():
     rows = rows[rows.metric == "ece"]
     hits = int(((rows.ci_low <= truth) & (truth <= rows.ci_high)).sum())
     assert at_most(trials - hits, trials, 0.07)
+
+
+def test_calibration_error_of_sure_networks_from_float32():
+    """1 - confidence has lost its digits; the error has not, which is a mean of the two."""
+    rng = np.random.default_rng(6)
+    margin = rng.normal(12, 3, 5000)
+    exact = 1 / (1 + np.exp(-np.abs(margin)))
+    single = exact.astype(np.float32)
+    lost = np.abs((1 - single.astype(float)) / (1 - exact) - 1)
+    assert (lost > 0.5).mean() > 0.02
+    data = {"model": "m", "seed": 0, "image": np.arange(5000), "label": 1}
+    data |= {"predicted": (rng.random(5000) < 0.999).astype(int)}
+    one, other = (
+        line(table(pd.DataFrame(data | {"confidence": c}), [], resamples=2), "m", "ece")["mean"]
+        for c in (single, exact)
+    )
+    assert one == pytest.approx(other, abs=3e-8)
+    assert 1e-4 < one < 2e-3
+
+
+def test_every_seeds_own_means():
+    data = records(n=50, seeds=3)
+    rows = by_seed(data.sample(frac=1, random_state=0), "teacher")
+    assert list(rows) == ["model", "metric", "seed", "mean"]
+    found = rows.set_index(["model", "metric", "seed"])["mean"]
+    for (model, seed), own in data.groupby(["model", "seed"]):
+        assert found[model, "ssim", seed] == pytest.approx(own.ssim.mean())
+        assert found[model, "accuracy", seed] == (own.predicted == own.label).mean()
+    assert "same_class" not in found["teacher"].index.get_level_values("metric")
+    means = table(data, [], resamples=2).set_index(["model", "metric"])["mean"]
+    averaged = found.groupby(["model", "metric"]).mean()
+    pd.testing.assert_series_equal(averaged[means.index], means)
 
 
 def test_agreement_with_a_reference():
@@ -302,7 +350,7 @@ def test_differences_against_scipy():
     assert (result.seeds == 3).all()
     pd.testing.assert_frame_equal(
         table(data, [("student", "teacher")], resamples=200)
-        .query("model == 'student - teacher'")[["metric", "mean", "ci_low", "ci_high"]]
+        .query("other == 'teacher'")[["metric", "mean", "ci_low", "ci_high"]]
         .reset_index(drop=True),
         result[["metric", "mean", "ci_low", "ci_high"]],
     )

@@ -1,0 +1,148 @@
+"""Which metrics to trust, of which models."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from kdxai.errors import UserError
+from kdxai.study.intervals import LEVEL
+from kdxai.study.stats import OF_MODEL, STATISTICS
+
+PREFERRED = 0.64  # least share of images
+PERSISTENT = 0.7  # least correlation of maps that parameters do not change
+ABOVE_CHANCE = 0.001  # level of the test that a model has learned anything
+VARIED = 0.1  # least share of answers beside the commonest, over that of labels
+
+
+def at_chance(records: pd.DataFrame) -> dict[str, str]:
+    """Models whose maps have nothing to explain, and why: their answers are chance or one class.
+
+    A network pruned to chance masks to the same chance: its drop is near 0 and its ADCC high. So a
+    metric of maps says something of a model only if every seed's network
+
+    - is right more often than the largest class among the labels would be (binomial test, 0.1 %);
+    - varies its answers: those beside its commonest are at least a tenth as frequent as the labels
+      beside theirs.
+
+    Args:
+      records: columns `model, seed, image, label, predicted`. Labels of one class alone tell
+        nothing, and no model is named then.
+
+    Returns:
+      Model -> one sentence without its full stop.
+    """
+    answers = records.drop_duplicates(["model", "seed", "image"])
+    found: dict[str, str] = {}
+    for (model, seed), rows in answers.groupby(["model", "seed"], sort=False):
+        largest = rows.label.value_counts(normalize=True).iloc[0]
+        commonest = rows.predicted.value_counts(normalize=True).iloc[0]
+        right, n = int((rows.predicted == rows.label).sum()), len(rows)
+        if largest == 1 or model in found:
+            continue
+        if stats.binomtest(right, n, largest, "greater").pvalue > ABOVE_CHANCE:
+            found[model] = (
+                f"the {model} (seed {seed}) is not above chance: {right} of {n} answers are right, "
+                f"and {largest:.0%} of the images are of one class"
+            )
+        elif 1 - commonest < VARIED * (1 - largest):
+            found[model] = (
+                f"the {model} (seed {seed}) gives one answer to {commonest:.1%} of images"
+            )
+    return found
+
+
+def preferred(records: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """Whether each metric prefers one method's map to another's: 1, 0, or 0.5 for a tie.
+
+    Args:
+      records: columns `model, seed, method, image` and the metrics.
+      one, other: methods.
+
+    Returns:
+      Rows (model, seed, image), columns metrics.
+
+    Raises:
+      UserError: a method is not there, or they have different images.
+    """
+    metrics = [name for name, s in STATISTICS.items() if name in records and s.better]
+    keys = ["model", "seed", "image"]
+    a, b = (records[records.method == method].set_index(keys)[metrics] for method in (one, other))
+    if a.empty or len(a) != len(b) or not a.index.isin(b.index).all():
+        raise UserError(
+            f"the methods '{one}' and '{other}' were not measured on the same models and images"
+        )
+    gain = np.sign(a - b.reindex(a.index)) * [STATISTICS[name].better for name in metrics]
+    return (gain + 1) / 2
+
+
+def preferences(records: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """How often each metric prefers the maps of one method to those of another.
+
+    A metric that does not prefer the truth to noise on most images measures something else.
+
+    Args:
+      records, one, other: as for `preferred`, with the same errors.
+
+    Returns:
+      Rows metrics, columns models: the share of images, a tie counting half. 0.5 is indifference.
+    """
+    return preferred(records, one, other).groupby("model", sort=False).mean().T
+
+
+def trust(records: pd.DataFrame, method: str, control: str = "random") -> pd.DataFrame:
+    """The gate: which metrics of a method's maps pass their sanity checks, for each model.
+
+    A metric is trustworthy here if
+
+    - the model is none of `at_chance`, where its answers are in the records;
+    - it prefers the map to a random one, on a share of the images (ties count half, seeds are
+      averaged) of at least 0.64, which is what a medium effect gives (Cohen's d = 0.5, Phi(d /
+      sqrt 2); McGraw & Wong 1992): noise is the easiest map to tell from an explanation; and a sign
+      test over images (p <= 0.05) says that it is no accident;
+    - where it was measured: the rank correlation of the maps before and after all parameters are
+      shuffled is on average below 0.7. Above that more than half of the variance of the ranks
+      (0.7^2) owes nothing to what the model has learned (Adebayo et al. 2018). That is a fault of
+      the method's maps on this model, so all metrics fail with it.
+
+    Args:
+      records: of both methods, with columns `model, seed, method, image`, the metrics, and for the
+        first check `label` and `predicted`, for the last `randomised_similarity`.
+      method: whose maps the metrics are of.
+      control: a method of random maps.
+
+    Returns:
+      Columns `model, metric, beats_random, sign_p, randomised_similarity, trustworthy, why`; a row
+      per model and metric of maps that says which way is better.
+
+    Raises:
+      UserError: a method is not there, or they have different images.
+    """
+    # [images, metrics] of each model, seeds averaged.
+    wins = preferred(records, method, control).drop(columns=list(OF_MODEL), errors="ignore")
+    wins = wins.groupby(["model", "image"], sort=False).mean()
+    own = records[records.method == method]
+    dead = at_chance(own) if "predicted" in own else {}
+    rows = []
+    for model, shares in wins.groupby("model", sort=False):
+        similarity = np.nan
+        if "randomised_similarity" in own:
+            similarity = own[own.model == model].randomised_similarity.mean()
+        for metric in shares:
+            share, better = shares[metric].mean(), int((shares[metric] > 0.5).sum())
+            decided = int((shares[metric] != 0.5).sum())
+            p = stats.binomtest(better, decided).pvalue if decided else 1.0
+            reasons = [dead[model]] if model in dead else []
+            if share < PREFERRED or p > LEVEL:
+                reasons.append(f"a {control} map scores as well: {share:.0%} prefer the real one")
+            if similarity >= PERSISTENT:
+                reasons.append(
+                    f"shuffled parameters leave the map as it was: correlation {similarity:.2f}"
+                )
+            rows.append(
+                {
+                    **{"model": model, "metric": metric, "beats_random": share, "sign_p": p},
+                    **{"randomised_similarity": similarity, "trustworthy": not reasons},
+                    "why": "; ".join(reasons),
+                }
+            )
+    return pd.DataFrame(rows)
