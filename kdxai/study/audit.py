@@ -13,8 +13,9 @@ from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.protocol import PRESETS, REPAIRS, SOUND, Protocol, ladder
 from kdxai.study import claims, stats
-from kdxai.study.measure import NONE, by, draw_images, explained
-from kdxai.study.plan import ORDER, finished_cells, study_cells
+from kdxai.study.measure import NONE, by, draw_images, explained, require_resamples
+from kdxai.study.plan import ORDER, finished_cells, require_pairs, study_cells
+from kdxai.study.records import Shelf
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
@@ -46,17 +47,26 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     workdir = Path(workdir)
     if bool(config.models) == bool(config.study):
         raise UserError("give either models=NAME=DIRECTORY,... or study=DIRECTORY")
+    require_pairs(config.compare)
+    require_resamples(config)
     cells, dataset = study_cells(config.study) if config.study else finished_cells(config.models)
     names = list(dict.fromkeys(cell.name for cell in cells))
     chosen = rungs(config.rungs, names)
     seeds = len({cell.seed for cell in cells})
     declared = claims.declared(config, {*ORDER, *names}, names, seeds)
-    for split in (dataset.test, dataset.train):
-        draw_images(config, len(split.label))
+    require_ladder(config, dataset)
     runs.claim(workdir, config)
     models = {(cell.name, cell.seed): runs.load(cell.workdir) for cell in cells}
     records = climb(models, dataset, config, workdir, chosen)
     return judged(records, config.compare, declared, config.across, config)
+
+
+def require_ladder(evaluation: ConfigDict, dataset: Dataset) -> None:
+    """Raises:
+    UserError: a split has fewer images than the ladder is to be climbed on.
+    """
+    for split in (dataset.test, dataset.train):
+        draw_images(evaluation, len(split.label))
 
 
 def judged(
@@ -124,6 +134,7 @@ def climb(
     present = {name for name, _ in models}
     away = {one: other for one, other in STAND_INS.items() if {one, other} <= present}
     records = []
+    shelf = Shelf(workdir)
     for (name, seed), model in models.items():
         if name in away.values():
             continue
@@ -137,7 +148,7 @@ def climb(
                 "seed": seed,
                 "method": rung.replace(",", "").replace(" ", "-"),
             }
-            rows = explained(workdir, columns, shown, protocol, split, images)
+            rows = explained(shelf, columns, shown, protocol, split, images)
             records.append(rows.assign(rung=rung))
     return pd.concat(records, ignore_index=True)
 
