@@ -13,7 +13,14 @@ from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.protocol import PRESETS, REPAIRS, SOUND, Protocol, ladder
 from kdxai.study import claims, stats
-from kdxai.study.measure import NONE, by, draw_images, explained, require_resamples
+from kdxai.study.measure import (
+    NONE,
+    by,
+    draw_images,
+    explained,
+    require_resamples,
+    require_size,
+)
 from kdxai.study.plan import ORDER, finished_cells, require_pairs, study_cells
 from kdxai.study.records import Shelf
 from kdxai.training import runs
@@ -54,6 +61,7 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     chosen = rungs(config.rungs, names)
     seeds = len({cell.seed for cell in cells})
     declared = claims.declared(config, {*ORDER, *names}, names, seeds)
+    require_size(dataset)
     require_ladder(config, dataset)
     runs.claim(workdir, config)
     models = {(cell.name, cell.seed): runs.load(cell.workdir) for cell in cells}

@@ -33,6 +33,7 @@ COPIES = {
 }
 
 RESAMPLES = 100  # at least: fewer have no 2.5 % at either end
+SMALLEST = 11  # pixels of a side: the window of SSIM
 NONE = pd.DataFrame()
 
 
@@ -135,6 +136,18 @@ def draw_images(evaluation: ConfigDict, available: int) -> np.ndarray:
     if not 1 <= evaluation.images <= available:
         raise UserError(f"images={evaluation.images}: ask for 1 to {available} images")
     return np.random.default_rng(evaluation.seed).permutation(available)[: evaluation.images]
+
+
+def require_size(dataset: Dataset) -> None:
+    """Raises:
+    UserError: the images are smaller than a window of SSIM.
+    """
+    height, width = dataset.test.image.shape[1:3]
+    if min(height, width) < SMALLEST:
+        raise UserError(
+            f"images of {height}x{width} pixels cannot be measured: SSIM needs at least "
+            f"{SMALLEST}x{SMALLEST}"
+        )
 
 
 def require_resamples(evaluation: ConfigDict) -> None:

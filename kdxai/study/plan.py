@@ -18,8 +18,8 @@ ORDER = (
     *("teacher", "second_teacher", "student", "control", "tiny_student"),
     *("shallow_student", "shallow_control", "untrained", "resnext", "resnext_student"),
 )
-# What a file, a table, a page, a picture and a shell take as it is.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
+# What a file, a table, a page and a picture take as it is.
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]{0,58}[A-Za-z0-9_.-])?")
 
 
 class Cell(NamedTuple):
@@ -116,8 +116,8 @@ def require_names(models: Iterable[str]) -> None:
         if not NAME.fullmatch(name):
             shown = name if len(name) <= 70 else f"{name[:60]}..."
             raise UserError(
-                f"'{shown}' is no name for a model: take 1 to 60 letters (a to z), digits, '_', "
-                "'.' and '-', first a letter or a digit"
+                f"'{shown}' is no name for a model: take up to 60 letters (a to z), digits, spaces, "
+                "'_', '.' and '-', first a letter or a digit"
             )
         if (other := taken.setdefault(name.lower(), name)) != name:
             raise UserError(f"the models '{other}' and '{name}' differ in case alone; rename one")
@@ -215,9 +215,9 @@ def named_directories(models: str | Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in map(str, entries):
         name, _, directory = entry.partition("=")
-        if not directory or name in found:
+        if not directory or name.strip() in found:
             break
-        found[name] = directory
+        found[name.strip()] = directory
     if not entries or len(found) < len(entries):
         raise UserError(
             "models is NAME=DIRECTORY,NAME=DIRECTORY,... or a tuple ('NAME=DIRECTORY', ...), each "

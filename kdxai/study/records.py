@@ -50,7 +50,7 @@ class Shelf:
         """
         digest = hashlib.sha256(json.dumps([VERSION, *depends]).encode()).hexdigest()[:12]
         names = [str(value) for key, value in columns.items() if key != "seed"]
-        path = self.directory / f"{'-'.join([f'seed{columns["seed"]}', *names, digest])}.csv"
+        path = self.directory / f"seed{columns['seed']}-{'-'.join(names)}-{digest}.csv"
         text = read_checked(path)
         if text is None:
             text = make().to_csv(index=False)
