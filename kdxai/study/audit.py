@@ -63,7 +63,7 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     declared = claims.declared(config, {*ORDER, *names}, names, seeds)
     require_size(dataset)
     require_ladder(config, dataset)
-    runs.claim(workdir, config)
+    runs.claim(workdir, config, dict.fromkeys(("models", "study"), ", ".join(names)))
     models = {(cell.name, cell.seed): runs.load(cell.workdir) for cell in cells}
     records = climb(models, dataset, config, workdir, chosen)
     return judged(records, config.compare, declared, config.across, config)

@@ -116,8 +116,8 @@ def require_names(models: Iterable[str]) -> None:
         if not NAME.fullmatch(name):
             shown = name if len(name) <= 70 else f"{name[:60]}..."
             raise UserError(
-                f"'{shown}' is no name for a model: take up to 60 letters (a to z), digits, spaces, "
-                "'_', '.' and '-', first a letter or a digit"
+                f"'{shown}' is no name for a model: take up to 60 letters (a to z), digits, "
+                "spaces, '_', '.' and '-', first a letter or a digit"
             )
         if (other := taken.setdefault(name.lower(), name)) != name:
             raise UserError(f"the models '{other}' and '{name}' differ in case alone; rename one")
@@ -186,6 +186,7 @@ def study_cells(workdir: str | Path) -> tuple[list[Cell], Dataset]:
     if not path.exists():
         raise UserError(f"{workdir} holds no study; give a work directory of launch/study.py")
     config = ConfigDict(runs.read_json(path))
+    config.pop(runs.CONTENT, None)
     if config.get("version") != VERSION:
         raise UserError(
             f"{workdir} is a study of another version of kdxai; name its models instead: "
@@ -197,7 +198,7 @@ def study_cells(workdir: str | Path) -> tuple[list[Cell], Dataset]:
         raise UserError(f"{path} is no config of a study ({line(error)})") from error
     for cell in cells:
         runs.finished(cell.workdir)
-    return cells, datasets.load(**config.data)
+    return cells, load_data(cells)
 
 
 def named_directories(models: str | Sequence[str]) -> dict[str, str]:
@@ -237,10 +238,32 @@ def finished_cells(models: str | Sequence[str]) -> tuple[list[Cell], Dataset]:
         Cell(name, 0, runs.finished(directory)[0], Path(directory))
         for name, directory in named_directories(models).items()
     ]
-    for cell in cells:
-        if cell.config.data != cells[0].config.data:
+    return cells, load_data(cells)
+
+
+def load_data(cells: Sequence[Cell]) -> Dataset:
+    """The data set that finished runs were trained on.
+
+    Raises:
+      UserError: they were trained on different ones, or it has changed since.
+    """
+    ours = [cell.config.data.to_dict() for cell in cells]
+    for data in ours:  # one place may be written in several ways
+        if data.get("data_dir"):
+            data["data_dir"] = str(Path(data["data_dir"]).expanduser().resolve())
+    for cell, data in zip(cells, ours, strict=True):
+        if data != ours[0]:
             raise UserError(
                 f"{cells[0].workdir} and {cell.workdir} have different data: "
-                f"{runs.difference(cells[0].config.data, cell.config.data)}"
+                f"{runs.difference(ours[0], data)}"
             )
-    return cells, datasets.load(**cells[0].config.data)
+    dataset = datasets.load(**cells[0].config.data)
+    found = datasets.fingerprint(dataset)
+    for cell in cells:
+        kept = runs.read_json(cell.workdir / runs.CONFIG).get(runs.CONTENT, {})
+        if kept.get("data.data_dir", found) != found:
+            raise UserError(
+                f"the data set '{dataset.name}' is not what {cell.workdir} was trained on; bring "
+                "the data back, or train the model anew in another directory"
+            )
+    return dataset

@@ -27,7 +27,7 @@ from kdxai.study.measure import (
 )
 from kdxai.study.plan import Cell, chosen, finished_cells, listed, plan, share
 from kdxai.study.records import Shelf
-from kdxai.training import loop, runs
+from kdxai.training import checkpoints, loop, runs
 
 
 def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
@@ -44,7 +44,7 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
     cells, dataset, what = checked.cells, checked.dataset, checked.wanted
     shared = config.copy_and_resolve_references()
     shared.cell = ""  # every job of an array works for the same study
-    runs.claim(workdir, shared)
+    runs.claim(workdir, shared, {"data.data_dir": datasets.fingerprint(dataset)})
     train(checked.mine, dataset)
     if len(checked.mine) < len(cells):
         measure_cells(checked.mine, dataset, what, Shelf(workdir))
@@ -84,6 +84,7 @@ def check(config: ConfigDict, workdir: Path) -> Checked:
     what = wanted(config.evaluation, list(pairs), names, len(dataset.test.label))
     for cell in cells:
         require_defined(loop.check(cell.config, dataset), what, dataset)
+        checkpoints.folder(cell.workdir)
     if set(listed(config.ladder)) & set(names):
         audit.require_ladder(config.evaluation, dataset)
     return Checked(cells, mine, dataset, what, declared)
@@ -165,7 +166,8 @@ def explain(config: ConfigDict, workdir: str | Path) -> Measured:
     what = wanted(config, config.compare, names, len(dataset.test.label))
     for cell in cells:
         require_defined(runs.create_model(cell.config, len(dataset.class_names)), what, dataset)
-    runs.claim(workdir, config)
+    # The models by name alone: one that was trained anew is measured anew.
+    runs.claim(workdir, config, {"models": ", ".join(names)})
     return measure(cells, dataset, what, workdir)
 
 

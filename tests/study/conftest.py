@@ -1,7 +1,10 @@
 """Finished runs in no time: fresh weights are kept, nothing is trained."""
 
+import runpy
+
 import numpy as np
 import pytest
+from scripts import ROOT
 
 from kdxai.data import datasets
 from kdxai.training import config as training
@@ -40,5 +43,20 @@ def make_run(fresh_config):
         config.update_from_flattened_dict(changes)
         loop.train(config, workdir, datasets.load(**config.data))
         return workdir
+
+    return make
+
+
+@pytest.fixture
+def explain_config():
+    """configs/explain.py on few images, changed: `explain_config(models=...)`."""
+    get_config = runpy.run_path(str(ROOT / "configs" / "explain.py"))["get_config"]
+
+    def make(**changes):
+        config = get_config()
+        # SciPy's test of fewer than 14 images goes through all permutations.
+        config.update({"images": 16, "whole": False, "sanity": 4, "gallery": 2, "resamples": 100})
+        config.update(changes)
+        return config
 
     return make
