@@ -185,8 +185,9 @@ def study_cells(workdir: str | Path) -> tuple[list[Cell], Dataset]:
     path = Path(workdir) / runs.CONFIG
     if not path.exists():
         raise UserError(f"{workdir} holds no study; give a work directory of launch/study.py")
-    config = ConfigDict(runs.read_json(path))
-    config.pop(runs.CONTENT, None)
+    settings = runs.read_json(path)
+    settings.pop(runs.CONTENT, None)
+    config = ConfigDict(settings)
     if config.get("version") != VERSION:
         raise UserError(
             f"{workdir} is a study of another version of kdxai; name its models instead: "
@@ -215,10 +216,10 @@ def named_directories(models: str | Sequence[str]) -> dict[str, str]:
         entries = list(models) if isinstance(models, list | tuple) else []
     found: dict[str, str] = {}
     for entry in map(str, entries):
-        name, _, directory = entry.partition("=")
-        if not directory or name.strip() in found:
+        name, _, directory = entry.strip().partition("=")
+        if not name or not directory or name in found:
             break
-        found[name.strip()] = directory
+        found[name] = directory
     if not entries or len(found) < len(entries):
         raise UserError(
             "models is NAME=DIRECTORY,NAME=DIRECTORY,... or a tuple ('NAME=DIRECTORY', ...), each "
