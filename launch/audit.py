@@ -1,20 +1,16 @@
 """Repair the paper's protocol one flaw at a time: see configs/audit.py for the command."""
 
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 from kdxai import cli
-from kdxai.report import figures, tables
+from kdxai.report import tables
+from kdxai.report.write import write_audit
 from kdxai.study.audit import audit
-from kdxai.training import runs
 
 
 def main(config: ConfigDict, workdir: str) -> None:
     found = audit(config, workdir)
-    runs.write_text(Path(workdir) / "audit.csv", found.table.to_csv(index=False))
-    runs.write_text(Path(workdir) / "claims.csv", found.claims.to_csv(index=False))
-    figures.rungs(Path(workdir) / "audit.png", found.table, tables.LADDER)
+    write_audit(found, workdir)
     tables.show(found.table[found.table.metric.isin(tables.LADDER)], by="rung")
     tables.show_claims(found.claims)
     print(f"{workdir}: audit.csv, claims.csv and audit.png")

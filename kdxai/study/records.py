@@ -117,11 +117,18 @@ def write_checked(path: Path, text: str) -> None:
     Raises:
       UserError: it cannot be written.
     """
-    try:
-        path.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path.parent}: {error.strerror}") from error
+    make_directory(path.parent)
     runs.write_bytes(path, checksum(text.encode()) + b"\n" + text.encode())
+
+
+def make_directory(path: Path) -> None:
+    """Raises:
+    UserError: it is not there and cannot be made.
+    """
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def checksum(content: bytes) -> bytes:
