@@ -60,7 +60,7 @@ def picture(image: np.ndarray) -> np.ndarray:
 def shortened(name: str) -> str:
     """A class name, which comes from the data, as what fits above a picture."""
     name = "".join(letter if letter.isprintable() else " " for letter in name)
-    return name if len(name) <= 24 else f"{name[:23]}…"
+    return name if len(name) <= 16 else f"{name[:15]}…"
 
 
 def save(figure: Figure, path: Path) -> None:
