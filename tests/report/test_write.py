@@ -19,7 +19,7 @@ from scripts import ROOT
 
 from kdxai.data import datasets
 from kdxai.errors import UserError
-from kdxai.report import figures, markdown, write
+from kdxai.report import figures, markdown, tables, write
 from kdxai.report.figures import Panel
 from kdxai.study import run
 from kdxai.study.measure import Measured
@@ -161,6 +161,16 @@ def test_no_cell_of_a_csv_is_a_formula(measured, tmp_path):
 def test_pictures_in_markdown_have_addresses_without_spaces(measured):
     text = markdown.report({}, measured, ["methods-a - b.png"], {})
     assert "](figures/methods-a%20-%20b.png)" in text
+
+
+def test_what_a_claim_says_breaks_no_table(measured, capsys):
+    says = ["a | b\nc", "[red]d"]
+    claims = measured.claims.assign(says=[*says, *says])
+    text = markdown.report({}, measured._replace(claims=claims), [], {})
+    [line] = [line for line in text.splitlines() if line.startswith("| a ")]
+    assert line.startswith("| a \\| b c | student - teacher |")
+    tables.show_claims(claims)
+    assert "[red]d" in capsys.readouterr().out
 
 
 def test_an_audit_leaves_two_tables_and_a_picture(tmp_path):
