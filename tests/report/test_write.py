@@ -12,9 +12,8 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
-from report_pages import CLASSES, MODELS, content, ladder
+from report_pages import MODELS, content, ladder
 from scripts import ROOT
 
 from kdxai.data import datasets
@@ -22,59 +21,8 @@ from kdxai.errors import UserError
 from kdxai.report import figures, markdown, tables, write
 from kdxai.report.figures import Panel
 from kdxai.study import run
-from kdxai.study.measure import Measured
-from kdxai.study.plan import Cell
 from kdxai.training import config as training
 from kdxai.training import loop, runs
-
-HISTORY = [
-    {
-        "epoch": epoch, "step": 10 * epoch, "learning_rate": 0.1, "train_loss": 1 / epoch,
-        "train_accuracy": 0.1 * epoch, "validation_loss": 2 / epoch,
-        "validation_accuracy": 0.2 * epoch, "seconds": 1.0,
-    }
-    for epoch in (1, 2, 3)
-]  # fmt: skip
-
-
-@pytest.fixture
-def measured(tmp_path, monkeypatch):
-    """A study of four models and two seeds, as `study.measure` returns it."""
-    page = content()
-    cells, trained = [], []
-    for key, result in page.results.items():
-        name, _, seed = key.rpartition(", seed ")
-        settings = ConfigDict({"epochs": 3, "model": {"name": "wrn-10-1"}})
-        cells.append(Cell(name, int(seed), settings, tmp_path / key))
-        runs_of = SimpleNamespace(variables={}, result=result, config=settings)
-        trained.append(runs_of)
-        (tmp_path / key).mkdir()
-        runs.write_csv(tmp_path / key / runs.HISTORY, HISTORY)
-    image = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
-    label = np.arange(200) % len(CLASSES)
-    split = datasets.Split(image, label, None)
-    wanted = SimpleNamespace(
-        protocols=[SimpleNamespace(method="cam")],
-        drawn=page.gallery.ids,
-        evaluation=ConfigDict({"gallery": 2}),
-    )
-    maps = page.gallery.heatmaps["teacher"]
-    panel = [Panel(one, image[0] / 255, "r$a_{i$", 0.9, 0.5, True) for one in maps]
-    monkeypatch.setattr(write, "explain_images", lambda *_: panel)
-    for name in ("curves", "gallery", "intervals", "rungs"):  # drawing takes long
-        monkeypatch.setattr(figures, name, lambda path, *_: figures.save(Figure((1, 1)), path))
-    return Measured(
-        cells, trained, SimpleNamespace(
-            name="shapes", class_names=("r$a_{i$", *CLASSES[1:]), test=split, train=split
-        ),
-        wanted, page.records, page.agreement, page.tables, measure_nothing(), page.trust,
-        page.claims, page.ladder,
-    )  # fmt: skip
-
-
-def measure_nothing():
-    return pd.DataFrame()
-
 
 CONFIG = ConfigDict({"seeds": 2})
 
@@ -233,8 +181,44 @@ def test_grey_values_are_not_stretched(monkeypatch, tmp_path):
     assert [one.norm.vmin for one in shown[:3]] == [0, 0, 0]
 
 
-def test_a_study_of_strange_data_and_names_from_end_to_end(tmp_path):
-    """Two channels, hostile class names, models called 20 and `a - b`."""
+def test_pictures_are_of_the_images_drawn_and_of_the_first_seed(measured, monkeypatch, tmp_path):
+    shown, asked = {}, []
+
+    def gallery(path, images, names, panels):
+        shown[path.name] = images, names, panels
+
+    panels = write.explain_images()
+
+    def explain_images(trained, protocol, dataset, indices):
+        asked.append((trained, list(indices)))
+        return panels
+
+    monkeypatch.setattr(write, "explain_images", explain_images)
+    monkeypatch.setattr(figures, "gallery", gallery)
+    found = write.explain_first(measured)
+    write.draw_figures(measured, found, tmp_path)
+    drawn = measured.wanted.drawn
+    first = [
+        one for cell, one in zip(measured.cells, measured.trained, strict=True) if not cell.seed
+    ]
+    assert [one for one, _ in asked] == first
+    assert all(indices == list(drawn) for _, indices in asked)
+    images, names, columns = shown["maps-cam.png"]
+    split = measured.dataset.test
+    np.testing.assert_array_equal(images, split.image[drawn[:2]])
+    assert names == [measured.dataset.class_names[split.label[index]] for index in drawn[:2]]
+    assert list(columns) == [f"{name} (wrn-10-1)" for name in MODELS]
+    assert all(list(its) == panels[:2] for its in columns.values())
+    pictures = write.gallery(measured, found)
+    np.testing.assert_array_equal(pictures.images, split.image[drawn])
+    np.testing.assert_array_equal(pictures.heatmaps["student"][3], panels[3].heatmap)
+
+
+def test_a_study_of_strange_data_and_names_from_end_to_end(tmp_path, monkeypatch):
+    """Two channels, hostile class names, models called 20 and `a - b`.
+
+    Maps by random numbers, each image's own: the pictures are of the maps that were measured.
+    """
     rng = np.random.default_rng(0)
     (tmp_path / "data").mkdir()
     for split, size in (("train", 40), ("test", 24)):
@@ -254,6 +238,14 @@ def test_a_study_of_strange_data_and_names_from_end_to_end(tmp_path):
     explain.models = f"20={tmp_path}/one,a - b={tmp_path}/two, too"
     explain.compare = (("20", "a - b"),)
     explain.update({"images": 16, "whole": False, "sanity": 0, "gallery": 3, "resamples": 100})
+    explain.methods = "random"
+    explain_images, shown = write.explain_images, []
+
+    def explained(trained, protocol, data, indices):
+        shown.append((trained, indices, explain_images(trained, protocol, data, indices)))
+        return shown[-1][-1]
+
+    monkeypatch.setattr(write, "explain_images", explained)
     out = tmp_path / "out"
     table = write.write(run.explain(explain, out), explain, out)
     assert set(map(tuple, table[["model", "other"]].to_numpy())) == {
@@ -271,3 +263,15 @@ def test_a_study_of_strange_data_and_names_from_end_to_end(tmp_path):
     assert "<b>|" not in page
     assert "=1|&lt;b&gt;|" in page
     assert "| 20 - a - b |" in text
+    rows = records.set_index(["model", "image"])
+    for name, (trained, indices, panels) in zip(("20", "a - b"), shown, strict=True):
+        for index, panel in zip(indices, panels, strict=True):
+            row = rows.loc[name, index]
+            assert panel.class_name == names[row.explained]
+            assert panel.correct == (row.predicted == dataset.test.label[index] == row.label)
+            ends = row.score, row.score_masked
+            assert (panel.before, panel.after) == pytest.approx(ends, abs=1e-4)
+            assert panel.heatmap.mean() == pytest.approx(row.complexity, abs=1e-5)
+            pixels = dataset.test.image[index] / 255
+            under = (pixels - trained.mean) * panel.heatmap[..., None] + trained.mean
+            np.testing.assert_allclose(panel.masked, under, atol=1e-5)
