@@ -17,6 +17,7 @@ from kdxai.study.records import Shelf
 from kdxai.training.runs import TrainedModel
 
 IMAGES = np.array([2, 0, 3])
+PARTNERS = np.arange(15).reshape(5, 3) % 5
 
 
 def model(**changes):
@@ -61,7 +62,7 @@ def measured(monkeypatch):
     monkeypatch.setattr(measure.evaluate, "evaluate", rows)
     monkeypatch.setattr(measure.evaluate, "compare", rows)
     monkeypatch.setattr(measure.evaluate, "as_classifier", lambda *_: None)
-    monkeypatch.setattr(measure.evaluate, "mosaic_partners", lambda *_, **__: np.zeros((5, 3), int))
+    monkeypatch.setattr(measure.evaluate, "mosaic_partners", lambda *_, **__: PARTNERS)
     for name in ("randomised", "cascade"):
         monkeypatch.setattr(measure, name, lambda *_: None)
     return calls
@@ -143,6 +144,25 @@ def test_rows_have_their_names_as_texts_and_their_images(tmp_path, measured):
     [path] = (tmp_path / "records").iterdir()
     assert path.name.startswith("seed3-20-cam-")
     assert measured[0][1]["ids"] is IMAGES
+
+
+def test_what_is_measured_is_what_was_asked_for(tmp_path, measured):
+    explained(tmp_path, extra=["grid", "road"])
+    pair = {"model": "a", "other": "b", "seed": 0, "method": "cam"}
+    other = model(mean=[0.1])
+    measure.compared(Shelf(tmp_path), pair, (model(), other), SOUND, split(), IMAGES)
+    (_, image, label, protocol), options = measured[0]
+    (*_, its_image, its_protocol), its_options = measured[1]
+    for found in (image, its_image):
+        np.testing.assert_array_equal(found, split().image[IMAGES])
+    np.testing.assert_array_equal(label, IMAGES)
+    assert protocol == its_protocol == SOUND
+    for given in (options, its_options):
+        np.testing.assert_array_equal(given["masks"], split().mask[IMAGES])
+        assert (given["mean"], given["std"]) == (np.float32(0.5), np.float32(0.25))
+    assert options["extra"] == ["grid", "road"]
+    np.testing.assert_array_equal(options["partners"], split().image[PARTNERS[IMAGES]])
+    assert options["randomised"] is None
 
 
 def test_names_that_read_alike_have_files_of_their_own(tmp_path, measured):
