@@ -21,7 +21,7 @@ from kdxai.study.measure import (
     require_resamples,
     require_size,
 )
-from kdxai.study.plan import ORDER, finished_cells, require_pairs, study_cells
+from kdxai.study.plan import ORDER, finished_cells, listed, require_pairs, study_cells
 from kdxai.study.records import Shelf
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
@@ -107,7 +107,7 @@ def rungs(asked: str, models: Sequence[str]) -> list[str]:
     provided = ["literal", *REPAIRS]
     if any({name, stand_in} <= set(models) for name, stand_in in STAND_INS.items()):
         provided.append(RIGHT_TEACHER)
-    chosen = [name.strip() for name in asked.split(",")] if asked else provided
+    chosen = split_names(asked, [*provided, RIGHT_TEACHER]) if asked else provided
     for name in chosen:
         if name == RIGHT_TEACHER and name not in provided:
             needs = " and ".join(f"{one} and {other}" for one, other in STAND_INS.items())
@@ -116,6 +116,16 @@ def rungs(asked: str, models: Sequence[str]) -> list[str]:
             known = ", ".join(dict.fromkeys([*provided, *PRESETS]))
             raise UserError(f"there is no rung '{name}'; known: {known}")
     return chosen
+
+
+def split_names(asked: str, known: Sequence[str]) -> list[str]:
+    """`literal, one class, its probability` -> two names, as some have a comma of their own."""
+    parts, found = listed(asked), []
+    while parts:
+        size = next((n for n in (2, 1) if ", ".join(parts[:n]) in known), 1)
+        found.append(", ".join(parts[:size]))
+        parts = parts[size:]
+    return list(dict.fromkeys(found))
 
 
 def climb(

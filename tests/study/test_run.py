@@ -2,12 +2,15 @@
 
 import runpy
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from absl import flags
+from ml_collections import config_flags
 from scripts import ROOT
 
 from kdxai import models
@@ -359,6 +362,55 @@ def test_a_stand_in_plays_the_student_up_to_its_rung(config, monkeypatch, tmp_pa
     assert {columns["seed"] for columns, *_ in made.asked} == {0, 1}
     assert list(found.ladder.rung.unique())[-1] == "student of the right teacher"
     assert len(made.asked) == 2 * 2 * (len(REPAIRS) + 2)
+
+
+def test_rungs_by_name():
+    """Also those whose names have commas, each once."""
+    names = ["literal", *REPAIRS]
+    assert audit.rungs("", ["teacher"]) == names
+    assert audit.rungs(",".join(names), ["teacher"]) == names
+    assert audit.rungs("one class, its probability,sound, literal,literal", ["teacher"]) == [
+        *("one class, its probability", "sound", "literal"),
+    ]
+    with pytest.raises(UserError, match="there is no rung 'one class'; known: literal, "):
+        audit.rungs("one class", ["teacher"])
+    with pytest.raises(UserError, match="needs the models student and resnext_student"):
+        audit.rungs(audit.RIGHT_TEACHER, ["teacher"])
+
+
+def test_a_bad_audit_is_refused_before_anything_is_written(make_run, tmp_path):
+    get_config = runpy.run_path(str(ROOT / "configs" / "audit.py"))["get_config"]
+    models_ = (f"teacher={make_run(tmp_path / 'a,b')}",)
+    for changes, message in (
+        ({"compare": (("a", "b", "c"),)}, "compare takes pairs"),
+        ({"resamples": 1}, "resamples must be at least 100"),
+        ({"rungs": "attic"}, "no rung 'attic'"),
+        ({"images": 25}, "images=25: ask for 1 to 24"),
+        ({"seed": -1}, "0 or more, not -1"),
+        ({"study": "x"}, "give either models="),
+    ):
+        config = get_config()
+        config.update({"models": models_, "images": 16} | changes)
+        with pytest.raises(UserError, match=message):
+            audit.audit(config, tmp_path / "audit")
+    assert not (tmp_path / "audit").exists()
+
+
+@pytest.mark.parametrize("script", ["explain", "audit"])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("20=a,student=b/c,d", {"20": "a", "student": "b/c,d"}),
+        ("('one=lr=0.1,wd=0', 'two=x')", {"one": "lr=0.1,wd=0", "two": "x"}),
+    ],
+)
+def test_models_on_the_command_line(script, given, expected, monkeypatch):
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    path = ROOT / "configs" / f"{script}.py"
+    monkeypatch.setattr(sys, "argv", ["", f"--config={path}", f"--config.models={given}"])
+    values(sys.argv)
+    assert plan.named_directories(values.config.models) == expected
 
 
 def test_a_share_of_a_study_measures_its_own_models(config, monkeypatch, tmp_path):
