@@ -78,7 +78,6 @@ def check(config: ConfigDict, workdir: Path) -> Checked:
     mine = share(cells, config.cell)
     names = chosen(config)
     dataset = datasets.load(**config.data)
-    require_size(dataset)
     declared = claims.declared(config, set(config.models), names, config.seeds)
     pairs = dict.fromkeys([*map(tuple, config.compare), *claims.pairs(declared, cells[0].name)])
     what = wanted(config.evaluation, list(pairs), names, len(dataset.test.label))
@@ -162,7 +161,6 @@ def explain(config: ConfigDict, workdir: str | Path) -> Measured:
     workdir = Path(workdir)
     cells, dataset = finished_cells(config.models)
     names = [cell.name for cell in cells]
-    require_size(dataset)
     what = wanted(config, config.compare, names, len(dataset.test.label))
     for cell in cells:
         require_defined(runs.create_model(cell.config, len(dataset.class_names)), what, dataset)
@@ -177,5 +175,6 @@ def require_defined(model: Network, what: Wanted, dataset: Dataset) -> None:
     """
     if "grid" in what.extra:
         evaluate.require_mosaics(dataset.test.label)
+    require_size(dataset)
     for protocol in what.protocols:
         evaluate.require_defined(model, protocol, masks=dataset.test.mask is not None)

@@ -59,6 +59,7 @@ def measured(tmp_path, monkeypatch):
         records=page.records,
         agreement=page.agreement,
         tables=page.tables,
+        seeds=pd.DataFrame(),
         differences=pd.DataFrame(),
         trust=page.trust,
         claims=page.claims,

@@ -293,8 +293,9 @@ def measured_of(config, names, seeds=1):
         )
         for cell, model in zip(cells, trained, strict=True)
     )  # fmt: skip
-    records = records.assign(drawn=True).reset_index(drop=True)
-    return Measured(cells, trained, dataset, what, records, *[measure.NONE] * 4)
+    records = records.assign(drawn=records.image.isin(what.drawn)).reset_index(drop=True)
+    none = dict.fromkeys(("agreement", "seeds", "differences", "trust"), measure.NONE)
+    return Measured(cells, trained, dataset, what, records, tables={}, **none)
 
 
 def test_the_ladder_of_a_study(config, monkeypatch, tmp_path):
@@ -302,6 +303,7 @@ def test_the_ladder_of_a_study(config, monkeypatch, tmp_path):
     made = Rungs()
     monkeypatch.setattr(audit, "explained", made.explained)
     config.ladder = "student, teacher"
+    config.evaluation.whole = True
     names = list(NAMES)
     measured = measured_of(config, names)
     declared = {key: config.claims[key] for key in ("c1_drop", "control_drop")}
@@ -333,7 +335,7 @@ def test_the_ladder_of_a_study(config, monkeypatch, tmp_path):
     assert list(literal.claim) == ["c1_drop"]  # the control is not on the ladder
     sound = found.claims[found.claims.rung == "sound"].set_index("claim")
     assert list(sound.index) == ["c1_drop", "control_drop"]
-    own = measured.records.groupby("model").average_drop.mean()
+    own = measured.records[measured.records.drawn].groupby("model").average_drop.mean()
     assert sound["mean"]["c1_drop"] == pytest.approx(own["student"] - own["teacher"])
     assert sound["mean"]["control_drop"] == pytest.approx(own["student"] - own["control"])
 
