@@ -32,6 +32,7 @@ COPIES = {
     "grid": 4,
 }
 
+GALLERY = 100  # images at most: a picture of some hundred rows cannot be drawn
 RESAMPLES = 100  # at least: fewer have no 2.5 % at either end
 SMALLEST = 11  # pixels of a side: the window of SSIM
 NONE = pd.DataFrame()
@@ -107,8 +108,8 @@ def wanted(
         raise UserError(f"methods='{evaluation.methods}': name at least one, each once")
     require_pairs(compare)
     require_resamples(evaluation)
-    if evaluation.gallery < 1:
-        raise UserError(f"gallery must be at least 1, not {evaluation.gallery}")
+    if not 1 <= evaluation.gallery <= GALLERY:
+        raise UserError(f"gallery is 1 to {GALLERY} images, not {evaluation.gallery}")
     if evaluation.sanity < 0:
         raise UserError(f"sanity is a number of images, 0 or more, not {evaluation.sanity}")
     measures.require_known(extra)

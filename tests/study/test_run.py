@@ -88,7 +88,8 @@ BAD = {
     "seed": ("evaluation.seed", -1, "the seed that draws the images is 0 or more, not -1"),
     "a later seed": ("models.untrained.seed", -7, "seed"),
     "claim's model": ("claims.c1_drop.other", "uncle", "the claim 'c1_drop' has other='uncle'"),
-    "gallery": ("evaluation.gallery", 0, "gallery must be at least 1"),
+    "no gallery": ("evaluation.gallery", 0, "gallery is 1 to 100 images, not 0"),
+    "a long gallery": ("evaluation.gallery", 400, "gallery is 1 to 100 images, not 400"),
     "sanity": ("evaluation.sanity", -1, "sanity is a number of images"),
     "baseline": ("evaluation.baseline", "white", "baseline is blur or mean or black, not 'white'"),
 }
