@@ -10,7 +10,7 @@ takes the models that `launch/study.py --config configs/study.py:quick --workdir
 `--config.study=DIRECTORY` those of any study, with all its seeds.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from kdxai.errors import UserError
 from kdxai.study import config as studies
@@ -23,7 +23,7 @@ def get_config(recipe: str = "default") -> ConfigDict:
     return ConfigDict(
         {
             "study": "runs/quick" if recipe == "quick" else "",  # a study's work directory, or
-            "models": "",  # NAME=DIRECTORY,NAME=DIRECTORY,...
+            "models": FieldReference("", object),  # NAME=DIRECTORY,... or a tuple of NAME=DIRECTORY
             "rungs": "",  # by name, with commas; "": all that the models provide
             "compare": (("student", "teacher"), ("student", "control")),  # those that are there
             "claims": studies.claims(ORDER),  # those whose models are there

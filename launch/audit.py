@@ -3,7 +3,6 @@
 python launch/audit.py --config configs/audit.py:quick --workdir runs/audit
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdxai import cli
@@ -13,14 +12,12 @@ if TYPE_CHECKING:
 
 
 def main(config: "ConfigDict", workdir: str) -> None:
-    from kdxai.report import figures, tables
+    from kdxai.report import tables
+    from kdxai.report.write import write_audit
     from kdxai.study.audit import audit
-    from kdxai.training import runs
 
     found = audit(config, workdir)
-    runs.write_text(Path(workdir) / "audit.csv", found.table.to_csv(index=False))
-    runs.write_text(Path(workdir) / "claims.csv", found.claims.to_csv(index=False))
-    figures.rungs(Path(workdir) / "audit.png", found.table, tables.LADDER)
+    write_audit(found, workdir)
     tables.show(found.table[found.table.metric.isin(tables.LADDER)], by="rung")
     tables.show_claims(found.claims)
     print(f"{workdir}: audit.csv, claims.csv and audit.png")

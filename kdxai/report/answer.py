@@ -228,7 +228,7 @@ def untrustworthy(trust: pd.DataFrame) -> set[tuple[str, str]]:
 
 def called(metric: str) -> str:
     """`average drop`, as one says it in a sentence."""
-    name = STATISTICS[metric].title.split(" (32x32")[0]
+    name = STATISTICS[metric].title
     return (
         name
         if name.startswith(("ADCC", "IoU", "ROAD", "Pearson", "Spearman", "Gini"))

@@ -133,7 +133,7 @@ def ladder(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Ladder
             verdict = answer.sign(differences.loc[name], metric) or "unclear"
         rungs.append(Rung(name, y, marks, verdict))
     return Ladder(
-        title=tables.title(metric).replace(" (32x32 grid)", ""),
+        title=tables.title(metric),
         description=" ".join(
             f"{one.name}: {', '.join(mark.says for mark in one.marks)}." for one in rungs
         ),
@@ -204,7 +204,7 @@ def scatter(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Scatt
         )
         points.append(Point(slots[name], px, py, *bars, label, *at, anchor, says))
     return Scatter(
-        title=tables.title(metric).replace(" (32x32 grid)", ""),
+        title=tables.title(metric),
         description="; ".join(point.says for point in points) + ".",
         width=WIDTH,
         height=height,

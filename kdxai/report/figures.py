@@ -1,5 +1,6 @@
 """The figures of a study, as PNG."""
 
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -14,8 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from kdxai.report.tables import title
+from kdxai.training import runs
 
 MAP_COLOURS = "inferno"
+# Columns of a history that are drawn.
+CURVES = ("epoch", "validation_loss", "validation_accuracy", "train_accuracy")
 COLOURS = (
     *("#3b6ea5", "#d1772e", "#4f8f4f", "#8a5aa5", "#a54a4a"),
     *("#6b6b6b", "#b99a2f", "#3f9c9c", "#c27ba0", "#2b2b2b"),
@@ -41,9 +45,43 @@ class Panel(NamedTuple):
     correct: bool
 
 
+def picture(image: np.ndarray) -> np.ndarray:
+    """[..., H, W, C] pixels of any channels -> what is drawn: [..., H, W] grey or [..., H, W, 3].
+
+    Three or four channels are taken for RGB and RGBA. Of any other number it is not known what they
+    are, so their mean is drawn.
+    """
+    channels = image.shape[-1]
+    if channels in (3, 4):
+        return image[..., :3]
+    return image[..., 0] if channels == 1 else image.mean(-1).astype(image.dtype)
+
+
+def shortened(name: str) -> str:
+    """A class name, which comes from the data, as what fits above a picture."""
+    name = "".join(letter if letter.isprintable() else " " for letter in name)
+    return name if len(name) <= 16 else f"{name[:15]}…"
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Raises:
+    UserError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    runs.write_bytes(path, buffer.getvalue())
+
+
+def _show(ax: Axes, image: np.ndarray) -> None:
+    """An image [H, W, C], of uint8 or in [0, 1], as it is: grey values are not stretched."""
+    ax.imshow(picture(image), cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
+
+
 def _overlay(ax: Axes, image: np.ndarray, heatmap: np.ndarray) -> AxesImage:
     """A map in colour over its image [H, W, C] in grey; what a colour bar is made of."""
-    ax.imshow(image.mean(-1), cmap="gray", norm=Normalize(0, 255))
+    shown = picture(image)
+    grey = shown if shown.ndim == 2 else shown.mean(-1)
+    ax.imshow(grey, cmap="gray", norm=Normalize(0, 255))
     return ax.imshow(heatmap, cmap=MAP_COLOURS, norm=Normalize(0, 1), alpha=0.6)
 
 
@@ -72,14 +110,16 @@ def gallery(
     for part, name in zip(parts, ["image", *panels], strict=True):
         part.suptitle(name, fontsize=10, weight="bold")
     for row, image in enumerate(images):
-        grids[0][row, 0].imshow(image.squeeze(), cmap="gray")
-        grids[0][row, 0].set_title(true_names[row], fontsize=9)
+        _show(grids[0][row, 0], image)
+        # A `$` in a name is no mathematics.
+        grids[0][row, 0].set_title(shortened(true_names[row]), fontsize=9, parse_math=False)
         for grid, its_panels in zip(grids[1:], panels.values(), strict=True):
             panel, (left, right) = its_panels[row], grid[row]
             shown = _overlay(left, image, panel.heatmap)
-            right.imshow(panel.masked.squeeze(), cmap="gray")
+            _show(right, panel.masked)
             colour = "black" if panel.correct else "#b00020"
-            left.set_title(f"{panel.class_name} {panel.before:.0%}", fontsize=9, color=colour)
+            named = f"{shortened(panel.class_name)} {panel.before:.0%}"
+            left.set_title(named, fontsize=9, color=colour, parse_math=False)
             right.set_title(f"→ {panel.after:.0%}", fontsize=9, color=colour)
     figure.colorbar(shown, cax=bar.add_axes((0.1, 0.3, 0.25, 0.4)), label="class activation")
     caption = (
@@ -87,7 +127,7 @@ def gallery(
         "(red: wrong), and the image under that map with the probability that is left."
     )
     figure.supxlabel(textwrap.fill(caption, round(12 * figure.get_figwidth())), fontsize=9)
-    figure.savefig(path, dpi=130)
+    save(figure, path)
 
 
 def methods(
@@ -109,15 +149,17 @@ def methods(
     for ax in axes.flat:
         ax.set_axis_off()
     for row, image in enumerate(images):
-        axes[row, 0].imshow(image.squeeze(), cmap="gray")
+        _show(axes[row, 0], image)
         predicted = next(iter(panels.values()))[row]
-        named = f"{true_names[row]}\n→ {predicted.class_name} {predicted.before:.0%}"
-        axes[row, 0].set_title(named, fontsize=8, color="black" if predicted.correct else "#b00020")
+        true, seen = shortened(true_names[row]), shortened(predicted.class_name)
+        colour = "black" if predicted.correct else "#b00020"
+        named = f"{true}\n→ {seen} {predicted.before:.0%}"
+        axes[row, 0].set_title(named, fontsize=8, color=colour, parse_math=False)
         for ax, (name, its_panels) in zip(axes[row, 1:], panels.items(), strict=True):
             _overlay(ax, image, its_panels[row].heatmap)
             if row == 0:
                 ax.set_title(name.replace("_", "\n", 1).replace("_", " "), fontsize=8)
-    figure.savefig(path, dpi=130)
+    save(figure, path)
 
 
 def curves(path: Path, histories: Mapping[str, pd.DataFrame]) -> None:
@@ -139,13 +181,16 @@ def curves(path: Path, histories: Mapping[str, pd.DataFrame]) -> None:
         ax.grid(alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
-    figure.savefig(path, dpi=130)
+    save(figure, path)
 
 
 def _marks(ax: Axes, rows: pd.DataFrame, models: Sequence[str]) -> None:
     """One metric: a mark with its 95 % interval per model, first model on top."""
+    rows = rows.set_index("model")
     for y, (name, colour) in enumerate(zip(models, cycle(COLOURS), strict=False)):
-        row = rows[rows.model == name].iloc[0]
+        if name not in rows.index:
+            continue
+        row = rows.loc[name]
         ax.plot([row.ci_low, row.ci_high], [y, y], color=colour, lw=2, solid_capstyle="butt")
         ax.plot(row["mean"], y, "o", color=colour, ms=5)
         ax.annotate(
@@ -176,12 +221,13 @@ def intervals(path: Path, table: pd.DataFrame, models: Sequence[str]) -> None:
         ax.set_title(title(metric), fontsize=9)
     for ax in axes[len(metrics) :]:
         ax.set_axis_off()
-    figure.savefig(path, dpi=130)
+    save(figure, path)
 
 
 def rungs(path: Path, table: pd.DataFrame, metrics: Sequence[str]) -> None:
     """An audit: rungs down, metrics across, a mark per model."""
     table = table[table.other == ""]
+    metrics = [name for name in metrics if name in set(table.metric)]
     models = list(table.model.unique())
     names = list(dict.fromkeys(table.rung))
     size = (3.1 * len(metrics) + 1.6, (0.5 + 0.24 * len(models)) * len(names) + 0.6)
@@ -194,5 +240,5 @@ def rungs(path: Path, table: pd.DataFrame, metrics: Sequence[str]) -> None:
             textwrap.fill(name, 18), rotation=0, ha="right", va="center", labelpad=8, fontsize=9
         )
     for ax, metric in zip(axes[0], metrics, strict=True):
-        ax.set_title(title(metric).replace(" (32x32 grid)", ""), fontsize=10)
-    figure.savefig(path, dpi=130)
+        ax.set_title(title(metric), fontsize=10)
+    save(figure, path)

@@ -17,7 +17,7 @@ from PIL import Image
 from kdxai.metrics import coherency
 from kdxai.report import answer, charts, tables
 from kdxai.report.answer import HEADLINE, MINUS, called, sign, spoken
-from kdxai.report.figures import MAP_COLOURS
+from kdxai.report.figures import MAP_COLOURS, picture
 from kdxai.report.markdown import DEGENERATE, over
 from kdxai.study import plan
 from kdxai.study.stats import FEWEST
@@ -395,7 +395,7 @@ def cards(content: Page, models: Sequence[str]) -> list[Card]:
             Card(
                 id=int(image),
                 class_name=content.class_names[own[first].label],
-                photo=data_uri(shrunk(Image.fromarray(gallery.images[place].squeeze()))),
+                photo=data_uri(shrunk(Image.fromarray(picture(gallery.images[place])))),
                 maps=sprite([gallery.heatmaps[name][place] for name in models]),
                 right=all(own[name].predicted == own[name].label for name in learned),
                 values={

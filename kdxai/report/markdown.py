@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -79,7 +80,10 @@ def report(
         "Counted above with the values that their definitions give, never left out.",
         tables.markdown(counts),
         "## Figures",
-        *(f"![{name.removesuffix('.png').replace('-', ' ')}](figures/{name})" for name in figures),
+        *(
+            f"![{name.removesuffix('.png').replace('-', ' ')}](figures/{quote(name)})"
+            for name in figures
+        ),
         "## Provenance",
         "\n".join(f"- {key}: {value}" for key, value in provenance.items()),
     ]

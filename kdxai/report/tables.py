@@ -80,7 +80,12 @@ def markdown(wide: pd.DataFrame) -> str:
     """A readable table as a Markdown table."""
     rows = [[wide.index.name or "", *wide.columns], ["---"] * (len(wide.columns) + 1)]
     rows += [[name, *row] for name, row in zip(wide.index, wide.to_numpy(), strict=True)]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+    return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows)
+
+
+def cell(value: object) -> str:
+    """What a cell of a Markdown table holds, in one line and without its borders."""
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def terminal(wide: pd.DataFrame, caption: str) -> Table:
@@ -96,7 +101,7 @@ def terminal(wide: pd.DataFrame, caption: str) -> Table:
 
 def show(table: pd.DataFrame, by: str = "method") -> None:
     """Print tables on the terminal, one for each value of the column `by`."""
-    console = Console()
+    console = Console(markup=False)  # a claim may say [this]
     table = table[table.metric.isin(MAIN)]
     for name, rows in table.groupby(by, sort=False):
         if len(rows[["model", "other"]].drop_duplicates()) > WIDE:  # the files have the rest
@@ -149,7 +154,7 @@ def show_claims(claims: pd.DataFrame) -> None:
     """Print the ledger, and the verdicts of every rung where there are several."""
     if claims.empty:
         return
-    console = Console()
+    console = Console(markup=False)  # a claim may say [this]
     lines = ledger(claims).drop(columns=["models", "metric", "matters from"])
     console.print(terminal(lines, f"Claims: {claims.rung.iloc[-1]}, {scope(claims)}"))
     if why := reasons(claims):

@@ -1,8 +1,10 @@
 """What was measured -> the files that people read."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,13 +14,16 @@ from ml_collections import ConfigDict
 from kdxai import classifiers, drawing, evaluate
 from kdxai.data import augment
 from kdxai.data.datasets import Dataset
+from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.protocol import Protocol
 from kdxai.report import figures, html, markdown
 from kdxai.report.figures import Panel
 from kdxai.report.tables import LADDER, MAIN
+from kdxai.study.audit import Audit
 from kdxai.study.measure import Measured, chunk_size
 from kdxai.study.plan import Cell
+from kdxai.study.records import make_directory
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
@@ -34,13 +39,13 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
       Table 1.
     """
     workdir = Path(workdir)
-    runs.write_text(workdir / "records.csv", measured.records.to_csv(index=False))
+    write_table(workdir / "records.csv", measured.records)
     if len(measured.agreement):
-        runs.write_text(workdir / "agreement.csv", measured.agreement.to_csv(index=False))
+        write_table(workdir / "agreement.csv", measured.agreement)
     found = {"seeds": measured.seeds, "differences": measured.differences}
     found |= {"claims": measured.claims, "trust": measured.trust, "ladder": measured.ladder}
     for file, table in (measured.tables | {k: v for k, v in found.items() if len(v)}).items():
-        runs.write_text(workdir / f"{file}.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_table(workdir / f"{file}.csv", table, float_format="%.6g")
     panels = explain_first(measured)
     pictures = draw_figures(measured, panels, workdir / "figures")
     results = {
@@ -78,6 +83,33 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         {"config": config.to_dict(), "models": results, "provenance": provenance},
     )
     return measured.tables["table1"]
+
+
+def write_table(path: Path, table: pd.DataFrame, **options: Any) -> None:
+    """A CSV that no spreadsheet takes for formulas.
+
+    Args:
+      options: of `DataFrame.to_csv`.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+
+    def harmless(value: Any) -> Any:
+        formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        return f"'{value}" if formula else value
+
+    numbers = table.select_dtypes("number").columns
+    texts = {name: table[name].map(harmless) for name in table if name not in numbers}
+    runs.write_text(path, table.assign(**texts).to_csv(index=False, **options))
+
+
+def write_audit(found: Audit, workdir: str | Path) -> None:
+    """`audit.csv`, `claims.csv` and `audit.png` below `workdir`."""
+    workdir = Path(workdir)
+    write_table(workdir / "audit.csv", found.table)
+    write_table(workdir / "claims.csv", found.claims)
+    figures.rungs(workdir / "audit.png", found.table, LADDER)
 
 
 Panels = Mapping[tuple[str, str], Sequence[Panel]]  # (model, method) -> of the first images drawn
@@ -120,21 +152,18 @@ def gallery(measured: Measured, panels: Panels) -> html.Gallery:
 
 def draw_figures(measured: Measured, panels: Panels, directory: Path) -> list[str]:
     """Training curves, maps and Table 1 as pictures, of the first seed; returns their names."""
-    directory.mkdir(exist_ok=True)
+    make_directory(directory)
     first = first_seed(measured)
     dataset, what = measured.dataset, measured.wanted
     shown = what.drawn[: what.evaluation.gallery]
     images = dataset.test.image[shown]
     names = [dataset.class_names[label] for label in dataset.test.label[shown]]
     panels = {key: its_panels[: len(shown)] for key, its_panels in panels.items()}
-    histories = {
-        cell.name: pd.read_csv(cell.workdir / runs.HISTORY)
-        for cell, _ in first
-        if cell.config.epochs
-    }
-    figures.curves(directory / "training-curves.png", histories)
     table = measured.tables["table1"]
-    pictures = ["training-curves.png"]
+    pictures = []
+    if histories := read_histories([cell for cell, _ in first if cell.config.epochs]):
+        figures.curves(directory / "training-curves.png", histories)
+        pictures.append("training-curves.png")
     for protocol in what.protocols:
         method = protocol.method
         figures.gallery(
@@ -160,6 +189,25 @@ def draw_figures(measured: Measured, panels: Panels, directory: Path) -> list[st
             figures.methods(directory / f"methods-{cell.name}.png", images, names, columns)
             pictures.append(f"methods-{cell.name}.png")
     return pictures
+
+
+def read_histories(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
+    """What there is of the training curves: a missing or damaged one is left out with a warning."""
+    histories = {}
+    for cell in cells:
+        path = cell.workdir / runs.HISTORY
+        try:
+            rows = pd.DataFrame(runs.read_history(cell.workdir))
+        except UserError as error:
+            warnings.warn(f"{error}; the training curves leave it out", stacklevel=2)
+            continue
+        if set(figures.CURVES) <= set(rows):
+            histories[cell.name] = rows
+        else:
+            warnings.warn(
+                f"{path} tells of no epoch; the training curves leave it out", stacklevel=2
+            )
+    return histories
 
 
 def explain_images(

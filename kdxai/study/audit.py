@@ -13,8 +13,16 @@ from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.protocol import PRESETS, REPAIRS, SOUND, Protocol, ladder
 from kdxai.study import claims, stats
-from kdxai.study.measure import NONE, by, draw_images, explained
-from kdxai.study.plan import ORDER, finished_cells, study_cells
+from kdxai.study.measure import (
+    NONE,
+    by,
+    draw_images,
+    explained,
+    require_resamples,
+    require_size,
+)
+from kdxai.study.plan import ORDER, finished_cells, listed, require_pairs, study_cells
+from kdxai.study.records import Shelf
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
@@ -46,17 +54,27 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     workdir = Path(workdir)
     if bool(config.models) == bool(config.study):
         raise UserError("give either models=NAME=DIRECTORY,... or study=DIRECTORY")
+    require_pairs(config.compare)
+    require_resamples(config)
     cells, dataset = study_cells(config.study) if config.study else finished_cells(config.models)
     names = list(dict.fromkeys(cell.name for cell in cells))
     chosen = rungs(config.rungs, names)
     seeds = len({cell.seed for cell in cells})
     declared = claims.declared(config, {*ORDER, *names}, names, seeds)
-    for split in (dataset.test, dataset.train):
-        draw_images(config, len(split.label))
-    runs.claim(workdir, config)
+    require_size(dataset)
+    require_ladder(config, dataset)
+    runs.claim(workdir, config, dict.fromkeys(("models", "study"), ", ".join(names)))
     models = {(cell.name, cell.seed): runs.load(cell.workdir) for cell in cells}
     records = climb(models, dataset, config, workdir, chosen)
     return judged(records, config.compare, declared, config.across, config)
+
+
+def require_ladder(evaluation: ConfigDict, dataset: Dataset) -> None:
+    """Raises:
+    UserError: a split has fewer images than the ladder is to be climbed on.
+    """
+    for split in (dataset.test, dataset.train):
+        draw_images(evaluation, len(split.label))
 
 
 def judged(
@@ -89,7 +107,7 @@ def rungs(asked: str, models: Sequence[str]) -> list[str]:
     provided = ["literal", *REPAIRS]
     if any({name, stand_in} <= set(models) for name, stand_in in STAND_INS.items()):
         provided.append(RIGHT_TEACHER)
-    chosen = [name.strip() for name in asked.split(",")] if asked else provided
+    chosen = split_names(asked, [*provided, RIGHT_TEACHER]) if asked else provided
     for name in chosen:
         if name == RIGHT_TEACHER and name not in provided:
             needs = " and ".join(f"{one} and {other}" for one, other in STAND_INS.items())
@@ -98,6 +116,16 @@ def rungs(asked: str, models: Sequence[str]) -> list[str]:
             known = ", ".join(dict.fromkeys([*provided, *PRESETS]))
             raise UserError(f"there is no rung '{name}'; known: {known}")
     return chosen
+
+
+def split_names(asked: str, known: Sequence[str]) -> list[str]:
+    """`literal, one class, its probability` -> two names, as some have a comma of their own."""
+    parts, found = listed(asked), []
+    while parts:
+        size = next((n for n in (2, 1) if ", ".join(parts[:n]) in known), 1)
+        found.append(", ".join(parts[:size]))
+        parts = parts[size:]
+    return list(dict.fromkeys(found))
 
 
 def climb(
@@ -124,6 +152,7 @@ def climb(
     present = {name for name, _ in models}
     away = {one: other for one, other in STAND_INS.items() if {one, other} <= present}
     records = []
+    shelf = Shelf(workdir)
     for (name, seed), model in models.items():
         if name in away.values():
             continue
@@ -137,7 +166,7 @@ def climb(
                 "seed": seed,
                 "method": rung.replace(",", "").replace(" ", "-"),
             }
-            rows = explained(workdir, columns, shown, protocol, split, images)
+            rows = explained(shelf, columns, shown, protocol, split, images)
             records.append(rows.assign(rung=rung))
     return pd.concat(records, ignore_index=True)
 

@@ -18,7 +18,8 @@ from kdxai.explain import Classifier
 from kdxai.metrics import randomisation
 from kdxai.protocol import Protocol
 from kdxai.study import checks, stats
-from kdxai.study.plan import Cell
+from kdxai.study.plan import Cell, listed, require_pairs
+from kdxai.study.records import Shelf
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
@@ -31,7 +32,9 @@ COPIES = {
     "grid": 4,
 }
 
-
+GALLERY = 100  # images at most: a picture of some hundred rows cannot be drawn
+RESAMPLES = 100  # at least: fewer have no 2.5 % at either end
+SMALLEST = 11  # pixels of a side: the window of SSIM
 NONE = pd.DataFrame()
 
 
@@ -97,17 +100,16 @@ def wanted(
       available: test images.
 
     Raises:
-      UserError: no such method or measure; no images asked for, or more than there are.
+      UserError: no such method or measure; no images asked for, or more than there are; a number
+        out of its range; a comparison of other than two models.
     """
-    methods, extra = (
-        [name.strip() for name in names.split(",") if name.strip()]
-        for names in (evaluation.methods, evaluation.metrics)
-    )
+    methods, extra = listed(evaluation.methods), listed(evaluation.metrics)
     if not methods or len(set(methods)) < len(methods):
         raise UserError(f"methods='{evaluation.methods}': name at least one, each once")
-    for name in ("resamples", "gallery"):
-        if evaluation[name] < 1:
-            raise UserError(f"{name} must be at least 1, not {evaluation[name]}")
+    require_pairs(compare)
+    require_resamples(evaluation)
+    if not 1 <= evaluation.gallery <= GALLERY:
+        raise UserError(f"gallery is 1 to {GALLERY} images, not {evaluation.gallery}")
     if evaluation.sanity < 0:
         raise UserError(f"sanity is a number of images, 0 or more, not {evaluation.sanity}")
     measures.require_known(extra)
@@ -117,7 +119,7 @@ def wanted(
             Protocol(method, evaluation.stage, baseline=evaluation.baseline) for method in methods
         ],
         extra=extra,
-        compare=[pair for pair in compare if set(pair) <= set(models)],
+        compare=[tuple(pair) for pair in compare if set(pair) <= set(models)],
         drawn=drawn,
         images=np.arange(available) if evaluation.whole else np.sort(drawn),
         evaluation=evaluation,
@@ -128,17 +130,42 @@ def draw_images(evaluation: ConfigDict, available: int) -> np.ndarray:
     """[evaluation.images] distinct random indices of a split, in random order.
 
     Raises:
-      UserError: none asked for, or more than there are.
+      UserError: none asked for, or more than there are; a negative seed.
     """
+    if evaluation.seed < 0:
+        raise UserError(f"the seed that draws the images is 0 or more, not {evaluation.seed}")
     if not 1 <= evaluation.images <= available:
         raise UserError(f"images={evaluation.images}: ask for 1 to {available} images")
     return np.random.default_rng(evaluation.seed).permutation(available)[: evaluation.images]
 
 
+def require_size(dataset: Dataset) -> None:
+    """Raises:
+    UserError: the images are smaller than a window of SSIM.
+    """
+    height, width = dataset.test.image.shape[1:3]
+    if min(height, width) < SMALLEST:
+        raise UserError(
+            f"images of {height}x{width} pixels cannot be measured: SSIM needs at least "
+            f"{SMALLEST}x{SMALLEST}"
+        )
+
+
+def require_resamples(evaluation: ConfigDict) -> None:
+    """Raises:
+    UserError: there are too few for an interval.
+    """
+    if evaluation.resamples < RESAMPLES:
+        raise UserError(
+            f"resamples must be at least {RESAMPLES}, as 95 % intervals are cut from them, not "
+            f"{evaluation.resamples}"
+        )
+
+
 def measure_cells(
-    cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path
+    cells: Sequence[Cell], dataset: Dataset, what: Wanted, shelf: Shelf
 ) -> tuple[dict[tuple[str, int], TrainedModel], list[pd.DataFrame]]:
-    """Explain and measure finished runs; `workdir/records/` keeps what is done.
+    """Explain and measure finished runs; what is done is kept.
 
     Returns:
       (name, seed) -> model, and records of every method and model.
@@ -149,14 +176,15 @@ def measure_cells(
         for (name, seed), model in models.items():
             columns = {"model": name, "seed": seed, "method": protocol.method}
             records.append(
-                explained(workdir, columns, model, protocol, dataset.test, what.images, what.extra)
+                explained(shelf, columns, model, protocol, dataset.test, what.images, what.extra)
             )
     return models, records
 
 
 def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path) -> Measured:
-    """All of a study's records and tables."""
-    models, records = measure_cells(cells, dataset, what, workdir)
+    """All of a study's records and tables; `workdir/records/` keeps what is done."""
+    shelf = Shelf(workdir)
+    models, records = measure_cells(cells, dataset, what, shelf)
     agreement = []
     for protocol in what.protocols:
         for one, other in what.compare:
@@ -164,7 +192,7 @@ def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path
                 columns = {"model": one, "other": other, "seed": seed, "method": protocol.method}
                 pair = models[one, seed], models[other, seed]
                 agreement.append(
-                    compared(workdir, columns, pair, protocol, dataset.test, what.images)
+                    compared(shelf, columns, pair, protocol, dataset.test, what.images)
                 )
     joined = pd.concat(records, ignore_index=True)
     joined["drawn"] = joined.image.isin(what.drawn)
@@ -192,12 +220,12 @@ def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path
         differences=by(
             random, "method", partial(stats.differences, compare=what.compare, **options)
         ),
-        trust=sanity(models, dataset, what, workdir),
+        trust=sanity(models, dataset, what, shelf),
     )
 
 
 def sanity(
-    models: Mapping[tuple[str, int], TrainedModel], dataset: Dataset, what: Wanted, workdir: Path
+    models: Mapping[tuple[str, int], TrainedModel], dataset: Dataset, what: Wanted, shelf: Shelf
 ) -> pd.DataFrame:
     """`checks.trust` of the first method, on a few of the random images."""
     images = np.sort(what.drawn[: what.evaluation.sanity])
@@ -211,14 +239,14 @@ def sanity(
     ):
         for (name, seed), model in models.items():
             columns = {"model": name, "seed": seed, "method": f"sanity-{protocol.method}"}
-            rows = explained(workdir, columns, model, protocol, dataset.test, images, extra)
+            rows = explained(shelf, columns, model, protocol, dataset.test, images, extra)
             records.append(rows.assign(method=protocol.method))
     return checks.trust(pd.concat(records, ignore_index=True), method)
 
 
 def explained(
-    workdir: Path,
-    columns: Mapping[str, object],
+    shelf: Shelf,
+    columns: Mapping[str, Any],
     trained: TrainedModel,
     protocol: Protocol,
     split: Split,
@@ -238,7 +266,7 @@ def explained(
                 classifier, split.image, split.label, protocol, **options
             )
             partners = split.image[chosen[images]]
-        return evaluate.evaluate(
+        found = evaluate.evaluate(
             classifier,
             split.image[images],
             split.label[images],
@@ -252,23 +280,26 @@ def explained(
             partners=partners,
             **options,
         )
+        return numbered(found, images)
 
-    return kept(workdir, columns | {"image": images}, rows)
+    depends = [shelf.model(trained), shelf.images(split, images), repr(protocol), sorted(extra)]
+    if "grid" in extra:
+        depends.append(shelf.images(split))
+    return shelf.kept(columns, depends, rows)
 
 
 def compared(
-    workdir: Path,
-    columns: Mapping[str, object],
+    shelf: Shelf,
+    columns: Mapping[str, Any],
     pair: tuple[TrainedModel, TrainedModel],
     protocol: Protocol,
     split: Split,
     images: np.ndarray,
 ) -> pd.DataFrame:
     """How alike two models explain some images of a split, behind `columns`."""
-    return kept(
-        workdir,
-        columns | {"image": images},
-        lambda: evaluate.compare(
+
+    def rows() -> pd.DataFrame:
+        found = evaluate.compare(
             *(classifiers.as_classifier(model, protocol) for model in pair),
             split.image[images],
             protocol,
@@ -277,8 +308,16 @@ def compared(
             masks=None if split.mask is None else split.mask[images],
             chunk=chunk_size(protocol),
             name=" ".join(map(str, columns.values())),
-        ),
-    )
+        )
+        return numbered(found, images)
+
+    depends = [*map(shelf.model, pair), shelf.images(split, images), repr(protocol)]
+    return shelf.kept(columns, ["agreement", *depends], rows)
+
+
+def numbered(rows: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
+    """Rows behind the numbers of their images."""
+    return rows.assign(image=images)[["image", *rows]]
 
 
 def chunk_size(protocol: Protocol, extra: Sequence[str] = ()) -> int:
@@ -325,20 +364,6 @@ def with_variables(
     trained: TrainedModel, variables: Mapping[str, Any], protocol: Protocol
 ) -> Classifier:
     return classifiers.as_classifier(trained._replace(variables=variables), protocol)
-
-
-def kept(
-    workdir: Path, columns: Mapping[str, object], make: Callable[[], pd.DataFrame]
-) -> pd.DataFrame:
-    """The rows that `make` returns, behind `columns`; made once, then read from `records/`."""
-    named = [str(value) for key, value in columns.items() if key not in ("seed", "image")]
-    name = f"seed{columns['seed']}-{'-'.join(named)}.csv"
-    path = workdir / "records" / name
-    if not path.exists():
-        rows = make()
-        path.parent.mkdir(exist_ok=True)
-        runs.write_text(path, rows.assign(**columns)[[*columns, *rows]].to_csv(index=False))
-    return pd.read_csv(path, keep_default_na=False)
 
 
 def by(

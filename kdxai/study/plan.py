@@ -1,6 +1,7 @@
 """Which models a study trains, and in which order; which are there already."""
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from ml_collections import ConfigDict
 
 from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
-from kdxai.errors import UserError
+from kdxai.errors import UserError, line
 from kdxai.study.config import VERSION
 from kdxai.training import runs
 
@@ -17,6 +18,8 @@ ORDER = (
     *("teacher", "second_teacher", "student", "control", "tiny_student"),
     *("shallow_student", "shallow_control", "untrained", "resnext", "resnext_student"),
 )
+# What a file, a table, a page and a picture take as it is.
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]{0,58}[A-Za-z0-9_.-])?")
 
 
 class Cell(NamedTuple):
@@ -39,12 +42,16 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
     """The training runs of a study, every teacher before its students.
 
     Raises:
-      UserError: no seeds, a name that is none of the models, teachers in a circle.
+      UserError: no seeds, a name that is none of the models or cannot be one, a comparison of other
+        than two, teachers in a circle.
     """
     if config.seeds < 1:
         raise UserError(f"a study needs at least 1 seed, not {config.seeds}")
+    require_names(config.models)
+    require_pairs(config.compare)
     for pair in config.compare:
         require_known("compare", pair, config.models)
+    require_known("ladder", listed(config.ladder), config.models)
     names = chosen(config)
     cells = []
     for seed in range(config.seeds):
@@ -69,7 +76,9 @@ def chosen(config: ConfigDict) -> list[str]:
     teachers = {name: model.teacher for name, model in config.models.items()}
     if config.only == "all":
         return teachers_first(dict(sorted(teachers.items(), key=lambda item: rank(item[0]))))
-    only = list(dict.fromkeys(name.strip() for name in config.only.split(",")))
+    only = list(dict.fromkeys(listed(config.only)))
+    if not only:
+        raise UserError("only names no model; name some with commas, or all")
     require_known("only", only, config.models)
     for name in only:
         if teachers[name] in teachers and teachers[name] not in only:
@@ -91,6 +100,36 @@ def require_known(key: str, names: Iterable[str], models: Mapping[str, object]) 
             raise UserError(
                 f"{key} names '{name}', which is none of the study's models: {', '.join(models)}"
             )
+
+
+def listed(names: str) -> list[str]:
+    """`a, b` -> [a, b]."""
+    return [name for entry in names.split(",") if (name := entry.strip())]
+
+
+def require_names(models: Iterable[str]) -> None:
+    """Raises:
+    UserError: a name that a model cannot have, or two that are one to some file systems.
+    """
+    taken: dict[str, str] = {}
+    for name in models:
+        if not NAME.fullmatch(name):
+            shown = name if len(name) <= 70 else f"{name[:60]}..."
+            raise UserError(
+                f"'{shown}' is no name for a model: take up to 60 letters (a to z), digits, "
+                "spaces, '_', '.' and '-', first a letter or a digit"
+            )
+        if (other := taken.setdefault(name.lower(), name)) != name:
+            raise UserError(f"the models '{other}' and '{name}' differ in case alone; rename one")
+
+
+def require_pairs(compare: Iterable[Sequence[str]]) -> None:
+    """Raises:
+    UserError: a comparison is not of two different models.
+    """
+    for pair in compare:
+        if isinstance(pair, str) or len(pair) != 2 or pair[0] == pair[1]:
+            raise UserError(f"compare takes pairs of two different models, not {pair!r}")
 
 
 def share(cells: Sequence[Cell], cell: str) -> list[Cell]:
@@ -146,36 +185,86 @@ def study_cells(workdir: str | Path) -> tuple[list[Cell], Dataset]:
     path = Path(workdir) / runs.CONFIG
     if not path.exists():
         raise UserError(f"{workdir} holds no study; give a work directory of launch/study.py")
-    config = ConfigDict(runs.read_json(path))
+    settings = runs.read_json(path)
+    settings.pop(runs.CONTENT, None)
+    config = ConfigDict(settings)
     if config.get("version") != VERSION:
         raise UserError(
             f"{workdir} is a study of another version of kdxai; name its models instead: "
             "--config.models=NAME=DIRECTORY,..."
         )
-    cells = plan(config, Path(workdir))
+    try:
+        cells = plan(config, Path(workdir))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is no config of a study ({line(error)})") from error
     for cell in cells:
         runs.finished(cell.workdir)
-    return cells, datasets.load(**config.data)
+    return cells, load_data(cells)
 
 
-def finished_cells(models: str) -> tuple[list[Cell], Dataset]:
-    """The runs of `NAME=DIRECTORY,NAME=DIRECTORY,...` and the data set of all.
+def named_directories(models: str | Sequence[str]) -> dict[str, str]:
+    """`NAME=DIRECTORY,NAME=DIRECTORY,...`, or a tuple of `NAME=DIRECTORY` -> {name: directory}.
+
+    In one text a comma ends a directory only where a name and `=` follow; a tuple takes any.
 
     Raises:
-      UserError: a run is not finished, or the runs are of different data.
+      UserError: it is neither, a name twice, or a name that a model cannot have.
     """
-    cells: list[Cell] = []
-    for name, _, directory in (entry.partition("=") for entry in models.split(",")):
-        if not directory or not name or "/" in name or name in [cell.name for cell in cells]:
-            raise UserError(
-                f"models is NAME=DIRECTORY,NAME=DIRECTORY,... with plain names, each once, not "
-                f"'{models}'"
-            )
-        cells.append(Cell(name, 0, runs.finished(directory)[0], Path(directory)))
-    for cell in cells:
-        if cell.config.data != cells[0].config.data:
+    if isinstance(models, str):
+        entries = re.split(r",(?=[^,/]*=)", models)
+    else:
+        entries = list(models) if isinstance(models, list | tuple) else []
+    found: dict[str, str] = {}
+    for entry in map(str, entries):
+        name, _, directory = entry.strip().partition("=")
+        if not name or not directory or name in found:
+            break
+        found[name] = directory
+    if not entries or len(found) < len(entries):
+        raise UserError(
+            "models is NAME=DIRECTORY,NAME=DIRECTORY,... or a tuple ('NAME=DIRECTORY', ...), each "
+            f"name once, not '{textwrap.shorten(str(models), 200)}'"
+        )
+    require_names(found)
+    return found
+
+
+def finished_cells(models: str | Sequence[str]) -> tuple[list[Cell], Dataset]:
+    """The runs that `named_directories` names, and the data set of all.
+
+    Raises:
+      UserError: as `named_directories`; a run is not finished, or the runs are of different data.
+    """
+    cells = [
+        Cell(name, 0, runs.finished(directory)[0], Path(directory))
+        for name, directory in named_directories(models).items()
+    ]
+    return cells, load_data(cells)
+
+
+def load_data(cells: Sequence[Cell]) -> Dataset:
+    """The data set that finished runs were trained on.
+
+    Raises:
+      UserError: they were trained on different ones, or it has changed since.
+    """
+    ours = [cell.config.data.to_dict() for cell in cells]
+    for data in ours:  # one place may be written in several ways
+        if data.get("data_dir"):
+            data["data_dir"] = str(Path(data["data_dir"]).expanduser().resolve())
+    for cell, data in zip(cells, ours, strict=True):
+        if data != ours[0]:
             raise UserError(
                 f"{cells[0].workdir} and {cell.workdir} have different data: "
-                f"{runs.difference(cells[0].config.data, cell.config.data)}"
+                f"{runs.difference(ours[0], data)}"
             )
-    return cells, datasets.load(**cells[0].config.data)
+    dataset = datasets.load(**cells[0].config.data)
+    found = datasets.fingerprint(dataset)
+    for cell in cells:
+        kept = runs.read_json(cell.workdir / runs.CONFIG).get(runs.CONTENT, {})
+        if kept.get("data.data_dir", found) != found:
+            raise UserError(
+                f"the data set '{dataset.name}' is not what {cell.workdir} was trained on; bring "
+                "the data back, or train the model anew in another directory"
+            )
+    return dataset

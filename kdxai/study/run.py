@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,18 @@ from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
 from kdxai.models import Network
 from kdxai.study import audit, claims, stats
-from kdxai.study.measure import NONE, Measured, Wanted, measure, measure_cells, wanted
-from kdxai.study.plan import Cell, chosen, finished_cells, plan, share
-from kdxai.training import loop, runs
+from kdxai.study.measure import (
+    NONE,
+    Measured,
+    Wanted,
+    measure,
+    measure_cells,
+    require_size,
+    wanted,
+)
+from kdxai.study.plan import Cell, chosen, finished_cells, listed, plan, share
+from kdxai.study.records import Shelf
+from kdxai.training import checkpoints, loop, runs
 
 
 def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
@@ -30,24 +40,53 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
       UserError: bad settings, or a directory that another config made.
     """
     workdir = Path(workdir)
-    cells = plan(config, workdir)
-    mine = share(cells, config.cell)
-    dataset = datasets.load(**config.data)
-    available = len(dataset.test.label)
-    declared = claims.declared(config, set(config.models), chosen(config), config.seeds)
-    pairs = dict.fromkeys([*map(tuple, config.compare), *claims.pairs(declared, cells[0].name)])
-    what = wanted(config.evaluation, list(pairs), chosen(config), available)
-    for cell in cells:
-        require_defined(loop.check(cell.config, dataset), what, dataset)
+    checked = check(config, workdir)
+    cells, dataset, what = checked.cells, checked.dataset, checked.wanted
     shared = config.copy_and_resolve_references()
     shared.cell = ""  # every job of an array works for the same study
-    runs.claim(workdir, shared)
-    train(mine, dataset)
-    if len(mine) < len(cells):
-        measure_cells(mine, dataset, what, workdir)
+    runs.claim(workdir, shared, {"data.data_dir": datasets.fingerprint(dataset)})
+    train(checked.mine, dataset)
+    if len(checked.mine) < len(cells):
+        measure_cells(checked.mine, dataset, what, Shelf(workdir))
         return None
     measured = measure(cells, dataset, what, workdir)
-    return climbed(measured, config, declared, workdir)
+    return climbed(measured, config, checked.claims, workdir)
+
+
+class Checked(NamedTuple):
+    """A study that can be run to its end.
+
+    Attributes:
+      cells, mine: all runs, and those of this job.
+      claims: those about models that are trained.
+    """
+
+    cells: Sequence[Cell]
+    mine: Sequence[Cell]
+    dataset: Dataset
+    wanted: Wanted
+    claims: Mapping[str, Mapping]
+
+
+def check(config: ConfigDict, workdir: Path) -> Checked:
+    """Everything of a study that can be wrong, its last page included, before its first step.
+
+    Raises:
+      UserError: it is.
+    """
+    cells = plan(config, workdir)
+    mine = share(cells, config.cell)
+    names = chosen(config)
+    dataset = datasets.load(**config.data)
+    declared = claims.declared(config, set(config.models), names, config.seeds)
+    pairs = dict.fromkeys([*map(tuple, config.compare), *claims.pairs(declared, cells[0].name)])
+    what = wanted(config.evaluation, list(pairs), names, len(dataset.test.label))
+    for cell in cells:
+        require_defined(loop.check(cell.config, dataset), what, dataset)
+        checkpoints.folder(cell.workdir)
+    if set(listed(config.ladder)) & set(names):
+        audit.require_ladder(config.evaluation, dataset)
+    return Checked(cells, mine, dataset, what, declared)
 
 
 def climbed(
@@ -56,7 +95,7 @@ def climbed(
     """Add the verdicts on the claims, and the ladder with its own."""
     evaluation = config.evaluation
     found, tables = [], NONE
-    names = [name.strip() for name in config.ladder.split(",")]
+    names = listed(config.ladder)
     models = {
         (cell.name, cell.seed): model
         for cell, model in zip(measured.cells, measured.trained, strict=True)
@@ -88,12 +127,18 @@ def climbed(
 
 
 def train(cells: Sequence[Cell], dataset: Dataset) -> None:
-    """Train what is not trained yet, saying how far the study is and how long it may take."""
+    """Train what is not trained yet, saying how far the study is and how long it may take.
+
+    What is trained already is checked: that its settings, its data and its teacher are the same.
+    """
     seconds: dict[str, list[float]] = {}  # a model's name -> of its runs
     waiting = [cell for cell in cells if runs.read_result(cell.workdir) is None]
     started = time.perf_counter()
-    for number, cell in enumerate(waiting):
-        left = ""
+    for cell in cells:
+        if cell not in waiting:
+            loop.train(cell.config, cell.workdir, dataset)
+            continue
+        number, left = waiting.index(cell), ""
         if known := list(itertools.chain.from_iterable(seconds.values())):
             ahead = (seconds.get(one.name, known) for one in waiting[number:])
             left = f", about {sum(np.mean(times) for times in ahead) / 60:,.0f} min left"
@@ -115,10 +160,12 @@ def explain(config: ConfigDict, workdir: str | Path) -> Measured:
     """
     workdir = Path(workdir)
     cells, dataset = finished_cells(config.models)
-    what = wanted(config, config.compare, [cell.name for cell in cells], len(dataset.test.label))
+    names = [cell.name for cell in cells]
+    what = wanted(config, config.compare, names, len(dataset.test.label))
     for cell in cells:
         require_defined(runs.create_model(cell.config, len(dataset.class_names)), what, dataset)
-    runs.claim(workdir, config)
+    # The models by name alone: one that was trained anew is measured anew.
+    runs.claim(workdir, config, {"models": ", ".join(names)})
     return measure(cells, dataset, what, workdir)
 
 
@@ -128,5 +175,6 @@ def require_defined(model: Network, what: Wanted, dataset: Dataset) -> None:
     """
     if "grid" in what.extra:
         evaluate.require_mosaics(dataset.test.label)
+    require_size(dataset)
     for protocol in what.protocols:
         drawing.require_defined(model, protocol, masks=dataset.test.mask is not None)

@@ -45,7 +45,7 @@ STATISTICS: dict[str, Statistic] = {
     "agreement_ssim": Statistic("Agreement with the reference (SSIM)", 1),
     "agreement_top_k_iou": Statistic("Agreement with the reference (IoU of the top 10 %)", 1),
     "average_drop": Statistic("Average drop", -1),
-    "complexity": Statistic("Complexity (32x32 grid)", -1),
+    "complexity": Statistic("Complexity", -1),
     "ssim": Statistic("Coherency (SSIM)", 1),
     "coherency": Statistic("Coherency (Pearson)", 1),
     "adcc": Statistic("ADCC (mean of images)", 1),

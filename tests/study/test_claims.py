@@ -377,6 +377,7 @@ def test_a_study_judges_claims_about_agreement(monkeypatch, tmp_path):
     monkeypatch.setattr(run.loop, "check", lambda *_: None)
     data_set = SimpleNamespace(test=SimpleNamespace(label=np.arange(n)))
     monkeypatch.setattr(run.datasets, "load", lambda **_: data_set)
+    monkeypatch.setattr(run.datasets, "fingerprint", lambda _: "0")
     monkeypatch.setattr(run, "measure", measure)
     settings = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]("quick")
     settings.evaluation.images = n

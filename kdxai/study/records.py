@@ -1,0 +1,135 @@
+"""What was measured, kept under a name that tells all it depends on."""
+
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdxai.data.datasets import Split
+from kdxai.errors import UserError
+from kdxai.training import runs
+from kdxai.training.runs import TrainedModel
+
+# Of what records hold and how it is computed. Raise it where a measure gives other numbers or other
+# columns than before: records of another version are not read.
+VERSION = 1
+CHUNK = 500  # images in memory at once while they are fingerprinted
+
+
+class Shelf:
+    """The records of a work directory, each named by all that it depends on.
+
+    So a model trained anew, other images or other settings are measured again; records of what was
+    before stay, unread. A file starts with a line that tells whether the rest is whole.
+
+    Attributes:
+      directory: that of the files; it can be deleted at any time.
+    """
+
+    def __init__(self, workdir: Path):
+        self.directory = workdir / "records"
+        self._prints: dict[tuple[int, ...], tuple[Any, str]] = {}
+
+    def kept(
+        self, columns: Mapping[str, Any], depends: Sequence[Any], make: Callable[[], pd.DataFrame]
+    ) -> pd.DataFrame:
+        """The rows that `make` returns, behind `columns`; made once, then read.
+
+        Args:
+          columns: `seed`, and names that the file has too.
+          depends: all that the rows are computed from, as texts.
+
+        Raises:
+          UserError: the file cannot be read or written.
+        """
+        digest = hashlib.sha256(json.dumps([VERSION, *depends]).encode()).hexdigest()[:12]
+        names = [str(value) for key, value in columns.items() if key != "seed"]
+        path = self.directory / f"seed{columns['seed']}-{'-'.join(names)}-{digest}.csv"
+        text = read_checked(path)
+        if text is None:
+            text = make().to_csv(index=False)
+            write_checked(path, text)
+        # Read also where they were just made: the same digits, whoever asks.
+        rows = pd.read_csv(io.StringIO(text), keep_default_na=False)
+        return rows.assign(**columns)[[*columns, *rows]]
+
+    def model(self, trained: TrainedModel) -> str:
+        """A fingerprint of what a model is and of what it makes of an image."""
+
+        def read() -> str:
+            parts = {"variables": trained.variables, "mean": trained.mean, "std": trained.std}
+            what = json.dumps(trained.config.model.to_dict(), sort_keys=True)
+            return f"{what} {trained.model.num_classes} {runs.fingerprint(parts)}"
+
+        return self._once(read, trained.variables, trained.config, trained.result)
+
+    def images(self, split: Split, rows: np.ndarray | None = None) -> str:
+        """A fingerprint of some images of a split, or of all: numbers, pixels, labels, masks."""
+
+        def read() -> str:
+            digest = hashlib.sha256()
+            numbers = np.arange(len(split.label)) if rows is None else rows
+            for start in range(0, len(numbers), CHUNK):  # they may be more than the memory holds
+                part = numbers[start : start + CHUNK]
+                masks = None if split.mask is None else split.mask[part]
+                known = {"id": part, "label": split.label[part], "mask": masks}
+                digest.update(runs.fingerprint({"image": split.image[part], **known}).encode())
+            return digest.hexdigest()
+
+        return self._once(read, split.image, split.label, split.mask, rows)
+
+    def _once(self, read: Callable[[], str], *things: Any) -> str:
+        """What `read` returns of things that stay as they are, read once."""
+        key = tuple(map(id, things))
+        if key not in self._prints:
+            self._prints[key] = things, read()  # kept alive, so that no other gets their numbers
+        return self._prints[key][1]
+
+
+def read_checked(path: Path) -> str | None:
+    """What `write_checked` wrote; None where there is nothing, or, with a warning, it is damaged.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; delete it") from error
+    head, _, rest = content.partition(b"\n")
+    if head == checksum(rest):
+        return rest.decode()
+    warnings.warn(f"{path} is damaged; what it held is measured again", stacklevel=2)
+    return None
+
+
+def write_checked(path: Path, text: str) -> None:
+    """A file behind a line that tells whether it is whole.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    make_directory(path.parent)
+    runs.write_bytes(path, checksum(text.encode()) + b"\n" + text.encode())
+
+
+def make_directory(path: Path) -> None:
+    """Raises:
+    UserError: it is not there and cannot be made.
+    """
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def checksum(content: bytes) -> bytes:
+    return b"# sha256 of what follows: " + hashlib.sha256(content).hexdigest().encode()

@@ -1,0 +1,67 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+from report_pages import CLASSES, content
+
+from kdxai.data import datasets
+from kdxai.report import figures, write
+from kdxai.report.figures import Panel
+from kdxai.study.measure import Measured
+from kdxai.study.plan import Cell
+from kdxai.training import runs
+
+HISTORY = [
+    {
+        "epoch": epoch, "step": 10 * epoch, "learning_rate": 0.1, "train_loss": 1 / epoch,
+        "train_accuracy": 0.1 * epoch, "validation_loss": 2 / epoch,
+        "validation_accuracy": 0.2 * epoch, "seconds": 1.0,
+    }
+    for epoch in (1, 2, 3)
+]  # fmt: skip
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """A study of four models and two seeds, as `study.measure` returns it."""
+    page = content()
+    cells, trained = [], []
+    for key, result in page.results.items():
+        name, _, seed = key.rpartition(", seed ")
+        settings = ConfigDict({"epochs": 3, "model": {"name": "wrn-10-1"}})
+        cells.append(Cell(name, int(seed), settings, tmp_path / key))
+        runs_of = SimpleNamespace(variables={}, result=result, config=settings)
+        trained.append(runs_of)
+        (tmp_path / key).mkdir()
+        runs.write_csv(tmp_path / key / runs.HISTORY, HISTORY)
+    image = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
+    label = np.arange(200) % len(CLASSES)
+    split = datasets.Split(image, label, None)
+    wanted = SimpleNamespace(
+        protocols=[SimpleNamespace(method="cam")],
+        drawn=page.gallery.ids,
+        evaluation=ConfigDict({"gallery": 2}),
+    )
+    maps = page.gallery.heatmaps["teacher"]
+    panel = [Panel(one, image[0] / 255, "r$a_{i$", 0.9, 0.5, True) for one in maps]
+    monkeypatch.setattr(write, "explain_images", lambda *_: panel)
+    for name in ("curves", "gallery", "intervals", "rungs"):  # drawing takes long
+        monkeypatch.setattr(figures, name, lambda path, *_: figures.save(Figure((1, 1)), path))
+    names = ("r$a_{i$", *CLASSES[1:])
+    return Measured(
+        cells=cells,
+        trained=trained,
+        dataset=SimpleNamespace(name="shapes", class_names=names, test=split, train=split),
+        wanted=wanted,
+        records=page.records,
+        agreement=page.agreement,
+        tables=page.tables,
+        seeds=pd.DataFrame(),
+        differences=pd.DataFrame(),
+        trust=page.trust,
+        claims=page.claims,
+        ladder=page.ladder,
+    )

@@ -1,0 +1,86 @@
+"""The plain report: every number beside its own computation."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from kdxai.report import markdown
+from kdxai.study import stats
+
+
+def rows_of(text, heading):
+    """The tables below a heading: row's name -> cells, one dictionary per table."""
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    tables = re.findall(r"(?:^\|.*\n?)+", section, re.MULTILINE)
+    cells = [[line.strip("| ").split(" | ") for line in one.splitlines()] for one in tables]
+    return [{name: values for name, *values in one[2:]} for one in cells]
+
+
+def report(measured, **changes):
+    return markdown.report({}, measured._replace(**changes), [], {"jax": "1"})
+
+
+def test_zero_and_constant_maps_are_counted(measured):
+    [counts] = rows_of(report(measured), "Zero and constant maps")
+    assert counts["student, cam"] == ["2", "0"]  # one image, two seeds
+
+
+def test_methods_stand_side_by_side_with_their_means(measured):
+    rng = np.random.default_rng(0)
+    records = measured.records
+    other = records.assign(method="edges", average_drop=rng.exponential(size=len(records)))
+    text = report(measured, records=pd.concat([records, other], ignore_index=True))
+    tables = rows_of(text, "Methods side by side")
+    assert len(tables) == 4
+    for table, (_, mine), (_, its) in zip(
+        tables,
+        records.groupby("model", sort=False),
+        other.groupby("model", sort=False),
+        strict=True,
+    ):
+        means = [f"{rows.average_drop.mean():.3f}" for rows in (mine, its)]
+        assert table["Average drop ↓"] == means
+
+
+def test_a_metric_prefers_the_map_to_the_control(measured):
+    """A control that is worse on a quarter of the images, and equal on another."""
+    records = measured.records
+    place = records.image % 4
+    drop = records.average_drop + np.select([place == 0, place == 1], [0.1, 0], -0.1)
+    text = report(
+        measured,
+        records=pd.concat(
+            [records, records.assign(method="random", average_drop=drop)], ignore_index=True
+        ),
+    )
+    for table in rows_of(text, "Which metrics tell an explanation from a control"):
+        assert table["Average drop ↓"] == ["0.38"]  # lower is better: 1/4 + 1/8
+        assert table["Coherency (SSIM) ↑"] == ["0.50"]
+
+
+def test_differences_have_their_own_columns(measured):
+    found = stats.differences(measured.records, [("student", "teacher")], resamples=100)
+    [row] = found[found.metric == "average_drop"].itertuples()
+    [table] = rows_of(report(measured, differences=found.assign(method="cam")), "Differences")
+    difference, floors, ranks, wilcoxon, correct = table["Average drop ↓"]
+    assert difference == f"{row.mean:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
+    assert floors == f"{row.in_floors:+.1f}"
+    assert ranks == f"{row.rank_biserial:+.2f}"
+    assert wilcoxon == f"{row.wilcoxon_p:.2g}"
+    assert correct.startswith(f"{row.mean_correct:.3f} [")
+
+
+def test_metrics_that_fail_their_checks_are_named_with_the_reason(measured):
+    text = report(measured)
+    why = "it prefers a centred Gaussian to the true mask"
+    assert f"- student: Average drop ↓: {why}" in text
+    assert "- teacher: Average drop" not in text
+    good = measured.trust.assign(trustworthy=True)
+    assert "Every metric passes them." in report(measured, trust=good)
+    assert "Sanity checks" not in report(measured, trust=pd.DataFrame())
+
+
+def test_agreement_is_the_mean_over_images(measured):
+    [table] = rows_of(report(measured), "Agreement of two models on the same image and class")
+    assert table["student and teacher, cam"] == ["0.500", "0.600"]  # same class, Pearson's r

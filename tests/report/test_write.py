@@ -1,0 +1,277 @@
+"""Everything that a study leaves for people, from made-up numbers and from fresh networks."""
+
+import errno
+import json
+import os
+import re
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+from ml_collections import ConfigDict
+from report_pages import MODELS, content, ladder
+from scripts import ROOT
+
+from kdxai.data import datasets
+from kdxai.errors import UserError
+from kdxai.report import figures, markdown, tables, write
+from kdxai.report.figures import Panel
+from kdxai.study import run
+from kdxai.training import config as training
+from kdxai.training import loop, runs
+
+CONFIG = ConfigDict({"seeds": 2})
+
+
+def written(measured, directory):
+    directory.mkdir(exist_ok=True)
+    write.write(measured, CONFIG, directory)
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+
+
+def test_all_files(measured, tmp_path):
+    files = written(measured, tmp_path / "out")
+    pictures = ("training-curves", "maps-cam", "table1-cam", "ladder")
+    assert files == {
+        *("records.csv", "agreement.csv", "table1.csv", "claims.csv", "trust.csv", "ladder.csv"),
+        *("report.html", "report.md", "study.json"),
+        *(f"figures/{name}.png" for name in pictures),
+    }
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "32x32" not in text + (tmp_path / "out" / "report.html").read_text()
+    for name in pictures:
+        assert f"](figures/{name}.png)" in text
+    told = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert len(told["models"]["student, seed 1"]["sha256"]) == 64
+
+
+def test_a_missing_history_stops_no_report(measured, tmp_path, recwarn):
+    (tmp_path / "teacher, seed 0" / runs.HISTORY).unlink()
+    (tmp_path / "student, seed 0" / runs.HISTORY).write_bytes(b"\xff\x00,1\n")
+    (tmp_path / "control, seed 0" / runs.HISTORY).write_text("epoch,step\n1,2\n")
+    files = written(measured, tmp_path / "out")
+    assert "figures/training-curves.png" in files  # of the untrained one, which has a history here
+    told = [str(one.message) for one in recwarn if "curves leave it out" in str(one.message)]
+    assert [next(name for name in MODELS if name in one) for one in told] == list(MODELS[:3])
+    (tmp_path / "untrained, seed 0" / runs.HISTORY).unlink()
+    files = written(measured, tmp_path / "none")
+    assert "figures/training-curves.png" not in files
+    assert "training-curves" not in (tmp_path / "none" / "report.md").read_text()
+
+
+def test_curves_are_those_of_the_history(measured, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(figures, "curves", lambda path, histories: drawn.update(histories))
+    found = write.read_histories([cell for cell in measured.cells if cell.seed == 0])
+    assert list(found) == list(MODELS)
+    assert list(found["student"].validation_accuracy) == [0.2, 0.4, pytest.approx(0.6)]
+
+
+@pytest.mark.parametrize("name", ["records.csv", "maps-cam.png", "report.html", "study.json"])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(measured, tmp_path, monkeypatch, name):
+    replace = Path.replace
+
+    def full(self, target):
+        if Path(target).name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(UserError, match=f"cannot write .*{name}: No space left on device"):
+        written(measured, tmp_path / "out")
+    left = [path.name for path in (tmp_path / "out").rglob("*")]
+    assert name not in left
+    assert not [one for one in left if one.startswith(".")]
+
+
+def test_a_file_where_the_figures_belong_is_named(measured, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "figures").touch()
+    with pytest.raises(UserError, match="cannot write .*figures: File exists"):
+        written(measured, tmp_path / "out")
+
+
+def test_no_cell_of_a_csv_is_a_formula(measured, tmp_path):
+    evil = ["=cmd|'/c calc'!A1", "@SUM(1)", "+1", "-1", "\t=1"]
+    says = [*evil, *measured.claims.says[len(evil) :]]
+    rows = measured.claims.assign(says=says[: len(measured.claims)])
+    written(measured._replace(claims=rows), tmp_path / "out")
+    back = pd.read_csv(tmp_path / "out" / "claims.csv")
+    assert list(back.says) == [f"'{one}" for one in evil[: len(rows)]]
+    np.testing.assert_allclose(back["mean"], rows["mean"])  # negative numbers stay numbers
+    assert back.ci_low.min() < 0
+
+
+def test_pictures_in_markdown_have_addresses_without_spaces(measured):
+    text = markdown.report({}, measured, ["methods-a - b.png"], {})
+    assert "](figures/methods-a%20-%20b.png)" in text
+
+
+def test_what_a_claim_says_breaks_no_table(measured, capsys):
+    says = ["a | b\nc", "[red]d"]
+    claims = measured.claims.assign(says=[*says, *says])
+    text = markdown.report({}, measured._replace(claims=claims), [], {})
+    [line] = [line for line in text.splitlines() if line.startswith("| a ")]
+    assert line.startswith("| a \\| b c | student - teacher |")
+    tables.show_claims(claims)
+    assert "[red]d" in capsys.readouterr().out
+
+
+def test_an_audit_leaves_two_tables_and_a_picture(tmp_path):
+    table = ladder()
+    more = [table[table.metric == "complexity"].assign(metric=name) for name in ("ssim", "adcc")]
+    found = SimpleNamespace(table=pd.concat([table, *more]), claims=content().claims)
+    write.write_audit(found, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"audit.csv", "claims.csv", "audit.png"}
+    pixels = matplotlib.image.imread(tmp_path / "audit.png")
+    assert np.ptp(pixels) > 0.5
+    assert len(pd.read_csv(tmp_path / "audit.csv")) == 2 * len(table)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_pictures_of_any_channels(channels):
+    image = np.random.default_rng(0).integers(0, 256, (2, 6, 7, channels), dtype=np.uint8)
+    shown = figures.picture(image)
+    expected = {
+        1: image[..., 0],
+        3: image,
+        4: image[..., :3],
+    }.get(channels, image.astype(float).mean(-1).astype(np.uint8))
+    assert shown.dtype == np.uint8
+    np.testing.assert_array_equal(shown, expected)
+    part = figures.picture(image[0] / np.float32(255))
+    np.testing.assert_allclose(part, expected[0] / 255, atol=1 / 255)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+@pytest.mark.parametrize("draw", [figures.gallery, figures.methods])
+def test_galleries_of_any_channels_and_any_class_names(tmp_path, channels, draw):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (2, 12, 12, channels), dtype=np.uint8)
+    names = ["a$b_{c$d^", "x" * 300]
+    panels = [Panel(rng.random((12, 12)), image[0] / 255, name, 0.9, 0.1, False) for name in names]
+    draw(tmp_path / "maps.png", image, names, {"one": panels, "two": panels})
+    assert np.ptp(matplotlib.image.imread(tmp_path / "maps.png")) > 0.5
+
+
+def test_names_are_drawn_as_they_are(monkeypatch, tmp_path):
+    kept = {}
+    monkeypatch.setattr(figures, "save", lambda figure, path: kept.update(figure=figure))
+    image = np.zeros((1, 12, 12, 3), np.uint8)
+    panels = [Panel(np.eye(12), image[0] / 255, "$x$", 0.9, 0.1, True)]
+    figures.gallery(tmp_path / "maps.png", image, ["$y$"], {"one": panels})
+    shown = [ax.title for part in kept["figure"].subfigs for ax in part.axes]
+    mathematics = {text.get_text(): text.get_parse_math() for text in shown if text.get_text()}
+    assert mathematics == {"$y$": False, "$x$ 90%": False, "→ 10%": True}
+
+
+def test_grey_values_are_not_stretched(monkeypatch, tmp_path):
+    """A dark image stays dark, beside itself under its map."""
+    kept = {}
+    monkeypatch.setattr(figures, "save", lambda figure, path: kept.update(figure=figure))
+    image = np.full((1, 12, 12, 1), 64, np.uint8)
+    panels = [Panel(np.eye(12), image[0] / 255, "a", 0.9, 0.1, True)]
+    figures.gallery(tmp_path / "maps.png", image, ["a"], {"one": panels})
+    shown = [ax.images[0] for part in kept["figure"].subfigs for ax in part.axes if ax.images]
+    assert [one.norm.vmax for one in shown[:3]] == [255, 255, 1]
+    assert [one.norm.vmin for one in shown[:3]] == [0, 0, 0]
+
+
+def test_pictures_are_of_the_images_drawn_and_of_the_first_seed(measured, monkeypatch, tmp_path):
+    shown, asked = {}, []
+
+    def gallery(path, images, names, panels):
+        shown[path.name] = images, names, panels
+
+    panels = write.explain_images()
+
+    def explain_images(trained, protocol, dataset, indices):
+        asked.append((trained, list(indices)))
+        return panels
+
+    monkeypatch.setattr(write, "explain_images", explain_images)
+    monkeypatch.setattr(figures, "gallery", gallery)
+    found = write.explain_first(measured)
+    write.draw_figures(measured, found, tmp_path)
+    drawn = measured.wanted.drawn
+    first = [
+        one for cell, one in zip(measured.cells, measured.trained, strict=True) if not cell.seed
+    ]
+    assert [one for one, _ in asked] == first
+    assert all(indices == list(drawn) for _, indices in asked)
+    images, names, columns = shown["maps-cam.png"]
+    split = measured.dataset.test
+    np.testing.assert_array_equal(images, split.image[drawn[:2]])
+    assert names == [measured.dataset.class_names[split.label[index]] for index in drawn[:2]]
+    assert list(columns) == [f"{name} (wrn-10-1)" for name in MODELS]
+    assert all(list(its) == panels[:2] for its in columns.values())
+    pictures = write.gallery(measured, found)
+    np.testing.assert_array_equal(pictures.images, split.image[drawn])
+    np.testing.assert_array_equal(pictures.heatmaps["student"][3], panels[3].heatmap)
+
+
+def test_a_study_of_strange_data_and_names_from_end_to_end(tmp_path, monkeypatch):
+    """Two channels, hostile class names, models called 20 and `a - b`.
+
+    Maps by random numbers, each image's own: the pictures are of the maps that were measured.
+    """
+    rng = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    for split, size in (("train", 40), ("test", 24)):
+        image = rng.integers(0, 256, (size, 16, 16, 2), dtype=np.uint8)
+        np.savez(tmp_path / "data" / f"{split}.npz", image=image, label=np.arange(size) % 3)
+    names = ["[red]$a_{b$", "=1|<b>|", "\x1b[31mx" + "y" * 300]
+    (tmp_path / "data" / "info.json").write_text(json.dumps({"class_names": names}))
+    config = training.default()
+    config.data.name, config.data.data_dir = "strange", str(tmp_path / "data")
+    config.model.name, config.model.dtype = "plain3-w4", "float32"
+    config.epochs, config.batch_size = 0, 8
+    dataset = datasets.load(**config.data)
+    for seed, place in enumerate(("one", "two, too")):
+        config.seed = seed
+        loop.train(config, tmp_path / place, dataset)
+    explain = runpy.run_path(str(ROOT / "configs" / "explain.py"))["get_config"]()
+    explain.models = f"20={tmp_path}/one,a - b={tmp_path}/two, too"
+    explain.compare = (("20", "a - b"),)
+    explain.update({"images": 16, "whole": False, "sanity": 0, "gallery": 3, "resamples": 100})
+    explain.methods = "random"
+    explain_images, shown = write.explain_images, []
+
+    def explained(trained, protocol, data, indices):
+        shown.append((trained, indices, explain_images(trained, protocol, data, indices)))
+        return shown[-1][-1]
+
+    monkeypatch.setattr(write, "explain_images", explained)
+    out = tmp_path / "out"
+    table = write.write(run.explain(explain, out), explain, out)
+    assert set(map(tuple, table[["model", "other"]].to_numpy())) == {
+        ("20", ""),
+        ("a - b", ""),
+        ("20", "a - b"),
+    }
+    records = pd.read_csv(out / "records.csv", dtype={"model": str})
+    assert list(records.groupby("model").size()) == [16, 16]
+    text = (out / "report.md").read_text()
+    for name in re.findall(r"\(figures/(.*?)\)", text):
+        pixels = matplotlib.image.imread(out / "figures" / name)
+        assert np.ptp(pixels) > 0.5
+    page = (out / "report.html").read_text()
+    assert "<b>|" not in page
+    assert "=1|&lt;b&gt;|" in page
+    assert "| 20 - a - b |" in text
+    rows = records.set_index(["model", "image"])
+    for name, (trained, indices, panels) in zip(("20", "a - b"), shown, strict=True):
+        for index, panel in zip(indices, panels, strict=True):
+            row = rows.loc[name, index]
+            assert panel.class_name == names[row.explained]
+            assert panel.correct == (row.predicted == dataset.test.label[index] == row.label)
+            ends = row.score, row.score_masked
+            assert (panel.before, panel.after) == pytest.approx(ends, abs=1e-4)
+            assert panel.heatmap.mean() == pytest.approx(row.complexity, abs=1e-5)
+            pixels = dataset.test.image[index] / 255
+            under = (pixels - trained.mean) * panel.heatmap[..., None] + trained.mean
+            np.testing.assert_allclose(panel.masked, under, atol=1e-5)

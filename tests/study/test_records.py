@@ -1,0 +1,251 @@
+"""What is kept is named by all it depends on: what changed is measured again."""
+
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from ml_collections import ConfigDict
+
+from kdxai.data.datasets import Split
+from kdxai.errors import UserError
+from kdxai.protocol import SOUND
+from kdxai.study import measure, records, run
+from kdxai.study.records import Shelf
+from kdxai.training.runs import TrainedModel
+
+IMAGES = np.array([2, 0, 3])
+PARTNERS = np.arange(15).reshape(5, 3) % 5
+
+
+def model(**changes):
+    parts = {
+        "weights": np.arange(4, dtype=np.float32),
+        "settings": {"name": "plain3-w4", "dropout": 0.0, "dtype": "float32"},
+        "classes": 3,
+        "mean": [0.5],
+        "std": [0.25],
+    } | changes
+    return TrainedModel(
+        SimpleNamespace(num_classes=parts["classes"]),
+        {"params": {"w": parts["weights"]}},
+        ConfigDict({"model": parts["settings"]}),
+        {"mean": parts["mean"], "std": parts["std"]},
+    )
+
+
+def split(**changes):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (5, 12, 12, 1), dtype=np.uint8)
+    parts = {"image": image, "label": np.arange(5, dtype=np.int32), "mask": image[..., 0] > 128}
+    return Split(**parts | changes)
+
+
+def changed(array, index):
+    array = array.copy()
+    array[index] = array[index] + 1 if array.dtype != bool else ~array[index]
+    return array
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """How often something was measured, each time with other numbers."""
+    calls = []
+
+    def rows(*arguments, **options):
+        calls.append((arguments, options))
+        values = np.full(len(IMAGES), len(calls) / 3, np.float32)
+        return pd.DataFrame({"label": 1, "value": values, "degenerate": ["", "zero", ""]})
+
+    monkeypatch.setattr(measure.evaluate, "evaluate", rows)
+    monkeypatch.setattr(measure.evaluate, "compare", rows)
+    monkeypatch.setattr(measure.evaluate, "as_classifier", lambda *_: None)
+    monkeypatch.setattr(measure.evaluate, "mosaic_partners", lambda *_, **__: PARTNERS)
+    for name in ("randomised", "cascade"):
+        monkeypatch.setattr(measure, name, lambda *_: None)
+    return calls
+
+
+WITH = {
+    "a weight": {"trained": model(weights=np.float32([0, 1, 2, 3.0000002]))},
+    "the network": {"trained": model(settings={"name": "plain4-w4", "dropout": 0.0})},
+    "the mean": {"trained": model(mean=[0.50001])},
+    "the deviation": {"trained": model(std=[0.2500001])},
+    "a pixel": {"split": split(image=changed(split().image, (3, 7, 7, 0)))},
+    "a label": {"split": split(label=changed(split().label, 2))},
+    "a mask": {"split": split(mask=changed(split().mask, (0, 1, 1)))},
+    "no masks": {"split": split(mask=None)},
+    "the images": {"images": np.array([2, 1, 3])},
+    "their order": {"images": np.array([0, 2, 3])},
+    "the method": {"protocol": replace(SOUND, method="layer_cam")},
+    "the baseline": {"protocol": replace(SOUND, baseline="black")},
+    "the measures": {"extra": ["road"]},
+}
+SAME = {"trained": model(), "protocol": SOUND, "split": split(), "images": IMAGES, "extra": []}
+
+
+def explained(workdir, **changes):
+    columns = {"model": "20", "seed": 3, "method": "cam"}
+    return measure.explained(Shelf(workdir), columns, **(SAME | changes))
+
+
+@pytest.mark.parametrize("change", WITH.values(), ids=WITH)
+def test_whatever_a_record_depends_on_is_measured_again(tmp_path, measured, change):
+    first = explained(tmp_path)
+    pd.testing.assert_frame_equal(explained(tmp_path), first)
+    assert len(measured) == 1
+    other = explained(tmp_path, **change)
+    assert len(measured) == 2
+    assert other.value[0] == pytest.approx(2 / 3)
+    pd.testing.assert_frame_equal(explained(tmp_path), first)  # both are kept
+    pd.testing.assert_frame_equal(explained(tmp_path, **change), other)
+    assert len(measured) == 2
+
+
+def test_an_image_that_is_not_measured_matters_to_mosaics_alone(tmp_path, measured):
+    other = split(image=changed(split().image, (4, 0, 0, 0)))
+    explained(tmp_path)
+    explained(tmp_path, split=other)
+    assert len(measured) == 1
+    explained(tmp_path, extra=["grid"])
+    explained(tmp_path, extra=["grid"], split=other)
+    assert len(measured) == 3
+
+
+def test_records_of_another_version_are_not_read(tmp_path, measured, monkeypatch):
+    explained(tmp_path)
+    monkeypatch.setattr(records, "VERSION", records.VERSION + 1)
+    explained(tmp_path)
+    assert len(measured) == 2
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_agreement_depends_on_both_models(tmp_path, measured, place):
+    columns = {"model": "a", "other": "b", "seed": 0, "method": "cam"}
+    pair = [model(), model(weights=np.ones(4, np.float32))]
+    given = SOUND, split(), IMAGES
+    first = measure.compared(Shelf(tmp_path), columns, tuple(pair), *given)
+    pd.testing.assert_frame_equal(
+        measure.compared(Shelf(tmp_path), columns, tuple(pair), *given), first
+    )
+    pair[place] = model(weights=np.full(4, 7, np.float32))
+    other = measure.compared(Shelf(tmp_path), columns, tuple(pair), *given)
+    assert (first.value[0], other.value[0]) == pytest.approx((1 / 3, 2 / 3))
+
+
+def test_rows_have_their_names_as_texts_and_their_images(tmp_path, measured):
+    for rows in (explained(tmp_path), explained(tmp_path)):
+        assert list(rows) == ["model", "seed", "method", "image", "label", "value", "degenerate"]
+        assert list(rows.model) == ["20"] * 3
+        assert list(rows.image) == list(IMAGES)
+        assert list(rows.degenerate) == ["", "zero", ""]
+    [path] = (tmp_path / "records").iterdir()
+    assert path.name.startswith("seed3-20-cam-")
+    assert measured[0][1]["ids"] is IMAGES
+
+
+def test_what_is_measured_is_what_was_asked_for(tmp_path, measured):
+    explained(tmp_path, extra=["grid", "road"])
+    pair = {"model": "a", "other": "b", "seed": 0, "method": "cam"}
+    other = model(mean=[0.1])
+    measure.compared(Shelf(tmp_path), pair, (model(), other), SOUND, split(), IMAGES)
+    (_, image, label, protocol), options = measured[0]
+    (*_, its_image, its_protocol), its_options = measured[1]
+    for found in (image, its_image):
+        np.testing.assert_array_equal(found, split().image[IMAGES])
+    np.testing.assert_array_equal(label, IMAGES)
+    assert protocol == its_protocol == SOUND
+    for given in (options, its_options):
+        np.testing.assert_array_equal(given["masks"], split().mask[IMAGES])
+        assert (given["mean"], given["std"]) == (np.float32(0.5), np.float32(0.25))
+    assert options["extra"] == ["grid", "road"]
+    np.testing.assert_array_equal(options["partners"], split().image[PARTNERS[IMAGES]])
+    assert options["randomised"] is None
+
+
+def test_names_that_read_alike_have_files_of_their_own(tmp_path, measured):
+    one, other = model(), model(weights=np.ones(4, np.float32))
+    given = SOUND, split(), IMAGES
+    pair = {"model": "student", "other": "teacher", "seed": 0, "method": "cam"}
+    single = {"model": "student-teacher", "seed": 0, "method": "cam"}
+    measure.compared(Shelf(tmp_path), pair, (one, other), *given)
+    measure.explained(Shelf(tmp_path), single, one, *given)
+    assert len(measured) == 2
+
+
+def test_fingerprints_are_taken_once(tmp_path, measured, monkeypatch):
+    seen = []
+    fingerprint = records.runs.fingerprint
+    monkeypatch.setattr(
+        records.runs, "fingerprint", lambda values: seen.append(1) or fingerprint(values)
+    )
+    shelf = Shelf(tmp_path)
+    for method in ("cam", "grad_cam", "layer_cam"):
+        columns = {"model": "a", "seed": 0, "method": method}
+        measure.explained(shelf, columns, **SAME | {"protocol": replace(SOUND, method=method)})
+    assert len(measured) == 3
+    assert len(seen) == 2
+
+
+def flipped(content):
+    place = content.index(b"0.3333")
+    return content[: place + 2] + b"9" + content[place + 3 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: np.random.default_rng(0).bytes(400),
+        lambda content: content[:-20],
+        lambda content: content[: content.index(b"\n") + 1],
+        flipped,
+    ],
+    ids=["empty", "binary", "cut", "headless", "a digit"],
+)
+def test_a_damaged_record_is_measured_again_with_a_warning(tmp_path, measured, damage):
+    explained(tmp_path)
+    [path] = (tmp_path / "records").iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match=f"{path.name} is damaged; what it held is measured again"):
+        again = explained(tmp_path)
+    assert again.value[0] == pytest.approx(2 / 3)
+    pd.testing.assert_frame_equal(explained(tmp_path), again)
+    assert len(measured) == 2
+
+
+def test_a_directory_where_a_record_belongs_is_named(tmp_path, measured):
+    explained(tmp_path)
+    [path] = (tmp_path / "records").iterdir()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match=f"cannot read .*{path.name}: Is a directory; delete it"):
+        explained(tmp_path)
+    assert len(measured) == 1
+
+
+def test_a_file_where_the_records_belong_is_named(tmp_path, measured):
+    (tmp_path / "records").touch()
+    with pytest.raises(UserError, match=r"cannot (read|write) .*records"):
+        explained(tmp_path)
+
+
+def test_a_model_trained_anew_is_explained_anew(make_run, explain_config, tmp_path):
+    """Its records, its agreement with another, and its checks."""
+    config = explain_config(
+        models=f"m={make_run(tmp_path / 'm')},20={make_run(tmp_path / 'n', seed=1)}",
+        compare=(("m", "20"),),
+    )
+    first = run.explain(config, tmp_path / "explained")
+    assert set(first.records.model) == {"m", "20"}
+    shutil.rmtree(tmp_path / "m")
+    make_run(tmp_path / "m", seed=2)
+    again = run.explain(config, tmp_path / "explained")
+    fresh = run.explain(config, tmp_path / "elsewhere")
+    for name in ("records", "agreement", "trust", "differences"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(fresh, name))
+        assert not getattr(again, name).equals(getattr(first, name))
+    same = [rows[rows.model == "20"] for rows in (first.records, again.records)]
+    pd.testing.assert_frame_equal(*same)
