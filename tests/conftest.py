@@ -6,7 +6,7 @@ from importlib import metadata
 # JAX 0.10 has two code generators; the older one takes two thirds of the time.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
+    "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=1"
     + " --xla_cpu_use_fusion_emitters=false" * metadata.version("jaxlib").startswith("0.10."),
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
@@ -15,7 +15,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import numpy as np
 import pytest
-from scripts import SMALL, study
+from scripts import launch, study
 
 from kdxai.training import config as training
 
@@ -82,12 +82,12 @@ def small_study(common):
                 return workdir
             time.sleep(1)
         raise AssertionError("the other worker's study did not end well") from None
-    share = study(workdir, *SMALL, "--config.cell=2/2")
+    share = launch(*study(workdir, "--config.cell=2/2"))
     assert share.returncode == 0, share.stderr
     assert "share 2/2 is done" in share.stdout
     assert [path.name for path in (workdir / "seed0").iterdir()] == ["control"]
     assert not (workdir / "report.md").exists()
-    whole = study(workdir, *SMALL)
+    whole = launch(*study(workdir))
     assert whole.returncode == 0, whole.stderr
     assert "Average drop" in whole.stdout
     assert "control: epoch" not in whole.stderr

@@ -1,5 +1,7 @@
 """The launch scripts, run as a user runs them."""
 
+import contextlib
+import io
 import multiprocessing
 import os
 import pickle
@@ -7,7 +9,14 @@ import runpy
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+from absl.testing import flagsaver
+
+import kdxai.cli  # noqa: F401  defines its flags for good
 
 ROOT = Path(__file__).parent.parent
 
@@ -93,6 +102,49 @@ def launch(script, *arguments, devices=1):
     return start(script, *arguments, devices=devices).wait()
 
 
+class Ended(NamedTuple):
+    """What a script left that ran in this process."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call(script, *arguments):
+    """A launch script in this process: for what trains little, and no signal or damage ends."""
+    path, said = str(ROOT / "launch" / script), [io.StringIO(), io.StringIO()]
+    code = 0
+    with (
+        mock.patch.dict(os.environ, COLUMNS="200"),
+        mock.patch.object(sys, "argv", [path, *map(str, arguments)]),
+        contextlib.chdir(ROOT),
+        contextlib.redirect_stdout(said[0]),
+        contextlib.redirect_stderr(said[1]),
+        warnings.catch_warnings(),
+        flagsaver.flagsaver(),  # also forgets the flags that the script defines
+    ):
+        try:
+            runpy.run_path(path, run_name="__main__")
+        except SystemExit as end:
+            code = end.code or 0
+    return Ended(code, *(stream.getvalue() for stream in said))
+
+
+def refused(script, *arguments):
+    """The one plain line of a launch script, run in this process, that the user can mend."""
+    return refusal(call(script, *arguments))
+
+
+def refusal(ended):
+    """The one plain line on stderr, its last; code 2, no traceback and nothing on stdout."""
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+    lines = ended.stderr.splitlines()
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:], ended.stderr
+    return lines[-1]
+
+
 # The quick study, cut down to a minute.
 SMALL = [
     "--config.data.train_size=200",
@@ -111,4 +163,6 @@ SMALL = [
 
 
 def study(workdir, *flags):
-    return launch("study.py", "--config", "configs/study.py:quick", "--workdir", workdir, *flags)
+    """The command line of a small study."""
+    known = ["study.py", "--config", "configs/study.py:quick", "--workdir", workdir]
+    return [*known, *SMALL, *flags]
