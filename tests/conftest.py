@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from scripts import launch, study
 
-
 # Files that take a minute or so, first: a worker that got one last would keep the others waiting.
 # Those that share a study are apart, as one worker makes it.
 LONG = [
