@@ -6,18 +6,28 @@ from importlib import metadata
 # JAX 0.10 has two code generators; the older one takes two thirds of the time.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
+    "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=1"
     + " --xla_cpu_use_fusion_emitters=false" * metadata.version("jaxlib").startswith("0.10."),
 )
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import numpy as np
 import pytest
-from scripts import SMALL, study
+from scripts import launch, study
 
-from kdxai.training import config as training
+# Files that take a minute or so, first: a worker that got one last would keep the others waiting.
+# Those that share a study are apart, as one worker makes it.
+LONG = [
+    *("test_train_hosts", "test_audit", "test_train", "test_train_streaming", "test_truth"),
+    *("test_study", "test_benchmark", "test_evaluate", "test_teacher", "test_steps"),
+]
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +69,8 @@ def tiny_data(tmp_path_factory):
 @pytest.fixture
 def tiny_config(tiny_data):
     """A run of a few seconds."""
+    from kdxai.training import config as training  # needs more than the library does
+
     config = training.default()
     config.data.name = "tiny"
     config.data.data_dir = str(tiny_data)
@@ -82,12 +94,12 @@ def small_study(common):
                 return workdir
             time.sleep(1)
         raise AssertionError("the other worker's study did not end well") from None
-    share = study(workdir, *SMALL, "--config.cell=2/2")
+    share = launch(*study(workdir, "--config.cell=2/2"))
     assert share.returncode == 0, share.stderr
     assert "share 2/2 is done" in share.stdout
     assert [path.name for path in (workdir / "seed0").iterdir()] == ["control"]
     assert not (workdir / "report.md").exists()
-    whole = study(workdir, *SMALL)
+    whole = launch(*study(workdir))
     assert whole.returncode == 0, whole.stderr
     assert "Average drop" in whole.stdout
     assert "control: epoch" not in whole.stderr

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from scripts import launch
+from scripts import call
 
 from kdxai import classifiers, evaluate
 from kdxai.benchmark import run, tasks, timing
@@ -245,7 +245,7 @@ def test_a_missing_library_names_the_extra(tmp_path, monkeypatch):
 
 def test_a_user_sees_a_table_and_finds_json(tmp_path):
     flags = [f"--config.{key}={value}" for key, value in CONFIG.items() if key != "tasks"]
-    done = launch(
+    done = call(
         *("benchmark.py", "--config", "configs/benchmark.py", "--workdir", tmp_path),
         *("--config.tasks=matmul,forward,cam,score_cam,copy", *flags),
     )

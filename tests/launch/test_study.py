@@ -7,7 +7,13 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from scripts import SMALL, launch, study
+from scripts import call, launch, refused, study
+
+
+def explain(workdir, models, *flags):
+    """A command line."""
+    known = ["explain.py", "--config", "configs/explain.py", "--workdir", workdir]
+    return [*known, f"--config.models={models}", *flags]
 
 
 def test_what_a_study_leaves(small_study):
@@ -80,7 +86,7 @@ def test_what_is_done_is_not_done_again(small_study):
     }
     table = (small_study / "table1.csv").read_bytes()
     records.unlink()
-    done = study(small_study, *SMALL)
+    done = call(*study(small_study))
     assert done.returncode == 0, done.stderr
     assert "epoch" not in done.stderr
     assert records.exists()
@@ -89,18 +95,14 @@ def test_what_is_done_is_not_done_again(small_study):
 
 
 def test_a_changed_config_is_refused_with_the_difference(small_study):
-    done = study(small_study, *SMALL, "--config.models.student.distill.alpha=0.5")
-    assert done.returncode == 2
-    assert "models.student.distill.alpha 0.95 -> 0.5" in done.stderr
+    line = refused(*study(small_study, "--config.models.student.distill.alpha=0.5"))
+    assert "models.student.distill.alpha 0.95 -> 0.5" in line
 
 
 def test_explain_measures_the_same(small_study, tmp_path):
     runs = ",".join(f"{name}={small_study}/seed0/{name}" for name in ("teacher", "student"))
-    done = launch(
-        *("explain.py", "--config", "configs/explain.py", "--workdir", tmp_path / "explained"),
-        *(f"--config.models={runs}", "--config.images=40", "--config.gallery=2"),
-        "--config.whole=False",
-    )
+    flags = ["--config.images=40", "--config.gallery=2", "--config.whole=False"]
+    done = call(*explain(tmp_path / "explained", runs, *flags))
     assert done.returncode == 0, done.stderr
     ours, theirs = (pd.read_csv(d / "table1.csv") for d in (tmp_path / "explained", small_study))
     both = theirs.model.isin(ours.model) & (theirs.other.isin(ours.model) | theirs.other.isna())
@@ -129,10 +131,7 @@ def test_explain_measures_the_same(small_study, tmp_path):
     ],
 )
 def test_bad_input_is_one_line_and_nothing_written(tmp_path, flags, message):
-    done = study(tmp_path / "run", *SMALL, *flags)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert message in done.stderr
+    assert message in refused(*study(tmp_path / "run", *flags))
     assert not (tmp_path / "run").exists()
 
 
@@ -141,22 +140,15 @@ def test_bad_input_is_one_line_and_nothing_written(tmp_path, flags, message):
     [("", "NAME=DIRECTORY"), ("teacher", "NAME=DIRECTORY"), ("teacher=/nowhere", "no directory")],
 )
 def test_explain_refuses_what_it_cannot_read(tmp_path, models, message):
-    done = launch(
-        *("explain.py", "--config", "configs/explain.py", f"--config.models={models}"),
-        *("--workdir", tmp_path / "explained"),
-    )
-    assert done.returncode == 2
-    assert message in done.stderr
+    assert message in refused(*explain(tmp_path / "explained", models))
     assert not (tmp_path / "explained").exists()
 
 
 def test_methods_measures_and_their_gallery(small_study, tmp_path, usual_code_generator):
-    workdir = tmp_path / "explained"
+    workdir, flags = tmp_path / "explained", ["--config.images=10", "--config.whole=False"]
     done = launch(
-        *("explain.py", "--config", "configs/explain.py", "--workdir", workdir),
-        *(f"--config.models=one={small_study}/seed0/teacher", "--config.images=10"),
-        *("--config.methods=cam,edges,random,mask", "--config.whole=False"),
-        "--config.metrics=perturbation,road,sensitivity,randomisation,cascade,grid",
+        *explain(workdir, f"one={small_study}/seed0/teacher", *flags),
+        *("--config.methods=cam,edges,random,mask", "--config.metrics=randomisation,cascade"),
     )
     assert done.returncode == 0, done.stderr
     records = pd.read_csv(workdir / "records.csv", keep_default_na=False)
@@ -170,22 +162,29 @@ def test_methods_measures_and_their_gallery(small_study, tmp_path, usual_code_ge
     np.testing.assert_allclose(blind.randomised_similarity, 1, atol=1e-5)
     assert by_method.randomised_similarity.mean()["cam"] < 0.9
     np.testing.assert_allclose(blind.other_class_similarity, 1, atol=1e-5)
-    assert records[records.method == "random"].max_sensitivity.max() == 0
     cascades = [name for name in records if name.startswith("cascade")]
     np.testing.assert_allclose(blind[cascades], 1, atol=1e-5)
     assert by_method.cascade_top_down.mean()["cam"] < 0.9
     for last in ("cascade_top_down_6_stem", "cascade_bottom_up_6_head"):
         np.testing.assert_allclose(records[last], records.randomised_similarity, atol=1e-5)
-    games = by_method.grid_pointing_game.mean()
-    assert games["mask"] == 1
-    assert games["random"] == pytest.approx(1 / 4, abs=0.1)
     report = (workdir / "report.md").read_text()
     assert "|  | head | final | stage3 | stage2 | stage1 | stem |" in report
-    assert {"cascade_bottom_up", "grid_pointing_game"} <= set(
-        pd.read_csv(workdir / "table1.csv").metric
-    )
-    assert {"deletion", "insertion", "road", "average_sensitivity"} <= set(records)
+    assert "cascade_bottom_up" in set(pd.read_csv(workdir / "table1.csv").metric)
     assert (workdir / "figures" / "methods-one.png").exists()
+
+    # The other measures, of fewer methods, as each is a program of its own.
+    done = call(
+        *explain(tmp_path / "more", f"one={small_study}/seed0/teacher", *flags),
+        *("--config.methods=random,mask", "--config.metrics=perturbation,road,sensitivity,grid"),
+    )
+    assert done.returncode == 0, done.stderr
+    records = pd.read_csv(tmp_path / "more" / "records.csv", keep_default_na=False)
+    assert records[records.method == "random"].max_sensitivity.max() == 0
+    games = records.groupby("method").grid_pointing_game.mean()
+    assert games["mask"] == 1
+    assert games["random"] == pytest.approx(1 / 4, abs=0.1)
+    assert "grid_pointing_game" in set(pd.read_csv(tmp_path / "more" / "table1.csv").metric)
+    assert {"deletion", "insertion", "road", "average_sensitivity"} <= set(records)
 
 
 @pytest.mark.parametrize(
@@ -196,20 +195,15 @@ def test_methods_measures_and_their_gallery(small_study, tmp_path, usual_code_ge
     ],
 )
 def test_explain_refuses_cuts_that_are_none(small_study, tmp_path, flags, message):
-    done = launch(
-        *("explain.py", "--config", "configs/explain.py", "--workdir", tmp_path / "explained"),
-        *(f"--config.models=one={small_study}/seed0/teacher", "--config.images=4", *flags),
-        "--config.whole=False",
-    )
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
+    flags = ["--config.images=4", "--config.whole=False", *flags]
+    line = refused(*explain(tmp_path / "explained", f"one={small_study}/seed0/teacher", *flags))
+    assert message in line
 
 
 def test_explain_at_an_earlier_stage(small_study, tmp_path):
     workdir = tmp_path / "explained"
-    done = launch(
-        *("explain.py", "--config", "configs/explain.py", "--workdir", workdir),
-        *(f"--config.models=one={small_study}/seed0/teacher", "--config.images=4"),
+    done = call(
+        *explain(workdir, f"one={small_study}/seed0/teacher", "--config.images=4"),
         *("--config.whole=False", "--config.stage=stage2", "--config.methods=layer_cam"),
     )
     assert done.returncode == 0, done.stderr
@@ -217,9 +211,6 @@ def test_explain_at_an_earlier_stage(small_study, tmp_path):
 
 
 def test_explain_refuses_unknown_measures(small_study, tmp_path):
-    done = launch(
-        *("explain.py", "--config", "configs/explain.py", "--workdir", tmp_path / "explained"),
-        *(f"--config.models=one={small_study}/seed0/teacher", "--config.metrics=vibes"),
-    )
-    assert done.returncode == 2
-    assert "no measure 'vibes'; known: perturbation" in done.stderr
+    models = f"one={small_study}/seed0/teacher"
+    line = refused(*explain(tmp_path / "explained", models, "--config.metrics=vibes"))
+    assert "no measure 'vibes'; known: perturbation" in line

@@ -1,18 +1,14 @@
 """launch/train.py in several processes on one machine, over Gloo."""
 
 import contextlib
-import os
+import signal
 import socket
-import subprocess
-import sys
-import threading
-import time
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
-from scripts import ROOT, launch
+from scripts import launch, refused, start
 
 from kdxai.training import runs
 
@@ -48,21 +44,15 @@ def alone(config_file, tmp_path_factory):
 def processes():
     """Processes that end with the test, whatever it does."""
     with contextlib.ExitStack() as stack:
-        yield lambda *arguments, **options: [
-            stack.enter_context(ending(process)) for process in start(*arguments, **options)
-        ]
 
+        def begin(*arguments, **options):
+            started = []
+            for process in start_two(*arguments, **options):
+                stack.callback(process.kill)
+                started.append(process)
+            return started
 
-@contextlib.contextmanager
-def ending(process):
-    timer = threading.Timer(300, process.kill)  # whoever waits for it goes on
-    timer.start()
-    try:
-        yield process
-    finally:
-        timer.cancel()
-        process.kill()
-        process.communicate()
+        yield begin
 
 
 def free_port():
@@ -71,13 +61,13 @@ def free_port():
         return free.getsockname()[1]
 
 
-def start(config_file, workdir, *flags, slurm=False):
+def start_two(config_file, workdir, *flags, slurm=False):
     """Two processes of one run, which meet by flags or as SLURM starts them."""
     port = free_port()
     for process in range(2):
-        environment = dict(os.environ, COLUMNS="200")
+        variables = {}
         if slurm:
-            environment |= {
+            variables = {
                 "JAX_COORDINATOR_PORT": str(port),
                 "SLURM_JOB_ID": "1",
                 "SLURM_STEP_NODELIST": "localhost",
@@ -88,36 +78,16 @@ def start(config_file, workdir, *flags, slurm=False):
             meet = ["--distributed"]
         else:
             meet = [f"--coordinator=localhost:{port}", "--processes=2", f"--process={process}"]
-        command = [sys.executable, ROOT / "launch" / "train.py", "--config", config_file]
-        yield subprocess.Popen(
-            [*map(str, command), "--workdir", str(workdir), *meet, *flags],
-            env=environment,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        known = ["--config", config_file, "--workdir", workdir, *meet]
+        yield start("train.py", *known, *flags, variables=variables)
 
 
 def finish(*started):
     """(exit code, stdout without Gloo's chatter, stderr) of each."""
     for process in started:
-        out, err = process.communicate(timeout=300)
-        said = [line for line in out.splitlines() if not line.startswith("[Gloo]")]
-        yield process.returncode, said, err
-
-
-def wait_for_epoch(process, epoch):
-    for line in process.stderr:
-        if f"epoch {epoch}/" in line:
-            return
-    raise AssertionError(f"the run ended before epoch {epoch}")
-
-
-def wait_for_file(path, process):
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+        process.wait()
+        said = [line for line in process.stdout.splitlines() if not line.startswith("[Gloo]")]
+        yield process.returncode, said, process.stderr
 
 
 def assert_close(one, other):
@@ -141,8 +111,8 @@ def test_two_processes_train_what_one_does_whatever_ends_them(
 
     # SIGTERM to one of them, as they begin to train; SLURM starts these.
     first, second = processes(config_file, workdir, streamed, slurm=True)
-    wait_for_file(workdir / "config.json", first)
-    second.terminate()
+    first.wait_until((workdir / "config.json").exists)
+    second.send_signal(signal.SIGTERM)
     first, second = finish(first, second)
     assert first[0] == second[0] == 143, (first, second)
     assert first[2].splitlines()[-1] == "terminated: the state is saved, the same command continues"
@@ -150,17 +120,17 @@ def test_two_processes_train_what_one_does_whatever_ends_them(
     assert "terminated" not in second[2]  # JAX alone says that it caught the signal
     (saved,) = (int(path.name) for path in (workdir / "checkpoints").iterdir())
 
-    command = [sys.executable, str(ROOT / "launch" / "train.py"), *map(str, flags)]
-    with ending(subprocess.Popen(command, stderr=subprocess.PIPE, text=True)) as one:
-        wait_for_epoch(one, saved // STEPS + 2)
+    one = start("train.py", *flags)
+    one.wait_for(f"epoch {saved // STEPS + 2}/")
+    one.kill()
 
     first, second = processes(config_file, workdir, streamed)
-    wait_for_epoch(first, EPOCHS - 8)
+    first.wait_for(f"epoch {EPOCHS - 8}/")
     second.kill()
     assert_ended_plainly(first)
 
     first, second = processes(config_file, workdir, streamed)
-    wait_for_epoch(first, EPOCHS - 4)
+    first.wait_for(f"epoch {EPOCHS - 4}/")
     first.kill()
     assert_ended_plainly(second)
 
@@ -200,7 +170,4 @@ def test_bad_settings_are_one_line_of_process_0(config_file, processes, tmp_path
 
 def test_a_cluster_that_is_none(config_file, tmp_path):
     flags = ["--config", config_file, "--workdir", tmp_path / "run", "--distributed"]
-    done = launch("train.py", *flags)
-    assert done.returncode == 2, done.stderr
-    assert "--distributed found no SLURM" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    assert "--distributed found no SLURM" in refused("train.py", *flags)
