@@ -61,7 +61,7 @@ def measured(monkeypatch):
 
     monkeypatch.setattr(measure.evaluate, "evaluate", rows)
     monkeypatch.setattr(measure.evaluate, "compare", rows)
-    monkeypatch.setattr(measure.evaluate, "as_classifier", lambda *_: None)
+    monkeypatch.setattr(measure.classifiers, "as_classifier", lambda *_: None)
     monkeypatch.setattr(measure.evaluate, "mosaic_partners", lambda *_, **__: PARTNERS)
     for name in ("randomised", "cascade"):
         monkeypatch.setattr(measure, name, lambda *_: None)
