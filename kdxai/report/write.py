@@ -21,7 +21,7 @@ from kdxai.report import figures, html, markdown
 from kdxai.report.figures import Panel
 from kdxai.report.tables import LADDER, MAIN
 from kdxai.study.audit import Audit
-from kdxai.study.measure import Measured, chunk_size
+from kdxai.study.measure import Measured
 from kdxai.study.plan import Cell
 from kdxai.study.records import make_directory
 from kdxai.training import runs
@@ -240,7 +240,8 @@ def explain_images(
     classifier = classifiers.as_classifier(trained, protocol)
     test = dataset.test
     rows = []
-    for part in evaluate.chunks(len(indices), chunk_size(protocol), f"{protocol.method} maps"):
+    chunk = evaluate.chunk_size(protocol, (), test.image.shape[1:3])
+    for part in evaluate.chunks(len(indices), chunk, f"{protocol.method} maps"):
         ids = indices[part]
         masks = None if test.mask is None else test.mask[ids]
         rows.append(explain(classifier, ids, test.image[ids], test.label[ids], masks))

@@ -23,15 +23,6 @@ from kdxai.study.records import Shelf
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
-IN_FLIGHT = 256  # images on the device at once, with all perturbed copies
-# Copies of an image that a method has in flight, and how many times those a measure has.
-COPIES = {
-    **dict.fromkeys(("score_cam", "ablation_cam", "occlusion"), 32),
-    **dict.fromkeys(("smooth_grad", "var_grad", "integrated_gradients"), 16),
-    **dict.fromkeys(("perturbation", "road", "sensitivity"), 10),
-    "grid": 4,
-}
-
 GALLERY = 100  # images at most: a picture of some hundred rows cannot be drawn
 RESAMPLES = 100  # at least: fewer have no 2.5 % at either end
 SMALLEST = 11  # pixels of a side: the window of SSIM
@@ -274,7 +265,6 @@ def explained(
             masks=None if split.mask is None else split.mask[images],
             ids=images,
             extra=extra,
-            chunk=chunk_size(protocol, extra),
             randomised=randomised(trained, protocol) if "randomisation" in extra else None,
             cascade=cascade(trained, protocol) if "cascade" in extra else None,
             partners=partners,
@@ -306,7 +296,6 @@ def compared(
             mean=pair[0].mean,
             std=pair[0].std,
             masks=None if split.mask is None else split.mask[images],
-            chunk=chunk_size(protocol),
             name=" ".join(map(str, columns.values())),
         )
         return numbered(found, images)
@@ -318,12 +307,6 @@ def compared(
 def numbered(rows: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
     """Rows behind the numbers of their images."""
     return rows.assign(image=images)[["image", *rows]]
-
-
-def chunk_size(protocol: Protocol, extra: Sequence[str] = ()) -> int:
-    """Images at once, so that `IN_FLIGHT` bounds the memory (at least one)."""
-    times = max((COPIES.get(name, 1) for name in extra), default=1)
-    return max(1, IN_FLIGHT // (COPIES.get(protocol.method, 2) * times))
 
 
 def randomised(trained: TrainedModel, protocol: Protocol) -> Classifier:

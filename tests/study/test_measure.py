@@ -1,4 +1,4 @@
-"""What a study hands to evaluate: cascades of its models, sizes of chunks."""
+"""What a study hands to evaluate: cascades of its models; and the sizes of chunks."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from kdxai import models
+from kdxai import evaluate, models
 from kdxai.errors import UserError
 from kdxai.protocol import Protocol
 from kdxai.study import measure, run
@@ -92,4 +92,4 @@ def test_too_few_classes_for_mosaics_are_refused_before_anything_runs():
     ],
 )
 def test_the_memory_in_flight_is_bounded(method, extra, images):
-    assert measure.chunk_size(Protocol(method=method), extra) == images
+    assert evaluate.chunk_size(Protocol(method=method), extra, (32, 32)) == images
