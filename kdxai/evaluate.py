@@ -19,7 +19,7 @@ from kdxai import inputs, measures
 from kdxai.classifiers import everywhere, own_part, require_obeyed
 from kdxai.data import augment
 from kdxai.drawing import draw, explain, stretched
-from kdxai.errors import UserError, is_out_of_memory
+from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.measures import Explanation, Subject
 from kdxai.metrics import agreement
@@ -276,17 +276,10 @@ def computing(chunk: int | None) -> Iterator[None]:
     Raises:
       UserError: their memory does not hold a chunk.
     """
-    try:
-        with devices.without_mesh():
-            yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        at_once = "the least" if chunk is None else str(chunk)
-        raise UserError(
-            f"a device's memory does not hold {at_once} images at once with their copies; give a "
-            "smaller chunk, smaller images or a method that draws fewer"
-        ) from error
+    less = "give a chunk" if chunk is None else f"give a smaller chunk than {chunk}"
+    advice = f"{less}, smaller images or a method with fewer copies of an image"
+    with devices.memory(advice), devices.without_mesh():
+        yield
 
 
 def _admitted(

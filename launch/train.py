@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 FLAGS = {
-    "coordinator": (str, "HOST:PORT of process 0, any free port."),
+    "coordinator": (str, "HOST:PORT of process 0, any free port, in a trusted network."),
     "processes": (int, "How many processes there are."),
     "process": (int, "Which of them this is, from 0."),
     "distributed": (bool, "One of several; ask SLURM, Open MPI, the TPU pod or GKE."),

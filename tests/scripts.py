@@ -14,10 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-from absl.testing import flagsaver
-
-import kdxai.cli  # noqa: F401  defines its flags for good
-
 ROOT = Path(__file__).parent.parent
 
 # Processes are forked off one that has imported what they import, which is most of the time of the
@@ -138,7 +134,6 @@ def call(script, *arguments):
         contextlib.redirect_stdout(said[0]),
         contextlib.redirect_stderr(said[1]),
         warnings.catch_warnings(),
-        flagsaver.flagsaver(),  # also forgets the flags that the script defines
     ):
         try:
             runpy.run_path(path, run_name="__main__")

@@ -596,7 +596,7 @@ def test_memory_that_does_not_suffice_is_told(monkeypatch):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 34359738368 bytes.")
 
     monkeypatch.setattr(evaluate, "_rows", full)
-    with pytest.raises(UserError, match="does not hold 64 images at once .* smaller chunk"):
+    with pytest.raises(UserError, match="memory .* is not enough; give a smaller chunk than 64"):
         run(chunk=64)
 
 
