@@ -8,7 +8,7 @@ import collections
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +202,7 @@ def share(values: np.ndarray) -> np.ndarray:
 
 
 def feed(
-    plan: Sequence[np.ndarray], images: stream.Records | None, workers: int = stream.WORKERS
+    plan: stream.Plan, images: stream.Records | None, workers: int = stream.WORKERS
 ) -> Generator[tuple[np.ndarray, ...], None, None]:
     """This process's part of every global batch [B] of indices: what a step takes at its end.
 
