@@ -36,7 +36,7 @@ def use_cores(batch_sizes: Iterable[int]) -> None:
       batch_sizes: what the devices must divide; where they cannot, there are fewer.
     """
     own = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    asked = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]  # JAX adds its options late
+    asked = jax.config.values["jax_num_cpu_devices"]
     if own or asked != -1:
         return
     every = os.cpu_count() or 1
