@@ -210,7 +210,7 @@ def _prepare(config: "ConfigDict", *, several: bool) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
     # Its tasks that met a damaged file report it once more when they are collected.
     standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
-    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+    if not jax.config.values["jax_compilation_cache_dir"]:
         # Compiling is minutes on a small machine, and the same for every run of a config.
         jax.config.update("jax_compilation_cache_dir", str(datasets.cache_root() / "compiled"))
     if not several:

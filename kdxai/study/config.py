@@ -30,7 +30,7 @@ def claim(
 ) -> dict[str, str | float]:
     """An entry of the ledger of claims; its fields are those of `study.claims.judge`."""
     one, other = pair
-    fields = {"says": says, "metric": metric, "one": one, "other": other}
+    fields: dict[str, str | float] = {"says": says, "metric": metric, "one": one, "other": other}
     return fields | {"direction": direction, "matters": matters}
 
 

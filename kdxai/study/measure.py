@@ -110,7 +110,7 @@ def wanted(
             Protocol(method, evaluation.stage, baseline=evaluation.baseline) for method in methods
         ],
         extra=extra,
-        compare=[tuple(pair) for pair in compare if set(pair) <= set(models)],
+        compare=[(one, other) for one, other in compare if {one, other} <= set(models)],
         drawn=drawn,
         images=np.arange(available) if evaluation.whole else np.sort(drawn),
         evaluation=evaluation,
@@ -248,7 +248,7 @@ def explained(
 
     def rows() -> pd.DataFrame:
         classifier = classifiers.as_classifier(trained, protocol)
-        options = {"mean": trained.mean, "std": trained.std}
+        options: dict[str, Any] = {"mean": trained.mean, "std": trained.std}
         options["name"] = " ".join(map(str, columns.values()))
         partners = None
         if "grid" in extra:
@@ -289,8 +289,10 @@ def compared(
     """How alike two models explain some images of a split, behind `columns`."""
 
     def rows() -> pd.DataFrame:
+        one, other = (classifiers.as_classifier(model, protocol) for model in pair)
         found = evaluate.compare(
-            *(classifiers.as_classifier(model, protocol) for model in pair),
+            one,
+            other,
             split.image[images],
             protocol,
             mean=pair[0].mean,
