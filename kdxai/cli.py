@@ -206,7 +206,7 @@ def _prepare(config: "ConfigDict", *, several: bool) -> None:
     from kdxai.data import datasets
     from kdxai.training import devices
 
-    if not flags.FLAGS.is_parsed():  # grain asks for some
+    if not flags.FLAGS.is_parsed():  # absl would warn of it at the first line
         flags.FLAGS.mark_as_parsed()
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file

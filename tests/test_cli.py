@@ -274,10 +274,10 @@ def test_devices_that_are_not_there():
 
 def test_what_is_not_installed(monkeypatch, capsys):
     def script(config, workdir):
-        raise ModuleNotFoundError("No module named 'grain'", name="grain")
+        raise ModuleNotFoundError("No module named 'jinja2'", name="jinja2")
 
     assert run(monkeypatch, script, "--config=teacher.py", "--workdir=run") == 2
-    assert capsys.readouterr().err.startswith("error: grain is not installed; pip install 'kdxai[")
+    assert capsys.readouterr().err.startswith("error: jinja2 is not installed; pip install 'kdxai[")
 
 
 def test_control_characters_are_escaped(monkeypatch, capsys):

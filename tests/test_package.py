@@ -71,7 +71,7 @@ def test_import_is_light_and_the_library_needs_no_study():
         "assert not {'jax', 'numpy', 'pandas', 'flax'} & set(sys.modules)\n"
         "assert 'METHODS' in dir(kdxai) and kdxai.errors.UserError is kdxai.UserError\n"
         "assert 'jax' not in sys.modules\n"
-        "for name in ('ml_collections', 'tensorflow_datasets', 'grain', 'array_record', 'PIL',\n"
+        "for name in ('ml_collections', 'tensorflow_datasets', 'array_record', 'PIL',\n"
         "             'matplotlib', 'jinja2', 'tensorboardX'): sys.modules[name] = None\n"
         "from kdxai import METHODS, SOUND, Classifier, Protocol, evaluate, explain, measures\n"
         "import kdxai.models, kdxai.metrics.road\n"
