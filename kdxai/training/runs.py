@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import json
-import math
 import os
 import platform
 import re
@@ -276,8 +275,8 @@ def read_result(workdir: Path) -> dict[str, Any] | None:
     return result
 
 
-def read_history(workdir: Path, upto_step: float = math.inf) -> list[dict[str, Any]]:
-    """The epochs that ended at or before a step, oldest first; none where there is no file.
+def read_history(workdir: Path) -> list[dict[str, Any]]:
+    """The epochs that ended, oldest first; none where there is no file.
 
     Raises:
       UserError: the file is damaged.
@@ -288,11 +287,10 @@ def read_history(workdir: Path, upto_step: float = math.inf) -> list[dict[str, A
             table = csv.DictReader(file)
             if not {"epoch", "step", "validation_accuracy"} <= set(table.fieldnames or ()):
                 raise ValueError(table.fieldnames)
-            rows = [
+            return [
                 {k: float(v) if k not in ("epoch", "step") else int(v) for k, v in row.items()}
                 for row in table
             ]
-            return [row for row in rows if row["step"] <= upto_step]
     except FileNotFoundError:
         return []
     except OSError as error:
