@@ -259,7 +259,13 @@ def load_data(cells: Sequence[Cell]) -> Dataset:
                 f"{cells[0].workdir} and {cell.workdir} have different data: "
                 f"{runs.difference(ours[0], data)}"
             )
-    dataset = datasets.load(**cells[0].config.data)
+    try:
+        dataset = datasets.load(**cells[0].config.data)
+    except UserError as error:
+        raise UserError(
+            f"{error}; if the data have moved, give the command that trained {cells[0].workdir} "
+            "again, with their place now"
+        ) from error
     found = datasets.fingerprint(dataset)
     for cell in cells:
         kept = runs.read_json(cell.workdir / runs.CONFIG).get(runs.CONTENT, {})

@@ -190,6 +190,8 @@ def claim(workdir: Path, config: ConfigDict, content: Mapping[str, str] | None =
             f"{workdir} was made with another config: {changes}; change it back or choose another "
             "--workdir"
         )
+    elif found != wanted and found.get(CONTENT) == wanted.get(CONTENT):
+        write_json(path, wanted)  # what has moved is found where it is now
 
 
 def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
