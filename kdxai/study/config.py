@@ -18,7 +18,7 @@ def evaluation() -> ConfigDict:
             "stage": "last",  # of the model, at whose end maps are drawn, such as stage2
             "baseline": "blur",  # of perturbation: blur, mean or black
             "seed": 0,  # which images are drawn, and the bootstrap
-            "resamples": 2000,  # of the bootstrap intervals, at least 100
+            "resamples": 2000,  # of the bootstrap intervals, 100 to 100,000
             "sanity": 200,  # of these images, on which the metrics are checked; 0: no checks
             "gallery": 6,  # images in the figure of maps, at most 100: the first of those drawn
         }

@@ -24,7 +24,7 @@ from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
 GALLERY = 100  # images at most: a picture of some hundred rows cannot be drawn
-RESAMPLES = 100  # at least: fewer have no 2.5 % at either end
+RESAMPLES = (100, 100_000)  # fewer have no 2.5 % at either end, more take gigabytes
 SMALLEST = 11  # pixels of a side: the window of SSIM
 NONE = pd.DataFrame()
 
@@ -144,12 +144,13 @@ def require_size(dataset: Dataset) -> None:
 
 def require_resamples(evaluation: ConfigDict) -> None:
     """Raises:
-    UserError: there are too few for an interval.
+    UserError: there are too few for an interval, or more than memory holds.
     """
-    if evaluation.resamples < RESAMPLES:
+    least, most = RESAMPLES
+    if not least <= evaluation.resamples <= most:
         raise UserError(
-            f"resamples must be at least {RESAMPLES}, as 95 % intervals are cut from them, not "
-            f"{evaluation.resamples}"
+            f"resamples must be at least {least}, as 95 % intervals are cut from them, and at most "
+            f"{most:,}, not {evaluation.resamples}"
         )
 
 
