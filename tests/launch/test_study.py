@@ -37,7 +37,7 @@ def test_what_a_study_leaves(small_study):
     mean = alone["mean"]["teacher", "ssim"]
     assert mean == pytest.approx(teacher.ssim.mean(), abs=1e-5)
     told = json.loads((small_study / "study.json").read_text())
-    assert told["models"]["teacher, seed 0"]["model"] == "wrn-10-1-w4"
+    assert told["models"]["teacher, seed 0"]["model"] == "plain4-w4"
     assert told["models"]["untrained, seed 0"]["best_epoch"] == 0
     assert told["provenance"]["jax"]
     claims = pd.read_csv(small_study / "claims.csv", keep_default_na=False)
@@ -165,10 +165,10 @@ def test_methods_measures_and_their_gallery(small_study, tmp_path, usual_code_ge
     cascades = [name for name in records if name.startswith("cascade")]
     np.testing.assert_allclose(blind[cascades], 1, atol=1e-5)
     assert by_method.cascade_top_down.mean()["cam"] < 0.9
-    for last in ("cascade_top_down_6_stem", "cascade_bottom_up_6_head"):
+    for last in ("cascade_top_down_4_stage1", "cascade_bottom_up_4_head"):
         np.testing.assert_allclose(records[last], records.randomised_similarity, atol=1e-5)
     report = (workdir / "report.md").read_text()
-    assert "|  | head | final | stage3 | stage2 | stage1 | stem |" in report
+    assert "|  | head | stage3 | stage2 | stage1 |" in report
     assert "cascade_bottom_up" in set(pd.read_csv(workdir / "table1.csv").metric)
     assert (workdir / "figures" / "methods-one.png").exists()
 
@@ -190,7 +190,7 @@ def test_methods_measures_and_their_gallery(small_study, tmp_path, usual_code_ge
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--config.stage=stage9"], "no stage 'stage9'; it can be cut at: stem, stage1.block0"),
+        (["--config.stage=stage9"], "no stage 'stage9'; it can be cut at: stage1, stage2, stage3"),
         (["--config.stage=stage2"], "CAM needs the feature map that a linear head"),
     ],
 )
