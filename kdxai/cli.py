@@ -201,11 +201,13 @@ def _prepare(config: "ConfigDict", *, several: bool) -> None:
     import logging as standard_logging
 
     import jax
-    from absl import logging
+    from absl import flags, logging
 
     from kdxai.data import datasets
     from kdxai.training import devices
 
+    if not flags.FLAGS.is_parsed():  # absl would warn of it at the first line
+        flags.FLAGS.mark_as_parsed()
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
     # Its tasks that met a damaged file report it once more when they are collected.
