@@ -258,6 +258,8 @@ def parse(
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)
+    except flags.UnrecognizedFlagError as error:  # absl's nearest names are like in no part
+        raise UserError(f"there is no flag --{error.flagname}; --help lists the flags") from error
     except Exception as error:  # as its type of value does
         raise UserError(" ".join(str(error).split())) from error
     if len(rest) > 1:

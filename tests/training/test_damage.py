@@ -171,7 +171,9 @@ def older_best(unfinished):
     return unfinished
 
 
-@pytest.mark.parametrize("notes", [None, "", "{}", "[]", "\0", OTHER % '"0.9"', OTHER % 0.25])
+@pytest.mark.parametrize(
+    "notes", [None, "", "{}", "[]", "\0", "[" * 100_000, OTHER % '"0.9"', OTHER % 0.25]
+)
 @pytest.mark.parametrize("step", STEPS)
 def test_damaged_notes_neither_lose_a_state_nor_the_best(older_best, like, step, notes):
     directory = older_best / "checkpoints" / str(step) / "metrics"
