@@ -15,7 +15,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import numpy as np
 import pytest
-from scripts import launch, study
+from scripts import call, launch, study
 
 # Files that take a minute or so, first: a worker that got one last would keep the others waiting.
 # Those that share a study are apart, as one worker makes it.
@@ -74,7 +74,7 @@ def tiny_config(tiny_data):
     config = training.default()
     config.data.name = "tiny"
     config.data.data_dir = str(tiny_data)
-    config.model.name = "wrn-10-1-w4"
+    config.model.name = "plain3-w4"
     config.model.dtype = "float32"  # some CPUs' bfloat16 is not kept in the compilation cache
     config.epochs = 2
     config.batch_size = 16
@@ -99,7 +99,7 @@ def small_study(common):
     assert "share 2/2 is done" in share.stdout
     assert [path.name for path in (workdir / "seed0").iterdir()] == ["control"]
     assert not (workdir / "report.md").exists()
-    whole = launch(*study(workdir))
+    whole = call(*study(workdir))
     assert whole.returncode == 0, whole.stderr
     assert "Average drop" in whole.stdout
     assert "control: epoch" not in whole.stderr

@@ -425,7 +425,7 @@ def test_no_images_are_refused():
 
 
 def test_models_of_one_architecture_share_a_compilation():
-    model = models.create("wrn-10-1", num_classes=5)
+    model = models.create("plain3-w4", num_classes=5)
     evaluate._rows.clear_cache()
     for seed in (0, 1):
         variables = model.init(jax.random.key(seed), np.zeros((1, 16, 16, 3)))
@@ -436,12 +436,12 @@ def test_models_of_one_architecture_share_a_compilation():
 
 def test_networks_that_differ_in_their_activation_are_two():
     """One class with one activation was once measured with the other's program."""
-    variables = models.create("wrn-10-1-w4", num_classes=5).init(
+    variables = models.create("plain3-w4", num_classes=5).init(
         jax.random.key(0), np.zeros((1, 16, 16, 3))
     )
     found = {}
     for activation in (jax.nn.relu, jax.nn.gelu):
-        model = models.create("wrn-10-1-w4", num_classes=5, activation=activation)
+        model = models.create("plain3-w4", num_classes=5, activation=activation)
         trained = TrainedModel(model, variables, config.default(), {})
         found[activation] = run(classifier=classifiers.as_classifier(trained))
         logits = model.apply(variables, (IMAGES / 255 - MEAN) / STD)
@@ -512,11 +512,11 @@ def test_settings_that_do_nothing_are_refused(setting):
 
 
 def test_a_classifier_is_measured_by_the_protocol_it_was_made_for():
-    model = models.create("wrn-10-1-w4", num_classes=5)
+    model = models.create("plain3-w4", num_classes=5)
     variables = model.init(jax.random.key(0), np.zeros((1, 16, 16, 3)))
     trained = TrainedModel(model, variables, config.default(), {})
-    protocol = Protocol(method="grad_cam", stage="stage2")
-    with pytest.raises(UserError, match="made for stage 'last' .* says 'stage2'"):
+    protocol = Protocol(method="grad_cam", stage="stage1")
+    with pytest.raises(UserError, match="made for stage 'last' .* says 'stage1'"):
         run(classifier=classifiers.as_classifier(trained), protocol=protocol)
     run(classifier=classifiers.as_classifier(trained, protocol), protocol=protocol)
 

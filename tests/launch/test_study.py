@@ -7,13 +7,23 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scripts import call, launch, refused, study
+
+from kdxai.report import figures
 
 
 def explain(workdir, models, *flags):
-    """A command line."""
+    """A command line; the small study shows the checks, which are programs of their own."""
     known = ["explain.py", "--config", "configs/explain.py", "--workdir", workdir]
-    return [*known, f"--config.models={models}", *flags]
+    return [*known, f"--config.models={models}", "--config.sanity=0", *flags]
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Commands of this process draw no figures, which takes long: others' are looked at."""
+    for name in ("curves", "gallery", "intervals", "methods"):
+        monkeypatch.setattr(figures, name, lambda path, *_, **__: figures.save(Figure((1, 1)), path))
 
 
 def test_what_a_study_leaves(small_study):
@@ -99,7 +109,7 @@ def test_a_changed_config_is_refused_with_the_difference(small_study):
     assert "models.student.distill.alpha 0.95 -> 0.5" in line
 
 
-def test_explain_measures_the_same(small_study, tmp_path):
+def test_explain_measures_the_same(small_study, tmp_path, undrawn):
     runs = ",".join(f"{name}={small_study}/seed0/{name}" for name in ("teacher", "student"))
     flags = ["--config.images=40", "--config.gallery=2", "--config.whole=False"]
     done = call(*explain(tmp_path / "explained", runs, *flags))
@@ -144,10 +154,12 @@ def test_explain_refuses_what_it_cannot_read(tmp_path, models, message):
     assert not (tmp_path / "explained").exists()
 
 
-def test_methods_measures_and_their_gallery(small_study, tmp_path, usual_code_generator):
-    workdir, flags = tmp_path / "explained", ["--config.images=10", "--config.whole=False"]
+def test_methods_measures_and_their_gallery(
+    small_study, tmp_path, usual_code_generator, undrawn
+):
+    workdir, flags = tmp_path / "explained", ["--config.whole=False"]
     done = launch(
-        *explain(workdir, f"one={small_study}/seed0/teacher", *flags),
+        *explain(workdir, f"one={small_study}/seed0/teacher", *flags, "--config.images=10"),
         *("--config.methods=cam,edges,random,mask", "--config.metrics=randomisation,cascade"),
     )
     assert done.returncode == 0, done.stderr
@@ -172,9 +184,10 @@ def test_methods_measures_and_their_gallery(small_study, tmp_path, usual_code_ge
     assert "cascade_bottom_up" in set(pd.read_csv(workdir / "table1.csv").metric)
     assert (workdir / "figures" / "methods-one.png").exists()
 
-    # The other measures, of fewer methods, as each is a program of its own.
+    # The other measures, of fewer methods and images, as each is a program of its own.
     done = call(
         *explain(tmp_path / "more", f"one={small_study}/seed0/teacher", *flags),
+        "--config.images=5",
         *("--config.methods=random,mask", "--config.metrics=perturbation,road,sensitivity,grid"),
     )
     assert done.returncode == 0, done.stderr
@@ -200,7 +213,7 @@ def test_explain_refuses_cuts_that_are_none(small_study, tmp_path, flags, messag
     assert message in line
 
 
-def test_explain_at_an_earlier_stage(small_study, tmp_path):
+def test_explain_at_an_earlier_stage(small_study, tmp_path, undrawn):
     workdir = tmp_path / "explained"
     done = call(
         *explain(workdir, f"one={small_study}/seed0/teacher", "--config.images=4"),

@@ -26,7 +26,7 @@ def config_file(tmp_path_factory, tiny_data):
         "def get_config():\n"
         "    config = training.default()\n"
         f"    config.data.name, config.data.data_dir = 'tiny', {str(tiny_data)!r}\n"
-        "    config.model.name, config.model.dropout = 'wrn-10-1-w4', 0.3\n"
+        "    config.model.name, config.model.dtype = 'plain3-w4', 'float32'\n"
         "    config.epochs, config.batch_size = 8, 15\n"
         "    return config\n"
     )
@@ -132,6 +132,7 @@ def test_a_full_disk_is_one_line(config_file, tmp_path):
 
     limited = ["bash", "-c", 'ulimit -f 20; exec "$@"', "_", sys.executable]
     command = ["launch/train.py", "--config", config_file, "--workdir", tmp_path / "run"]
+    command.append("--config.model.name=plain4-w16")  # some files are longer
     done = subprocess.run(
         [*limited, *map(str, command)],
         cwd=ROOT,
@@ -245,7 +246,7 @@ def test_a_directory_that_is_a_file(config_file, tmp_path):
 
 def test_a_killed_student_continues_bit_identically(config_file, finished, tmp_path):
     """And one that comes later, on four devices, finds all of the teacher's logits there."""
-    flags = ["--config.epochs=4", "--config.model.name=plain3-w4", "--config.model.dropout=0.0"]
+    flags = ["--config.epochs=4", "--config.model.name=plain3-w2"]
 
     def begin(student, teacher, *more, devices=1):
         known = ["--config", config_file, "--workdir", tmp_path / student, *flags]

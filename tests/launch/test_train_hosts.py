@@ -24,7 +24,7 @@ def config_file(tmp_path_factory, tiny_data):
         "def get_config():\n"
         "    config = training.default()\n"
         f"    config.data.name, config.data.data_dir = 'tiny', {str(tiny_data)!r}\n"
-        "    config.model.name, config.model.dropout = 'wrn-10-1-w4', 0.3\n"
+        "    config.model.name, config.model.dtype = 'plain3-w4', 'float32'\n"
         f"    config.epochs, config.batch_size, config.optim.lr = {EPOCHS}, 16, 0.05\n"
         "    return config\n"
     )
