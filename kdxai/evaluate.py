@@ -397,7 +397,7 @@ def evaluate(
         )
         chunk = chunk or chunk_size(protocol, extra, images.shape[1:3])
         beside = jax.tree.leaves(others, is_leaf=is_model)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for part in chunks(len(images), chunk, name):
             some, truth = images[part], None if masks is None else masks[part]
             for one in beside if not rows else ():
