@@ -22,8 +22,8 @@ from kdxai.data.stream import Records
 from kdxai.drawing import draw, explain, stretched
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
-from kdxai.measures import Explanation, Subject
-from kdxai.metrics import agreement
+from kdxai.measures import Subject
+from kdxai.metrics import agreement, faithfulness
 from kdxai.metrics.finite import require_finite
 from kdxai.progress import progress
 from kdxai.protocol import Protocol
@@ -37,20 +37,26 @@ def _each(row: Callable[..., Any], shared: Any, *entries: Any) -> Any:
     )
 
 
+def are_probabilities(outputs: Any) -> Any:
+    """[..., K] -> [...], whether they could be: none is negative and they sum to 1."""
+    return (outputs >= 0).all(-1) & (abs(outputs.sum(-1) - 1) < 1e-3)
+
+
 def doubts(
-    protocol: Protocol, classifier: Classifier, image: jax.Array, explanation: Explanation
+    protocol: Protocol, classifier: Classifier, image: jax.Array, outputs: jax.Array, c: jax.Array
 ) -> dict[str, jax.Array]:
-    """What `require_logits` is to judge: each [], of one image.
+    """What `require_logits` is to judge: each [], of one image and the class explained.
 
     `probabilities`, whether the outputs could be those; `head`, the cosine between CAM's weights
-    for the class explained and what `classify` makes of each channel's mean, 1 where it fits.
+    for the class and what `classify` makes of each channel's mean, 1 where it fits. Both less the
+    mean of all classes, so that a log-softmax at the end changes nothing.
     """
-    outputs, c = explanation.logits, explanation.class_index
-    found = {"probabilities": (outputs >= 0).all() & (jnp.abs(outputs.sum() - 1) < 1e-3)}
+    found = {"probabilities": are_probabilities(outputs)}
     if protocol.method == "cam" and classifier.head is not None and not own_part(classifier):
         features = classifier.features(image)
-        effect = jax.grad(lambda f: classifier.classify(f)[c])(features).sum((0, 1))
-        weights = classifier.head[:, c]
+        centred = lambda f: faithfulness.centred_logit(classifier.classify(f), c)  # noqa: E731
+        effect = jax.grad(centred)(features).sum((0, 1))
+        weights = classifier.head[:, c] - classifier.head.mean(1)
         norms = jnp.linalg.norm(effect) * jnp.linalg.norm(weights)
         found["head"] = jnp.where(norms > 0, effect @ weights / jnp.where(norms > 0, norms, 1), 1)
     return found
@@ -136,7 +142,7 @@ def _rows(
             "predicted": explanation.logits.argmax(),
             "explained": explanation.class_index,
             **values,
-            **doubts(protocol, classifier, image, explanation),
+            **doubts(protocol, classifier, image, explanation.logits, explanation.class_index),
             "degenerate": measures.degenerate(explanation.raw),
             "degenerate_masked": measures.degenerate(explanation.raw_masked),
             # A compiled maximum, and so a metric, can lose a NaN of what it was computed from.
@@ -236,6 +242,7 @@ def mosaic_partners(
         parts = chunks(len(images), chunk, f"{name} mosaics")
         rows = ({"logits": _logits(model, images[part], mean, std)} for part in parts)
         logits = stack(rows, len(images))["logits"]
+        require_logits({"probabilities": are_probabilities(logits)}, name)
     explained = logits.argmax(1) if protocol.target == "predicted" else labels
     confidence = np.asarray(jax.nn.log_softmax(logits))[np.arange(len(labels)), labels]
     surest = np.argsort(-confidence, kind="stable")
@@ -275,8 +282,10 @@ def computing(chunk: int | None) -> Iterator[None]:
     """Compute on all devices of this host, whatever mesh the caller has set.
 
     Raises:
-      UserError: their memory does not hold a chunk.
+      UserError: there is no such chunk, or their memory does not hold one.
     """
+    if chunk is not None and (not isinstance(chunk, int | np.integer) or chunk < 1):
+        raise UserError(f"chunk is a whole number of images from 1, or None, not {chunk!r}")
     less = "give a chunk" if chunk is None else f"give a smaller chunk than {chunk}"
     advice = f"{less}, smaller images or a method with fewer copies of an image"
     with devices.memory(advice), devices.without_mesh():
@@ -338,7 +347,9 @@ def evaluate(
 
     Args:
       classifier: of one normalised image; any JAX model. What it reads is read anew at every call,
-        so a model whose weights have changed is measured as it is now.
+        so a model whose weights have changed is measured as it is now; but what the caller's own
+        jax.jit or jax.checkpoint closes over stays what it was when that first ran, as everywhere
+        in JAX.
       images: [N, H, W, C] uint8.
       labels: [N] true classes.
       mean, std: [C] of the normalisation, in [0, 1].
@@ -372,16 +383,21 @@ def evaluate(
         labels = inputs.labels(labels, len(images), _classes(model, images))
         masks = None if masks is None else inputs.masks(masks, images.shape[:3])
         partners = None if partners is None else inputs.partners(partners, images)
-        ids = np.arange(len(images)) if ids is None else ids
+        ids = np.arange(len(images)) if ids is None else inputs.ids(ids, len(images))
         others = {"randomised": randomised, "cascade": cascade}
         is_model = lambda part: isinstance(part, Classifier)  # noqa: E731
         others = jax.tree.map(
             lambda one: everywhere(one, images.shape[1:]), others, is_leaf=is_model
         )
         chunk = chunk or chunk_size(protocol, extra, images.shape[1:3])
-        rows = []
+        beside = jax.tree.leaves(others, is_leaf=is_model)
+        rows: list[dict[str, Any]] = []
         for part in chunks(len(images), chunk, name):
             some, truth = images[part], None if masks is None else masks[part]
+            for one in beside if not rows else ():
+                if own_part(one) is None:
+                    outputs = np.asarray(_logits(one, some, mean, std))
+                    require_logits({"probabilities": are_probabilities(outputs)}, name)
             maps = None
             if cascade is not None:
                 # One program for all stages; a loop within it would make convolutions slow on a
@@ -434,10 +450,12 @@ def _agreements(
     mean: jax.Array,
     std: jax.Array,
     protocol: Protocol,
-) -> dict[str, jax.Array]:
+) -> tuple[dict[str, jax.Array], list[dict[str, jax.Array]]]:
+    """A row for each image, and `doubts` of either model."""
+
     def row(
         shared: Any, index: jax.Array, image: jax.Array, mask: jax.Array | None
-    ) -> dict[str, jax.Array]:
+    ) -> tuple[dict[str, jax.Array], list[dict[str, jax.Array]]]:
         classifiers, mean, std = shared
         image = augment.normalise(image, mean, std)
         class_index = classifiers[1](image).argmax()
@@ -447,8 +465,13 @@ def _agreements(
             draw(protocol, one, image, class_index, mask, key).heatmap
             for one, key in zip(classifiers, keys, strict=True)
         ]
-        same = classifiers[0](image).argmax() == class_index
-        return {"same_class": same, **agreement.agreement(*maps)}
+        outputs = [one(image) for one in classifiers]
+        same = outputs[0].argmax() == class_index
+        judged = [
+            doubts(protocol, one, image, found, class_index)
+            for one, found in zip(classifiers, outputs, strict=True)
+        ]
+        return {"same_class": same, **agreement.agreement(*maps)}, judged
 
     return _each(row, (classifiers, mean, std), ids, images, masks)
 
@@ -484,20 +507,15 @@ def compare(
                 f"{name}: {classes[0]} and {classes[1]} classes; compare models of the same ones"
             )
         masks = None if masks is None else inputs.masks(masks, images.shape[:3])
-        rows = (
-            _agreements(
-                pair,
-                part,
-                images[part],
-                None if masks is None else masks[part],
-                mean,
-                std,
-                protocol,
-            )
-            for part in chunks(
-                len(images), chunk or chunk_size(protocol, (), images.shape[1:3]), name
-            )
-        )
+        chunk = chunk or chunk_size(protocol, (), images.shape[1:3])
+        rows = []
+        for part in chunks(len(images), chunk, name):
+            truth = None if masks is None else masks[part]
+            found = _agreements(pair, part, images[part], truth, mean, std, protocol)
+            row, judged = jax.device_get(found)
+            for columns in judged:
+                require_logits(columns, name)
+            rows.append(row)
         return pd.DataFrame(stack(rows, len(images)))
 
 

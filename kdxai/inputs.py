@@ -95,6 +95,21 @@ def labels(given: Any, size: int, classes: int) -> np.ndarray:
     return given.astype(np.int32)
 
 
+def ids(given: Any, size: int) -> np.ndarray:
+    """[N] numbers of images.
+
+    Raises:
+      UserError: they are not whole numbers, or not one for each image.
+    """
+    given = np.asarray(given)
+    if given.shape != (size,) or not np.issubdtype(given.dtype, np.integer):
+        raise UserError(
+            f"ids must be whole numbers [{size}], one for each image, but are {given.dtype} "
+            f"{list(given.shape)}"
+        )
+    return given
+
+
 def masks(given: Any, shape: Sequence[int]) -> np.ndarray:
     """bool [N, H, W], true inside the object.
 

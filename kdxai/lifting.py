@@ -112,6 +112,6 @@ def _name(jaxpr: Jaxpr, own: Sequence[Spec], spec: Spec) -> object:
 
     try:
         text = jax.jit(both).lower(own, spec).as_text()
-    except (TypeError, ValueError):  # no derivative: a program of its own
+    except (TypeError, ValueError, NotImplementedError):  # no derivative: a program of its own
         return object()
     return hashlib.sha256(text.encode()).hexdigest()

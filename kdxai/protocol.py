@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from kdxai.errors import UserError
-from kdxai.explain import METHODS
+from kdxai.explain import METHODS, ON_IMAGE
 from kdxai.models import LAST, Network
 
 TRUTH = "mask"  # the control that needs no model: the data set's own ground-truth mask
@@ -63,8 +63,17 @@ class Protocol:
             allowed, value = get_args(hints[field.name]), getattr(self, field.name)
             if allowed and value not in allowed:
                 raise UserError(f"{field.name} is {' or '.join(allowed)}, not '{value}'")
+        if self.stage != LAST and not reads_cut(self.method):
+            raise UserError(f"stage does nothing to the method '{self.method}'; leave it out")
+        if self.foreign_head and self.method != "cam":
+            raise UserError(f"foreign_head is for cam, not for '{self.method}'; leave it out")
         if not self.relu and "relu" not in options(self.method):
             raise UserError(f"relu=False does nothing to the method '{self.method}'; leave it out")
+
+
+def reads_cut(method: str) -> bool:
+    """Whether a method's map depends on where the model is cut."""
+    return method not in ON_IMAGE and method != TRUTH
 
 
 def options(method: str) -> frozenset[str]:

@@ -488,6 +488,25 @@ def test_probabilities_are_no_logits():
     ended = one._replace(classify=lambda f: jax.nn.softmax(one.classify(f)))
     with pytest.raises(UserError, match="outputs are >= 0 and sum to 1 .* return logits"):
         run(classifier=ended)
+    # Nor at any other entry.
+    protocol, normal = Protocol(method="grad_cam"), {"mean": MEAN, "std": STD}
+    for pair in ((one, ended), (ended, one)):
+        with pytest.raises(UserError, match=r"models: the outputs .* return logits"):
+            evaluate.compare(*pair, IMAGES, protocol, **normal)
+    with pytest.raises(UserError, match="return logits"):
+        images = np.concatenate([IMAGES, IMAGES[:1]])
+        evaluate.mosaic_partners(ended, images, np.arange(10) % 5, protocol, **normal)
+    for beside in ({"randomised": ended}, {"cascade": {"down": {"1_head": ended}}}):
+        with pytest.raises(UserError, match="return logits"):
+            run(protocol=protocol, **beside)
+
+
+def test_a_log_softmax_at_the_end_changes_nothing():
+    one = classifier()
+    ended = one._replace(classify=lambda f: jax.nn.log_softmax(one.classify(f)))
+    columns = ["score", "average_drop", "average_gain", "adcc"]
+    found, right = run(classifier=ended)[columns], run()[columns]
+    np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-6)
 
 
 def test_a_head_is_that_of_the_model():
@@ -500,6 +519,9 @@ def test_a_head_is_that_of_the_model():
     # CAM alone reads it, and a temperature scales all weights alike.
     run(protocol=Protocol(method="grad_cam"), classifier=model._replace(head=jnp.float32(head.T)))
     run(classifier=model._replace(classify=lambda f: model.classify(f) / 3))
+    with pytest.raises(UserError, match="head is not what classify applies"):
+        other = model._replace(head=jnp.float32(head.T))
+        evaluate.compare(other, model, IMAGES, Protocol(), mean=MEAN, std=STD)
 
 
 @pytest.mark.parametrize(
@@ -534,6 +556,10 @@ WRONG = {
     "below": ({"labels": LABELS - 5}, "label -.* is none of the model's 5 classes, 0 to 4"),
     "above": ({"labels": LABELS + 5}, "is none of the model's 5 classes, 0 to 4"),
     "three values": ({"masks": MASKS + RNG.integers(0, 2, MASKS.shape)}, "more than two values"),
+    "too many ids": ({"ids": np.arange(18)}, r"ids must be whole numbers \[9\]"),
+    "too few ids": ({"ids": np.arange(3)}, r"ids must be whole numbers \[9\]"),
+    "no chunk": ({"chunk": 0}, "chunk is a whole number of images from 1, or None, not 0"),
+    "negative chunk": ({"chunk": -1}, "not -1"),
     "mask shape": ({"masks": MASKS[..., None]}, r"masks must be \[9, 16, 16\]"),
 }
 

@@ -188,3 +188,15 @@ def test_the_callers_mesh_changes_nothing(kind, method):
     with jax.set_mesh(jax.make_mesh((1,), ("x",), axis_types=(axis,))):
         pd.testing.assert_frame_equal(measured(model, protocol), expected)
         evaluate.compare(model, model, IMAGES, protocol, **NORMAL)
+
+
+def test_what_has_no_derivative_is_lifted_too():
+    """Of its own kind each time; Eigen-CAM and its like need none."""
+    weights = jnp.eye(3)
+    no_rule = lambda x: jax.lax.linalg.schur(weights * x)[1].sum(0)  # noqa: E731
+    no_reverse = lambda x: jax.lax.while_loop(lambda y: y[0] < 9, lambda y: y + weights[0], x)  # noqa: E731
+    x = jnp.array([1.0, 2.0, 3.0])
+    for function in (no_rule, no_reverse):
+        lifted = lift(function, SPEC)
+        assert len(jax.tree.leaves(lifted)) == 1
+        np.testing.assert_allclose(lifted(x), function(x))

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
@@ -11,6 +12,7 @@ from skimage.metrics import structural_similarity
 
 from kdxai import classifiers, evaluate, models
 from kdxai.errors import UserError
+from kdxai.explain import METHODS, ON_IMAGE
 from kdxai.protocol import PRESETS, SOUND, Protocol, ladder, literal
 from kdxai.training import config
 from kdxai.training.runs import TrainedModel
@@ -164,3 +166,32 @@ def test_values_that_are_none_are_refused():
             Protocol(**{field.name: "vibes"})
     with pytest.raises(UserError, match="no method 'vibes'; known: cam"):
         Protocol(method="vibes")
+
+
+@pytest.mark.parametrize("method", [*ON_IMAGE, "mask"])
+def test_a_stage_of_what_does_not_read_it_is_refused(method):
+    with pytest.raises(UserError, match=f"stage does nothing to the method '{method}'"):
+        Protocol(method, stage="stage2")
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "gradient", "random"])
+def test_a_foreign_head_is_for_cam(method):
+    with pytest.raises(UserError, match=f"foreign_head is for cam, not for '{method}'"):
+        Protocol(method, foreign_head=True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_methods_that_read_the_cut(method):
+    """A map changes with the cut, or is on the image; guided maps multiply a Grad-CAM."""
+    model = models.create("plain4-w4", num_classes=3)
+    image = jax.random.normal(jax.random.key(1), (16, 16, 3))
+    trained = TrainedModel(model, model.init(jax.random.key(0), image[None]), None, {})
+    maps = []
+    for stage in ("stage2", "stage3"):
+        protocol = Protocol(stage=stage, foreign_head=True)
+        classifier = classifiers.as_classifier(trained, protocol)._replace(
+            head=jnp.ones((8 if stage == "stage2" else 16, 3))
+        )
+        maps.append(np.asarray(METHODS[method](classifier, image, 1)))
+    same = maps[0].shape == maps[1].shape and np.allclose(maps[0], maps[1], atol=1e-5)
+    assert same == (method in ON_IMAGE)

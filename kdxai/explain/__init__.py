@@ -63,8 +63,17 @@ METHODS: dict[str, Callable[..., jax.Array]] = {
     "edges": edges,
 }
 
+# Methods that draw the same map wherever the classifier is cut.
+ON_IMAGE = frozenset(
+    {
+        *("gradient", "gradient_x_input", "smooth_grad", "var_grad", "integrated_gradients"),
+        *("guided_backpropagation", "occlusion", "edges"),
+    }
+)
+
 __all__ = [
     "METHODS",
+    "ON_IMAGE",
     "Classifier",
     "guided_relu",
     "integrated_gradients_with_error",

@@ -158,6 +158,7 @@ def estimate(sample: Sample, across: str = "seeds") -> pd.DataFrame:
         if seeds > 1:
             np.divide(mean * (1 - mean), counts, where=counts > NO_SPREAD**2, out=size)
         low, high = np.where(counted, wilson(mean, size, quantile), (low, high))
+        low = np.where(np.isin(sample.metrics, "ece"), np.maximum(low, 0), low)  # it is no less
     numbers = {"mean": mean, "ci_low": low, "ci_high": high, "n": n, "seeds": seeds}
     tests = dict(zip(FOR_TESTS, (centre, error, share, skewness, freedom), strict=True))
     return pd.DataFrame(numbers | tests, index=pd.Index(sample.metrics, name="metric"))

@@ -16,7 +16,8 @@ from kdxai.data.datasets import Dataset, Split
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.metrics import randomisation
-from kdxai.protocol import Protocol
+from kdxai.models import LAST
+from kdxai.protocol import Protocol, reads_cut
 from kdxai.study import checks, stats
 from kdxai.study.plan import Cell, listed, require_pairs
 from kdxai.study.records import Shelf
@@ -103,11 +104,20 @@ def wanted(
         raise UserError(f"gallery is 1 to {GALLERY} images, not {evaluation.gallery}")
     if evaluation.sanity < 0:
         raise UserError(f"sanity is a number of images, 0 or more, not {evaluation.sanity}")
+    if evaluation.stage != LAST and not any(map(reads_cut, methods)):
+        raise UserError(
+            f"stage={evaluation.stage} does nothing to {', '.join(methods)}; leave it out"
+        )
     measures.require_known(extra)
     drawn = draw_images(evaluation, available)
     return Wanted(
         protocols=[
-            Protocol(method, evaluation.stage, baseline=evaluation.baseline) for method in methods
+            Protocol(
+                method,
+                evaluation.stage if reads_cut(method) else LAST,
+                baseline=evaluation.baseline,
+            )
+            for method in methods
         ],
         extra=extra,
         compare=[(one, other) for one, other in compare if {one, other} <= set(models)],

@@ -23,7 +23,9 @@ def explain(workdir, models, *flags):
 def undrawn(monkeypatch):
     """Commands of this process draw no figures, which takes long: others' are looked at."""
     for name in ("curves", "gallery", "intervals", "methods"):
-        monkeypatch.setattr(figures, name, lambda path, *_, **__: figures.save(Figure((1, 1)), path))
+        monkeypatch.setattr(
+            figures, name, lambda path, *_, **__: figures.save(Figure((1, 1)), path)
+        )
 
 
 def test_what_a_study_leaves(small_study):
@@ -154,9 +156,7 @@ def test_explain_refuses_what_it_cannot_read(tmp_path, models, message):
     assert not (tmp_path / "explained").exists()
 
 
-def test_methods_measures_and_their_gallery(
-    small_study, tmp_path, usual_code_generator, undrawn
-):
+def test_methods_measures_and_their_gallery(small_study, tmp_path, usual_code_generator, undrawn):
     workdir, flags = tmp_path / "explained", ["--config.whole=False"]
     done = launch(
         *explain(workdir, f"one={small_study}/seed0/teacher", *flags, "--config.images=10"),

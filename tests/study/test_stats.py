@@ -283,6 +283,21 @@ def test_interval_of_the_calibration_error_of_an_overconfident_model():
     assert at_most(trials - hits, trials, 0.07)
 
 
+def test_an_error_is_no_less_than_nothing():
+    """The calibration error of few images has an interval that would reach below 0."""
+    rng = np.random.default_rng(0)
+    data = {"model": "m", "seed": 0, "image": np.arange(16), "label": 1}
+    confidence = rng.uniform(0.94, 0.99, 16)  # one bin
+    right = np.arange(16) > 0
+    rows = table(
+        pd.DataFrame(data | {"confidence": confidence, "predicted": right.astype(int)}),
+        [],
+        resamples=500,
+    )
+    ece = line(rows, "m", "ece")
+    assert ece["ci_low"] == 0 < ece["mean"] < ece["ci_high"]
+
+
 def test_calibration_error_of_sure_networks_from_float32():
     """1 - confidence has lost its digits; the error has not, which is a mean of the two."""
     rng = np.random.default_rng(6)
