@@ -6,6 +6,7 @@ Importing JAX takes a second or more, so nothing here does before Ctrl-C has its
 import ast
 import contextlib
 import difflib
+import errno
 import multiprocessing
 import os
 import runpy
@@ -103,6 +104,10 @@ def run(
             if problem is None:
                 raise
             tell(f"error: {problem}")
+            try:
+                sys.stdout.flush()
+            except OSError:  # a full disk, and Python would try once more as it ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(2) from None
 
 
@@ -118,6 +123,8 @@ def message(error: Exception, config: "ConfigDict | None" = None) -> str | None:
         return str(error)
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("kdxai"):
         return f"{error.name} is not installed; pip install 'kdxai[study]' brings what studies need"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{errors.line(error)}; free some space, then give the same command again"
     if errors.is_out_of_memory(error):
         training = any(key.endswith("batch_size") for key in _flatten(config or {}))
         return (

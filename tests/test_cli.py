@@ -405,3 +405,18 @@ def test_launch_scripts_import_nothing_heavy():
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys, tmp_path):
+    """Of the script itself, or where its output goes."""
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config=teacher.py", f"--workdir={tmp_path}"])
+
+    def script(config, workdir):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(script, needs="optim")
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: OSError: [Errno 28] No space left on device; free some space")
+    assert told.count("\n") == 1

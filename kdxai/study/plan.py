@@ -263,8 +263,8 @@ def load_data(cells: Sequence[Cell]) -> Dataset:
         dataset = datasets.load(**cells[0].config.data)
     except UserError as error:
         raise UserError(
-            f"{error}; if the data have moved, give the command that trained {cells[0].workdir} "
-            "again, with their place now"
+            f"the data that {cells[0].workdir} was trained on cannot be read ({error}); if they "
+            "have moved, give the command that trained it again, with their place now"
         ) from error
     found = datasets.fingerprint(dataset)
     for cell in cells:

@@ -63,7 +63,9 @@ def test_data_that_have_moved_are_found_again(tiny_config, study):
     """A reader asks the run where its data are; the run's command says where they are now."""
     go_on(tiny_config, study)
     moved = study.rename(study.with_name("moved"))
-    with pytest.raises(UserError, match="if the data have moved, give the command that trained"):
+    with pytest.raises(
+        UserError, match=r"cannot be read \(.*; if they have moved, give the command"
+    ):
         finished_cells(f"student={moved}/student")
     go_on(tiny_config, moved)
     cells, dataset = finished_cells(f"student={moved}/student")
