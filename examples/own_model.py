@@ -14,10 +14,10 @@ head = dense.init(jax.random.key(1), np.zeros(16))
 
 
 def features(image):  # [H, W, C] -> [h, w, c]: up to the map that you want to explain
-    return nn.relu(conv.apply(kernel, image[None])[0])
+    return nn.relu(conv.bind(kernel)(image[None])[0])
 
 
-model = Classifier(features, lambda f: dense.apply(head, f.mean((0, 1))))  # -> [K]: the rest
+model = Classifier(features, lambda f: dense.bind(head)(f.mean((0, 1))))  # -> [K]: the rest
 images = np.random.default_rng(0).integers(0, 256, (100, 28, 28, 1), np.uint8)  # your test images
 labels = np.zeros(100, np.int32)  # and their classes
 rows = evaluate(model, images, labels, Protocol(method="grad_cam"), mean=[0.5], std=[0.25])

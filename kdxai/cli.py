@@ -201,16 +201,18 @@ def _prepare(config: "ConfigDict", *, several: bool) -> None:
     import logging as standard_logging
 
     import jax
-    from absl import logging
+    from absl import flags, logging
 
     from kdxai.data import datasets
     from kdxai.training import devices
 
+    if not flags.FLAGS.is_parsed():  # absl would warn of it at the first line
+        flags.FLAGS.mark_as_parsed()
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
     # Its tasks that met a damaged file report it once more when they are collected.
     standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
-    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+    if not jax.config.values["jax_compilation_cache_dir"]:
         # Compiling is minutes on a small machine, and the same for every run of a config.
         jax.config.update("jax_compilation_cache_dir", str(datasets.cache_root() / "compiled"))
     if not several:
@@ -256,6 +258,8 @@ def parse(
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)
+    except flags.UnrecognizedFlagError as error:  # absl's nearest names are like in no part
+        raise UserError(f"there is no flag --{error.flagname}; --help lists the flags") from error
     except Exception as error:  # as its type of value does
         raise UserError(" ".join(str(error).split())) from error
     if len(rest) > 1:

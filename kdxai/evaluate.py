@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from kdxai import inputs, measures
 from kdxai.classifiers import everywhere, own_part, require_obeyed
 from kdxai.data import augment
+from kdxai.data.stream import Records
 from kdxai.drawing import draw, explain, stretched
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
@@ -200,7 +201,7 @@ def require_mosaics(labels: np.ndarray) -> None:
 
 def mosaic_partners(
     classifier: Classifier,
-    images: np.ndarray,
+    images: np.ndarray | Records,
     labels: np.ndarray,
     protocol: Protocol,
     *,
@@ -262,7 +263,7 @@ COPIES = {
 }
 
 
-def chunk_size(protocol: Protocol, extra: Sequence[str], shape: tuple[int, int]) -> int:
+def chunk_size(protocol: Protocol, extra: Sequence[str], shape: tuple[int, ...]) -> int:
     """Images [H, W] at once, so that `IN_FLIGHT` bounds the memory (at least one)."""
     times = max((COPIES.get(name, 1) for name in extra), default=1)
     copies = COPIES.get(protocol.method, 2) * times

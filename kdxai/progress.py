@@ -10,7 +10,8 @@ def progress(*, quiet: bool = False) -> Progress:
     Args:
       quiet: neither.
     """
-    console = Console(stderr=True, quiet=quiet, markup=False)  # a directory may be called [red]
+    # A directory may be called [red] or :b:.
+    console = Console(stderr=True, quiet=quiet, markup=False, emoji=False)
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -115,7 +115,7 @@ def test_it_can_be_called_again(monkeypatch):
         (["--config=teacher.py:best:2"], "teacher.py has the recipes published, fast, quick and "),
         (["--config=study.py:quick", "--workdir=run"], "study.py:quick is no config for train.py:"),
         (["--config=teacher.py", "--workdir=run", "more"], "'more' is not a flag; flags start "),
-        (["--config=teacher.py", "--workdir=run", "--lr=1"], "Unknown command line flag 'lr'"),
+        (["--config=teacher.py", "--workdir=run", "--lr=1"], "there is no flag --lr; --help "),
         (["--config=teacher.py", "--config.epochs=many"], "flag --config.epochs=many: invalid "),
         (["--config=teacher.py", "--config.optim=1"], "'optim' is a group of settings; set 'optim"),
         (["--config=teacher.py", "--config.optim.step_at[9]=1"], "tuple index out of range"),

@@ -239,7 +239,7 @@ def train_step(distil: bool, inputs: Inputs) -> Work:
         sgd.step()
         return np.array([loss.item()])
 
-    return Work(call, len(images), (4 if distil else 3) * forward_flops(inputs))
+    return Work(call, len(images), forward_flops(inputs, 4 if distil else 3))
 
 
 GRAD_CAM = (

@@ -142,5 +142,5 @@ def processor() -> str:
         name = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
         cores = len(os.sched_getaffinity(0))
     except (OSError, StopIteration, AttributeError):  # not Linux
-        name, cores = platform.processor() or platform.machine(), os.cpu_count()
+        name, cores = platform.processor() or platform.machine(), os.cpu_count() or 1
     return f"{cores} x {name}"

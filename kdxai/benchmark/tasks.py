@@ -165,10 +165,20 @@ def forward(inputs: Inputs) -> Work:
     return work._replace(flops=forward_flops(inputs))
 
 
-def forward_flops(inputs: Inputs) -> float:
-    """Floating-point operations of a batch's forward pass, as XLA counts them in the program."""
-    program = jax.jit(inputs.trained.model.apply).lower(inputs.trained.variables, inputs.images)
-    return program.cost_analysis()["flops"]
+def forward_flops(inputs: Inputs, passes: int = 1) -> float | None:
+    """Floating-point operations of forward passes of a batch, as XLA counts them in the program.
+
+    In the CPU's program, as JAX does not count in those of a GPU or TPU before they are compiled,
+    and what is left then depends on the compiler. None where JAX_PLATFORMS leaves the CPU out.
+    """
+    shapes = jax.eval_shape(lambda *given: given, inputs.trained.variables, inputs.images)
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
+    with jax.default_device(cpu):
+        counted = jax.jit(inputs.trained.model.apply).lower(*shapes).cost_analysis()
+    return counted and passes * counted["flops"]
 
 
 def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool = False) -> Work:
@@ -185,7 +195,7 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
     trained, size = inputs.trained, len(inputs.images)
     devices.require_divisible(size)
     tx = states.optimizer(training.default().optim, lambda step: LEARNING_RATE)
-    view = {"view_seed": 0, "augmentation": {"pad": 0, "flip": False}}
+    view: dict[str, Any] = {"view_seed": 0, "augmentation": {"pad": 0, "flip": False}}
     teacher_step = steps.make_teacher_step(trained.model, **view)
     train_step = steps.make_train_step(
         runs.create_model(trained.config, trained.model.num_classes, axis_name=devices.AXIS),
@@ -204,6 +214,7 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
         constants, variables = known
         if teacher == "live":
             logits = teacher_step(variables, constants, indices, 0)
+            assert constants.teacher_logits is not None
             logits = constants.teacher_logits.at[indices].set(logits)
             constants = constants._replace(teacher_logits=logits)
         return train_step(state, constants, indices)
@@ -211,15 +222,17 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
     if jit:
         mesh = Mesh(np.array(jax.local_devices()), (devices.AXIS,))
         specs = PartitionSpec(), PartitionSpec(), PartitionSpec(devices.AXIS)
-        options = {"in_specs": specs, "out_specs": PartitionSpec(), "check_vma": False}
-        program = _jit(jax.shard_map(step, mesh=mesh, **options), inputs, donate_argnums=0)
+        divided = jax.shard_map(
+            step, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False
+        )
+        program = _jit(divided, inputs, donate_argnums=0)
     else:
         program = devices.spread(step, dtype=_dtype(inputs), donate_first=True)
     params, stats = (
         jax.tree.map(jnp.copy, trained.variables[k]) for k in ("params", "batch_stats")
     )
     state = TrainState(jnp.int32(0), params, stats, tx.init(params), Totals.zero())
-    constants = steps.Constants(inputs.pixels, inputs.classes, trained.mean, trained.std)
+    constants = _constants(inputs)
     if teacher:
         logits = jax.jit(teacher_step)(trained.variables, constants, np.arange(size), 0)
         constants = constants._replace(teacher_logits=logits)
@@ -235,15 +248,12 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
         return np.array([totals.means()[0] for totals in pending][:1])
 
     passes = 4 if teacher == "live" else 3
-    return Work(call, size * count, count * passes * forward_flops(inputs))
+    return Work(call, size * count, forward_flops(inputs, count * passes))
 
 
 def load(inputs: Inputs) -> Work:
     """Random crops and flips of images that are in the device's memory, normalised."""
-    trained = inputs.trained
-    constants = jax.device_put(
-        steps.Constants(inputs.pixels, inputs.classes, trained.mean, trained.std)
-    )
+    constants = _constants(inputs)
     views = jax.jit(partial(steps.views, seed=0, pad=4, flip=True))
     indices = jnp.arange(len(inputs.pixels))
     call = lambda: views(constants, indices, 0).block_until_ready()  # noqa: E731
@@ -272,7 +282,7 @@ def start(warm: bool, inputs: Inputs) -> Work:
     """
     config = inputs.trained.config.model
     command = [sys.executable, "-m", "kdxai.benchmark.start", config.name, config.dtype]
-    caches = []
+    caches: list[tempfile.TemporaryDirectory[str]] = []
 
     def call() -> np.ndarray:
         if not (caches and warm):
@@ -285,6 +295,12 @@ def start(warm: bool, inputs: Inputs) -> Work:
         return np.array([float(done.stdout)])
 
     return Work(call, 1)
+
+
+def _constants(inputs: Inputs) -> steps.Constants:
+    trained = inputs.trained
+    kept = inputs.pixels, inputs.classes, trained.mean, trained.std
+    return steps.Constants(*map(jnp.asarray, kept))
 
 
 def _dtype(inputs: Inputs) -> Any:
@@ -306,7 +322,7 @@ def _vmapped(one: Callable[..., Any], inputs: Inputs, *arrays: np.ndarray) -> Wo
 
 
 def _divided(
-    function: Callable[..., jax.Array], shared: Any, inputs: Inputs, *arrays: np.ndarray
+    function: Callable[..., Any], shared: Any, inputs: Inputs, *arrays: np.ndarray
 ) -> Work:
     """`function(shared, *a share of each array)` on every device; its result on the host."""
     compiled = _jit(

@@ -47,7 +47,7 @@ def write(
         unfinished.mkdir(parents=True)
         remove_stale(directory.parent)
         for split, arrays in splits.items():
-            np.savez(unfinished / f"{split}.npz", **arrays)  # type: ignore[arg-type]
+            np.savez(unfinished / f"{split}.npz", **arrays)  # type: ignore[arg-type]  # a key may be allow_pickle
         (unfinished / "info.json").write_text(json.dumps(info, indent=1))
         unfinished.rename(directory)
     except OSError as error:

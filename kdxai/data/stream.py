@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import cycle
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -74,6 +74,14 @@ class Records:
         return replace(self, rows=self.rows[rows], checksums=checksums)
 
 
+class Plan(Protocol):
+    """Batches of indices, each made when it is asked for; an array or a list is one too."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class Order:
     """The batches of a training run, step by step: shuffled by (seed, epoch) alone.
@@ -108,7 +116,7 @@ def _shuffled(seed: int, epoch: int, size: int) -> np.ndarray:
 class Part:
     """The part of every batch that falls to one of several processes."""
 
-    plan: Sequence[np.ndarray]
+    plan: Plan
     part: int
     parts: int
 
@@ -117,6 +125,9 @@ class Part:
 
     def __getitem__(self, i: int) -> np.ndarray:
         return self.plan[i].reshape(self.parts, -1)[self.part]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self.__getitem__, range(len(self)))
 
 
 def batches(

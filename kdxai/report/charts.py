@@ -36,6 +36,7 @@ class Scale(NamedTuple):
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
     def ticks(self) -> list[Tick]:
+        values: Sequence[float]
         if self.logarithmic:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             values = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
@@ -121,8 +122,10 @@ def ladder(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Ladder
         marks = [
             Mark(
                 slots[row.model],
-                *(x.at(value) for value in (row.mean, row.ci_low, row.ci_high)),
-                f"{answer.spoken(row.model)} {row.mean:.3f}",
+                x=x.at(row.mean),
+                low=x.at(row.ci_low),
+                high=x.at(row.ci_high),
+                says=f"{answer.spoken(row.model)} {row.mean:.3f}",
             )
             for row in rows.itertuples(index=False)
         ]
@@ -197,12 +200,22 @@ def scatter(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Scatt
         label = answer.spoken(name)
         box, anchor, at = place_label(label, px, py, taken, (left, 4, WIDTH, bottom))
         taken.append(box)
-        says = f"{label}: accuracy {across['mean'][name]:.1%}, {up['mean'][name]:.3f}"
-        bars = (
-            *(x.at(across[end][name]) for end in ("ci_low", "ci_high")),
-            *(y.at(up[end][name]) for end in ("ci_low", "ci_high")),
+        points.append(
+            Point(
+                slots[name],
+                px,
+                py,
+                x_low=x.at(across["ci_low"][name]),
+                x_high=x.at(across["ci_high"][name]),
+                y_low=y.at(up["ci_low"][name]),
+                y_high=y.at(up["ci_high"][name]),
+                label=label,
+                label_x=at[0],
+                label_y=at[1],
+                anchor=anchor,
+                says=f"{label}: accuracy {across['mean'][name]:.1%}, {up['mean'][name]:.3f}",
+            )
         )
-        points.append(Point(slots[name], px, py, *bars, label, *at, anchor, says))
     return Scatter(
         title=tables.title(metric),
         description="; ".join(point.says for point in points) + ".",

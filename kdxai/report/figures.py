@@ -101,7 +101,8 @@ def gallery(
     figure = Figure(
         figsize=(2.3 + 2.9 * len(panels), 1.6 * len(images) + 0.9), layout="constrained"
     )
-    *parts, bar = figure.subfigures(1, 2 + len(panels), width_ratios=[1.1, *[2] * len(panels), 0.7])
+    widths = [1.1, *[2] * len(panels), 0.7]
+    *parts, bar = figure.subfigures(1, len(widths), squeeze=False, width_ratios=widths)[0]
     grids = [
         part.subplots(len(images), 1 if part is parts[0] else 2, squeeze=False) for part in parts
     ]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import jinja2
 import matplotlib
 import numpy as np
@@ -168,8 +169,7 @@ def ends(row: pd.Series) -> str:
 
 def title(metric: str) -> str:
     """What a metric is called, its arrow never on a line of its own."""
-    name, arrow = re.fullmatch(r"(.*?)(?: ([↑↓]))?", tables.title(metric)).groups()
-    return f"{name}\N{NO-BREAK SPACE}{arrow}" if arrow else name
+    return re.sub(r" ([↑↓])$", "\N{NO-BREAK SPACE}\\1", tables.title(metric))
 
 
 def colours(models: Sequence[str]) -> dict[str, int]:
@@ -264,7 +264,7 @@ def results_table(
         metrics=[title(name) for name in metrics],
         main=sum(name in tables.MAIN for name in metrics),
         groups=[
-            (heading, [(*pair, [cell(*pair, metric) for metric in metrics]) for pair in names])
+            (heading, [(a, b, [cell(a, b, metric) for metric in metrics]) for a, b in names])
             for heading, names in groups
             if names
         ],
@@ -374,10 +374,8 @@ def cards(content: Page, models: Sequence[str]) -> list[Card]:
     first = reference(models)
     others = [name for name in models if name != first]
     pearson = jax.vmap(coherency.pearson)
-    disagreement = {
-        name: 1 - np.asarray(pearson(gallery.heatmaps[first], gallery.heatmaps[name]))
-        for name in others
-    }
+    maps = {name: jnp.asarray(drawn) for name, drawn in gallery.heatmaps.items()}
+    disagreement = {name: 1 - np.asarray(pearson(maps[first], maps[name])) for name in others}
     found = []
     for place, image in enumerate(gallery.ids):
         own = {name: rows.loc[(name, image)] for name in models}

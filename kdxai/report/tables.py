@@ -101,7 +101,7 @@ def terminal(wide: pd.DataFrame, caption: str) -> Table:
 
 def show(table: pd.DataFrame, by: str = "method") -> None:
     """Print tables on the terminal, one for each value of the column `by`."""
-    console = Console(markup=False)  # a claim may say [this]
+    console = Console(markup=False, emoji=False)  # a claim may say [this] or :this:
     table = table[table.metric.isin(MAIN)]
     for name, rows in table.groupby(by, sort=False):
         if len(rows[["model", "other"]].drop_duplicates()) > WIDE:  # the files have the rest
@@ -154,7 +154,7 @@ def show_claims(claims: pd.DataFrame) -> None:
     """Print the ledger, and the verdicts of every rung where there are several."""
     if claims.empty:
         return
-    console = Console(markup=False)  # a claim may say [this]
+    console = Console(markup=False, emoji=False)  # a claim may say [this] or :this:
     lines = ledger(claims).drop(columns=["models", "metric", "matters from"])
     console.print(terminal(lines, f"Claims: {claims.rung.iloc[-1]}, {scope(claims)}"))
     if why := reasons(claims):

@@ -44,7 +44,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         write_table(workdir / "agreement.csv", measured.agreement)
     found = {"seeds": measured.seeds, "differences": measured.differences}
     found |= {"claims": measured.claims, "trust": measured.trust, "ladder": measured.ladder}
-    for file, table in (measured.tables | {k: v for k, v in found.items() if len(v)}).items():
+    for file, table in (dict(measured.tables) | {k: v for k, v in found.items() if len(v)}).items():
         write_table(workdir / f"{file}.csv", table, float_format="%.6g")
     panels = explain_first(measured)
     pictures = draw_figures(measured, panels, workdir / "figures")
@@ -214,7 +214,7 @@ def explain_images(
     trained: TrainedModel, protocol: Protocol, dataset: Dataset, indices: np.ndarray
 ) -> list[Panel]:
     """What the figures show of some test images."""
-    normalisation = {"mean": trained.mean, "std": trained.std}
+    normalisation: dict[str, Any] = {"mean": trained.mean, "std": trained.std}
 
     def one(
         classifier: Classifier,
@@ -224,8 +224,9 @@ def explain_images(
         mask: jax.Array | None,
     ) -> dict[str, jax.Array]:
         image = augment.normalise(image, **normalisation)
-        options = {"mask": mask, "key": jax.random.fold_in(jax.random.key(0), index)}
-        shown = drawing.explain(classifier, image, label, protocol, **options, **normalisation)
+        key = jax.random.fold_in(jax.random.key(0), index)
+        options = normalisation | {"mask": mask, "key": key}
+        shown = drawing.explain(classifier, image, label, protocol, **options)
         c = shown.class_index
         return {
             "heatmap": shown.heatmap,

@@ -1,6 +1,6 @@
 """The paper's protocol, repaired one flaw at a time, on models that are trained already."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -98,7 +98,7 @@ def judged(
     return Audit(table, by(records, "rung", judge) if mine else NONE)
 
 
-def rungs(asked: str, models: Sequence[str]) -> list[str]:
+def rungs(asked: str, models: Collection[str]) -> list[str]:
     """The rungs that are asked for, by name with commas; "": all that the models provide.
 
     Raises:

@@ -116,7 +116,7 @@ def judge(
         return pd.DataFrame()
     if across == "auto":
         across = "seeds" if seeds > 1 else "images"
-    options = {"resamples": resamples, "seed": seed}
+    options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     samples = stats.resampled(records, reference=reference, **options)
     found, on_correct = {}, {}
     for one, other in dict.fromkeys((claim["one"], claim["other"]) for claim in claims.values()):

@@ -18,7 +18,7 @@ def evaluation() -> ConfigDict:
             "stage": "last",  # of the model, at whose end maps are drawn, such as stage2
             "baseline": "blur",  # of perturbation: blur, mean or black
             "seed": 0,  # which images are drawn, and the bootstrap
-            "resamples": 2000,  # of the bootstrap intervals, at least 100
+            "resamples": 2000,  # of the bootstrap intervals, 100 to 100,000
             "sanity": 200,  # of these images, on which the metrics are checked; 0: no checks
             "gallery": 6,  # images in the figure of maps, at most 100: the first of those drawn
         }
@@ -30,7 +30,7 @@ def claim(
 ) -> dict[str, str | float]:
     """An entry of the ledger of claims; its fields are those of `study.claims.judge`."""
     one, other = pair
-    fields = {"says": says, "metric": metric, "one": one, "other": other}
+    fields: dict[str, str | float] = {"says": says, "metric": metric, "one": one, "other": other}
     return fields | {"direction": direction, "matters": matters}
 
 

@@ -24,7 +24,7 @@ from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
 GALLERY = 100  # images at most: a picture of some hundred rows cannot be drawn
-RESAMPLES = 100  # at least: fewer have no 2.5 % at either end
+RESAMPLES = (100, 100_000)  # fewer have no 2.5 % at either end, more take gigabytes
 SMALLEST = 11  # pixels of a side: the window of SSIM
 NONE = pd.DataFrame()
 
@@ -110,7 +110,7 @@ def wanted(
             Protocol(method, evaluation.stage, baseline=evaluation.baseline) for method in methods
         ],
         extra=extra,
-        compare=[tuple(pair) for pair in compare if set(pair) <= set(models)],
+        compare=[(one, other) for one, other in compare if {one, other} <= set(models)],
         drawn=drawn,
         images=np.arange(available) if evaluation.whole else np.sort(drawn),
         evaluation=evaluation,
@@ -144,12 +144,13 @@ def require_size(dataset: Dataset) -> None:
 
 def require_resamples(evaluation: ConfigDict) -> None:
     """Raises:
-    UserError: there are too few for an interval.
+    UserError: there are too few for an interval, or more than memory holds.
     """
-    if evaluation.resamples < RESAMPLES:
+    least, most = RESAMPLES
+    if not least <= evaluation.resamples <= most:
         raise UserError(
-            f"resamples must be at least {RESAMPLES}, as 95 % intervals are cut from them, not "
-            f"{evaluation.resamples}"
+            f"resamples must be at least {least}, as 95 % intervals are cut from them, and at most "
+            f"{most:,}, not {evaluation.resamples}"
         )
 
 
@@ -248,7 +249,7 @@ def explained(
 
     def rows() -> pd.DataFrame:
         classifier = classifiers.as_classifier(trained, protocol)
-        options = {"mean": trained.mean, "std": trained.std}
+        options: dict[str, Any] = {"mean": trained.mean, "std": trained.std}
         options["name"] = " ".join(map(str, columns.values()))
         partners = None
         if "grid" in extra:
@@ -289,8 +290,10 @@ def compared(
     """How alike two models explain some images of a split, behind `columns`."""
 
     def rows() -> pd.DataFrame:
+        one, other = (classifiers.as_classifier(model, protocol) for model in pair)
         found = evaluate.compare(
-            *(classifiers.as_classifier(model, protocol) for model in pair),
+            one,
+            other,
             split.image[images],
             protocol,
             mean=pair[0].mean,

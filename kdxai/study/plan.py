@@ -18,6 +18,7 @@ ORDER = (
     *("teacher", "second_teacher", "student", "control", "tiny_student"),
     *("shallow_student", "shallow_control", "untrained", "resnext", "resnext_student"),
 )
+SEEDS = 1000  # at most: every one is a study
 # What a file, a table, a page and a picture take as it is.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]{0,58}[A-Za-z0-9_.-])?")
 
@@ -45,8 +46,8 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
       UserError: no seeds, a name that is none of the models or cannot be one, a comparison of other
         than two, teachers in a circle.
     """
-    if config.seeds < 1:
-        raise UserError(f"a study needs at least 1 seed, not {config.seeds}")
+    if not 1 <= config.seeds <= SEEDS:
+        raise UserError(f"a study needs at least 1 seed and at most {SEEDS:,}, not {config.seeds}")
     require_names(config.models)
     require_pairs(config.compare)
     for pair in config.compare:
@@ -128,7 +129,7 @@ def require_pairs(compare: Iterable[Sequence[str]]) -> None:
     UserError: a comparison is not of two different models.
     """
     for pair in compare:
-        if isinstance(pair, str) or len(pair) != 2 or pair[0] == pair[1]:
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or pair[0] == pair[1]:
             raise UserError(f"compare takes pairs of two different models, not {pair!r}")
 
 
@@ -258,7 +259,13 @@ def load_data(cells: Sequence[Cell]) -> Dataset:
                 f"{cells[0].workdir} and {cell.workdir} have different data: "
                 f"{runs.difference(ours[0], data)}"
             )
-    dataset = datasets.load(**cells[0].config.data)
+    try:
+        dataset = datasets.load(**cells[0].config.data)
+    except UserError as error:
+        raise UserError(
+            f"{error}; if the data have moved, give the command that trained {cells[0].workdir} "
+            "again, with their place now"
+        ) from error
     found = datasets.fingerprint(dataset)
     for cell in cells:
         kept = runs.read_json(cell.workdir / runs.CONFIG).get(runs.CONTENT, {})

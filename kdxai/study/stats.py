@@ -147,9 +147,9 @@ def statistics(names: Sequence[str], means: np.ndarray) -> tuple[list[str], np.n
     found = dict(zip(names, np.moveaxis(means, -1, 0), strict=True))
     if GAPS[0] in found:
         found["ece"] = sum(np.abs(found[gap]) for gap in GAPS)
-    parts = [found.get(name) for name in ("coherency", "complexity", "average_drop")]
-    if all(part is not None for part in parts):
-        found["adcc_of_means"] = np.asarray(adcc(*parts))
+    parts = ("coherency", "complexity", "average_drop")
+    if found.keys() >= {*parts}:
+        found["adcc_of_means"] = np.asarray(adcc(*(found[name] for name in parts)))
     kept = [name for name in STATISTICS if name in found]
     return kept, np.stack([found[name] for name in kept], -1)
 
@@ -285,7 +285,7 @@ def signed_ranks(gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       the share of the ranks of positive differences less that of negative ones, -1 to 1 (Kerby
       2014). Zeros are left out; where there is nothing else, 1 and 0.
     """
-    some = gaps.any(0)
+    some = np.asarray(gaps.any(0))
     p, r = np.ones(len(some)), np.zeros(len(some))
     gaps = gaps[:, some]
     p[some] = stats.wilcoxon(gaps, axis=0).pvalue

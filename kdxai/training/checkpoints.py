@@ -258,7 +258,7 @@ def _notes(path: Path) -> dict[str, Any]:
     try:
         notes = json.loads((path / METRICS / METRICS).read_text())
         return notes if isinstance(notes.get(METRIC, 0.0), int | float) else {}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
 
 

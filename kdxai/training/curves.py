@@ -31,7 +31,8 @@ def curves(
         raise UserError(f"{directory} is a symbolic link; delete it")
     with _plainly(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        writer = EventsWriter(str(directory / "events"))
+        # Absolute: it takes what starts with `s3:` or `gs:` for a bucket.
+        writer = EventsWriter(str(directory.absolute() / "events"))
 
     def add(step: int, values: Mapping[str, float]) -> None:
         with _plainly(directory):

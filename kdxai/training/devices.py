@@ -8,7 +8,7 @@ import collections
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def use_cores(batch_sizes: Iterable[int]) -> None:
       batch_sizes: what the devices must divide; where they cannot, there are fewer.
     """
     own = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    asked = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]  # JAX adds its options late
+    asked = jax.config.values["jax_num_cpu_devices"]
     if own or asked != -1:
         return
     every = os.cpu_count() or 1
@@ -202,7 +202,7 @@ def share(values: np.ndarray) -> np.ndarray:
 
 
 def feed(
-    plan: Sequence[np.ndarray], images: stream.Records | None, workers: int = stream.WORKERS
+    plan: stream.Plan, images: stream.Records | None, workers: int = stream.WORKERS
 ) -> Generator[tuple[np.ndarray, ...], None, None]:
     """This process's part of every global batch [B] of indices: what a step takes at its end.
 

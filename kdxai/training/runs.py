@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import json
-import math
 import os
 import platform
 import re
@@ -30,11 +29,18 @@ from kdxai.training.state import fingerprint
 CONFIG, RESULT, HISTORY, LOCK = "config.json", "result.json", "history.csv", "lock"
 CONTENT = "content"  # in config.json, of `claim`
 BEST_STEP, SHA256 = "best_step", "sha256"  # in result.json: which checkpoint, of what variables
-# What readers of a result rely on.
-NEEDED = {
-    *("best_epoch", "validation_accuracy", "test_accuracy"),
-    *("data", "class_names", "mean", "std", "image_shape"),
+# What readers of a result rely on: its type and, of a list, that of its elements.
+NEEDED: dict[str, tuple[Any, Any]] = {
+    "best_epoch": (int, None),
+    "validation_accuracy": (int | float, None),
+    "test_accuracy": (int | float, None),
+    "data": (str, None),
+    "class_names": (list, str),
+    "mean": (list, int | float),
+    "std": (list, int | float),
+    "image_shape": (list, int),
 }
+LATER: dict[str, tuple[Any, Any]] = {BEST_STEP: (int, None), SHA256: (str, None)}
 SHOWN = 5  # settings that a refusal names
 
 
@@ -183,6 +189,8 @@ def claim(workdir: Path, config: ConfigDict, content: Mapping[str, str] | None =
             f"{workdir} was made with another config: {changes}; change it back or choose another "
             "--workdir"
         )
+    elif found != wanted and found.get(CONTENT) == wanted.get(CONTENT):
+        write_json(path, wanted)  # what has moved is found where it is now
 
 
 def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,13 +279,22 @@ def read_result(workdir: Path) -> dict[str, Any] | None:
         return None
     remedy = "delete it and give the run's command again, which writes it anew"
     result = read_json(path, remedy)
-    if lacking := sorted(NEEDED - result.keys()):
+    if lacking := sorted(NEEDED.keys() - result.keys()):
         raise UserError(f"{path} is damaged: it has no '{lacking[0]}'; {remedy}")
+    for name, (kind, element) in (NEEDED | LATER).items():
+        value = result.get(name)
+        parts = value if isinstance(value, list) else []
+        if name in result and not (
+            isinstance(value, kind) and all(isinstance(part, element) for part in parts)
+        ):
+            raise UserError(
+                f"{path} is damaged: its '{name}' is {textwrap.shorten(repr(value), 60)}; {remedy}"
+            )
     return result
 
 
-def read_history(workdir: Path, upto_step: float = math.inf) -> list[dict[str, Any]]:
-    """The epochs that ended at or before a step, oldest first; none where there is no file.
+def read_history(workdir: Path) -> list[dict[str, Any]]:
+    """The epochs that ended, oldest first; none where there is no file.
 
     Raises:
       UserError: the file is damaged.
@@ -288,11 +305,10 @@ def read_history(workdir: Path, upto_step: float = math.inf) -> list[dict[str, A
             table = csv.DictReader(file)
             if not {"epoch", "step", "validation_accuracy"} <= set(table.fieldnames or ()):
                 raise ValueError(table.fieldnames)
-            rows = [
+            return [
                 {k: float(v) if k not in ("epoch", "step") else int(v) for k, v in row.items()}
                 for row in table
             ]
-            return [row for row in rows if row["step"] <= upto_step]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -395,7 +411,7 @@ def best_step(workdir: str | Path, result: Mapping[str, Any]) -> int:
       UserError: an older version made the run, and its history has no such epoch.
     """
     if BEST_STEP in result:
-        return int(result[BEST_STEP])
+        return result[BEST_STEP]
     epoch = result["best_epoch"]
     steps = [row["step"] for row in read_history(Path(workdir)) if row["epoch"] == epoch]
     if not steps and epoch:

@@ -73,7 +73,8 @@ def learning_rate(optim: ConfigDict, epochs: float, steps_per_epoch: int) -> opt
 def step_schedule(optim: ConfigDict, total: int, warmup: int) -> optax.Schedule:
     """The rate times `step_factor` at each of `step_at`, fractions of all steps."""
     at = list(optim.step_at)
-    if not all(0 < fraction < 1 for fraction in at) or at != sorted(set(at)):
+    numbers = all(isinstance(fraction, int | float) for fraction in at)
+    if not numbers or not all(0 < fraction < 1 for fraction in at) or at != sorted(set(at)):
         raise UserError(
             f"optim.step_at must be rising fractions of the training, between 0 and 1, not {at}"
         )

@@ -186,6 +186,25 @@ def test_forward_flops_are_twice_the_multiply_adds(inputs):
         if name.endswith("kernel"):
             expected += 2 * leaf.size * sides[name.split("/")[0].split("_")[-1].split(".")[0]] ** 2
     assert tasks.forward_flops(inputs) / len(inputs.images) == pytest.approx(expected, rel=0.2)
+    assert tasks.forward_flops(inputs, 3) == 3 * tasks.forward_flops(inputs)
+
+
+def test_operations_are_counted_in_the_program_of_the_cpu(inputs, monkeypatch):
+    """As those of a plugin, such as CUDA's, are not; with no CPU the task has no count."""
+    expected, count = tasks.forward_flops(inputs), jax.stages.Lowered.cost_analysis
+
+    def by_a_plugin(program):
+        device = jax.config.jax_default_device
+        return count(program) if device is not None and device.platform == "cpu" else None
+
+    monkeypatch.setattr(jax.stages.Lowered, "cost_analysis", by_a_plugin)
+    assert tasks.TASKS["train_step"].build(inputs).flops == 3 * expected
+
+    def no_cpu(backend):
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(tasks.jax, "local_devices", lambda backend=None: no_cpu(backend))
+    assert tasks.forward_flops(inputs, 3) is None
 
 
 @pytest.mark.parametrize("name", ["train_step", "distillation_step", "distillation_step_cached"])

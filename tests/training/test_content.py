@@ -9,6 +9,7 @@ import pytest
 
 from kdxai.data import datasets
 from kdxai.errors import UserError
+from kdxai.study.plan import finished_cells
 from kdxai.training import loop, runs
 
 
@@ -56,6 +57,18 @@ def test_moved_and_written_otherwise_it_is_the_same_run(tiny_config, study, kept
         (moved / "student" / runs.RESULT).unlink(missing_ok=True)
         results.append(go_on(tiny_config, place)["sha256"])
     assert len(set(results)) == 1
+
+
+def test_data_that_have_moved_are_found_again(tiny_config, study):
+    """A reader asks the run where its data are; the run's command says where they are now."""
+    go_on(tiny_config, study)
+    moved = study.rename(study.with_name("moved"))
+    with pytest.raises(UserError, match="if the data have moved, give the command that trained"):
+        finished_cells(f"student={moved}/student")
+    go_on(tiny_config, moved)
+    cells, dataset = finished_cells(f"student={moved}/student")
+    assert cells[0].config.data.data_dir == f"{moved}/data"
+    assert len(dataset.test.label)
 
 
 def test_other_data_at_the_same_place_are_refused(tiny_config, study):

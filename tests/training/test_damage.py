@@ -17,6 +17,7 @@ import pytest
 from kdxai.data import datasets
 from kdxai.errors import UserError
 from kdxai.training import checkpoints, loop, runs
+from kdxai.training.curves import curves
 
 # Of Orbax's tasks that met a damaged file, as they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -169,7 +170,9 @@ def older_best(unfinished):
     return unfinished
 
 
-@pytest.mark.parametrize("notes", [None, "", "{}", "[]", "\0", OTHER % '"0.9"', OTHER % 0.25])
+@pytest.mark.parametrize(
+    "notes", [None, "", "{}", "[]", "\0", "[" * 100_000, OTHER % '"0.9"', OTHER % 0.25]
+)
 @pytest.mark.parametrize("step", STEPS)
 def test_damaged_notes_neither_lose_a_state_nor_the_best(older_best, like, step, notes):
     directory = older_best / "checkpoints" / str(step) / "metrics"
@@ -346,6 +349,14 @@ def test_a_path_of_other_signs_is_none_of_them(config, dataset, tmp_path):
     assert runs.fingerprint(runs.load(workdir).variables) == result["sha256"]
 
 
+@pytest.mark.parametrize("name", ["s3:", "gs:x", "s3:/bucket"])
+def test_curves_are_written_beside_a_relative_run_of_any_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with curves(Path(name) / "tensorboard", 0) as add:
+        add(1, {"loss": 1.0})
+    assert len(list((tmp_path / name / "tensorboard").iterdir())) == 1
+
+
 CONTENTS = {
     "empty": b"",
     "binary": b"\xff\x00\x93",
@@ -378,6 +389,22 @@ def test_a_damaged_small_file_is_one_line_that_names_it(config, run, name, damag
             one(run)
         assert len(str(told.value)) < 300
         assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("best_step", "../.."), ("best_step", [18]), ("best_step", 18.0), ("sha256", 5)),
+        *(("best_epoch", None), ("validation_accuracy", "1"), ("data", 1), ("mean", 0.5)),
+        *(("class_names", "ab"), ("class_names", [1]), ("std", [None]), ("image_shape", ["8"])),
+    ],
+)
+def test_a_result_with_a_value_of_another_kind_is_one_line(run, name, value):
+    path = run / runs.RESULT
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    message = f"{path} is damaged: its '{name}' is {value!r}; delete it"
+    with pytest.raises(UserError, match=re.escape(message)):
+        runs.load(run)
 
 
 def test_what_is_not_there(run):

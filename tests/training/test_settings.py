@@ -99,7 +99,7 @@ def test_ranges_are_told_plainly(range_, text):
 
 
 @pytest.mark.parametrize(
-    "at", [(0.6, 0.3), (0.3, 0.3), (0.0, 0.5), (0.5, 1.0), (math.nan,), (2.0,)]
+    "at", [(0.6, 0.3), (0.3, 0.3), (0.0, 0.5), (0.5, 1.0), (math.nan,), (2.0,), ("a",)]
 )
 def test_steps_that_do_not_rise(tiny_config, dataset, at):
     tiny_config.optim.schedule, tiny_config.optim.step_at = "step", at
