@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from scripts import call, launch, study
 
-# Files that take a minute or so, first: a worker that got one last would keep the others waiting.
-# Those that share a study are apart, as one worker makes it.
+# Files of 14 to 60 seconds, the longest first: a worker that got one last would keep the other
+# waiting. Those that share a study are apart, as one worker makes it.
 LONG = [
-    *("test_train_hosts", "test_audit", "test_train", "test_train_streaming", "test_truth"),
-    *("test_study", "test_benchmark", "test_evaluate", "test_teacher", "test_steps"),
+    *("test_evaluate", "test_audit", "test_truth", "test_train_streaming", "test_train_hosts"),
+    *("test_study", "test_train", "test_teacher", "test_benchmark", "test_steps", "test_shapes"),
+    *("test_damage", "test_loop", "test_measures_columns", "test_claims", "test_lifting"),
 ]
 
 

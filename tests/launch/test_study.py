@@ -16,7 +16,7 @@ from kdxai.report import figures
 def explain(workdir, models, *flags):
     """A command line; the small study shows the checks, which are programs of their own."""
     known = ["explain.py", "--config", "configs/explain.py", "--workdir", workdir]
-    return [*known, f"--config.models={models}", "--config.sanity=0", *flags]
+    return [*known, f"--config.models={models}", "--config.sanity=0", "--config.gallery=2", *flags]
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_changed_config_is_refused_with_the_difference(small_study):
 
 def test_explain_measures_the_same(small_study, tmp_path, undrawn):
     runs = ",".join(f"{name}={small_study}/seed0/{name}" for name in ("teacher", "student"))
-    flags = ["--config.images=40", "--config.gallery=2", "--config.whole=False"]
+    flags = ["--config.images=40", "--config.whole=False"]
     done = call(*explain(tmp_path / "explained", runs, *flags))
     assert done.returncode == 0, done.stderr
     ours, theirs = (pd.read_csv(d / "table1.csv") for d in (tmp_path / "explained", small_study))

@@ -14,7 +14,6 @@ from kdxai.training import loop, runs
 
 @pytest.mark.parametrize("free", [9, 1 << 20])  # the second holds the arrays, and nothing beside
 def test_too_little_space_is_one_line(tiny_config, tmp_path, monkeypatch, free):
-    tiny_config.model.name = "plain3-w4"
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1 << 30, (1 << 30) - free, free))
     with pytest.raises(
@@ -29,7 +28,7 @@ def test_a_full_disk_is_one_line_whatever_is_written(
     tiny_config, tmp_path, monkeypatch, capfd, name
 ):
     """Nothing hides it, nothing is left half written, and the same command goes on."""
-    tiny_config.model.name, tiny_config.epochs = "plain3-w4", 1
+    tiny_config.epochs = 1
     dataset, workdir = datasets.load(**tiny_config.data), tmp_path / "run"
     fsync = os.fsync
 
@@ -57,7 +56,7 @@ def test_a_full_disk_is_told_when_the_curves_are_opened(tiny_config, tmp_path):
 
 def test_the_curves_are_what_tensorboard_reads(tiny_config, tmp_path):
     """Its record format, a mark where the run went on, and a point per name and epoch."""
-    tiny_config.model.name, tiny_config.epochs = "plain3-w4", 2
+    tiny_config.epochs = 2
     loop.train(tiny_config, tmp_path / "run", datasets.load(**tiny_config.data))
     (path,) = (tmp_path / "run" / "tensorboard").iterdir()
     content, events = path.read_bytes(), []

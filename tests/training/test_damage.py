@@ -35,7 +35,6 @@ def kept(tmp_path_factory):
 @pytest.fixture
 def config(tiny_config):
     tiny_config.epochs, tiny_config.batch_size = 3, 15
-    tiny_config.model.name = "plain3-w4"
     return tiny_config
 
 

@@ -11,7 +11,6 @@ from kdxai.training import devices, loop, runs
 
 def test_a_finished_run_is_read_before_anything_is_built(tiny_config, tmp_path, monkeypatch):
     tiny_config.epochs, tiny_config.optim.warmup_epochs = 0, 0.0
-    tiny_config.model.name = "plain3-w4"
     dataset = datasets.load(**tiny_config.data)
     result = loop.train(tiny_config, tmp_path / "run", dataset)
     monkeypatch.delattr(loop, "build")
@@ -53,7 +52,7 @@ def test_of_a_run_whose_accuracy_falls_the_best_is_kept(
     tiny_config, tmp_path, monkeypatch, accuracies
 ):
     """With the newest two; of equal ones the newest. Its variables are those of that epoch."""
-    tiny_config.model.name, tiny_config.epochs = "plain3-w4", 4
+    tiny_config.epochs = 4
     dataset = datasets.load(**tiny_config.data)
     best = max(range(4), key=lambda epoch: (accuracies[epoch], epoch))
     variables = []
@@ -75,7 +74,7 @@ def test_of_a_run_whose_accuracy_falls_the_best_is_kept(
 
 def test_the_result_is_of_the_best_checkpoint_on_each_split(tiny_config, tmp_path):
     """Against plain numpy; the splits have different images and sizes."""
-    tiny_config.model.name, tiny_config.epochs = "plain3-w4", 3
+    tiny_config.epochs = 3
     tiny_config.optim.lr = 0.003  # not all right
     dataset = datasets.load(**tiny_config.data)
     result = loop.train(tiny_config, tmp_path / "run", dataset)

@@ -135,7 +135,6 @@ def test_too_little_memory_is_one_line_that_says_what_to_lower(
     """JAX's own exception, of more memory than a machine has."""
     step = jax.jit(lambda *_: jnp.zeros(2**48, jnp.float32) + 1)
     monkeypatch.setattr(devices, "spread", lambda *_, **__: step)
-    tiny_config.model.name = "plain3-w4"
     with pytest.raises(UserError, match=r"^the memory of .* is not enough; lower batch_size"):
         loop.train(tiny_config, tmp_path / "run", dataset)
 

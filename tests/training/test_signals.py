@@ -51,17 +51,11 @@ def test_in_another_thread_nothing_is_held():
     assert found == [None]
 
 
-@pytest.fixture
-def config(tiny_config):
-    tiny_config.model.name = "plain3-w4"
-    return tiny_config
-
-
-def test_a_signal_while_a_checkpoint_is_saved(config, tmp_path, monkeypatch, capfd):
+def test_a_signal_while_a_checkpoint_is_saved(tiny_config, tmp_path, monkeypatch, capfd):
     """The epoch is kept, nothing is said of it, and the run goes on to the same end."""
-    config.epochs = 3
-    dataset = datasets.load(**config.data)
-    right = loop.train(config, tmp_path / "undisturbed", dataset)
+    tiny_config.epochs = 3
+    dataset = datasets.load(**tiny_config.data)
+    right = loop.train(tiny_config, tmp_path / "undisturbed", dataset)
     save = checkpoints.Checkpoints._save
 
     for epoch, number, said in ((1, signal.SIGINT, []), (2, signal.SIGTERM, [signals.SAVED])):
@@ -74,16 +68,16 @@ def test_a_signal_while_a_checkpoint_is_saved(config, tmp_path, monkeypatch, cap
         with monkeypatch.context() as patch:
             patch.setattr(checkpoints.Checkpoints, "_save", interrupted)
             with pytest.raises((KeyboardInterrupt, SystemExit)):
-                loop.train(config, tmp_path / "run", dataset)
+                loop.train(tiny_config, tmp_path / "run", dataset)
         lines = capfd.readouterr().err.splitlines()
         assert [line for line in lines if not line.startswith("run: ")] == said
         steps = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
         assert steps == [5, 10][:epoch]
-    assert loop.train(config, tmp_path / "run", dataset)["sha256"] == right["sha256"]
+    assert loop.train(tiny_config, tmp_path / "run", dataset)["sha256"] == right["sha256"]
 
 
-def test_a_signal_at_the_very_end_does_not_lose_the_result(config, tmp_path, monkeypatch):
-    config.epochs = 0
+def test_a_signal_at_the_very_end_does_not_lose_the_result(tiny_config, tmp_path, monkeypatch):
+    tiny_config.epochs = 0
     best = checkpoints.Checkpoints.best
 
     def interrupted(self, like):
@@ -92,18 +86,18 @@ def test_a_signal_at_the_very_end_does_not_lose_the_result(config, tmp_path, mon
 
     monkeypatch.setattr(checkpoints.Checkpoints, "best", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        loop.train(config, tmp_path / "run", datasets.load(**config.data))
+        loop.train(tiny_config, tmp_path / "run", datasets.load(**tiny_config.data))
     assert runs.load(tmp_path / "run")
 
 
-def test_orbax_says_nothing_of_a_save_within_an_epoch(config, tmp_path, monkeypatch, caplog):
+def test_orbax_says_nothing_of_a_save_within_an_epoch(tiny_config, tmp_path, monkeypatch, caplog):
     """It would ask for a metric, which no unfinished epoch has."""
     share = loop.devices.share
     monkeypatch.setattr(
         loop.devices, "share", lambda values: os.kill(os.getpid(), signal.SIGTERM) or share(values)
     )
     with caplog.at_level("WARNING"), pytest.raises(SystemExit):
-        loop.train(config, tmp_path / "run", datasets.load(**config.data))
+        loop.train(tiny_config, tmp_path / "run", datasets.load(**tiny_config.data))
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["1"]
     assert "tracked_metric" not in caplog.text
 

@@ -38,11 +38,9 @@ def config(tiny_config, dataset, finished, tmp_path):
     if not finished.exists():
         teacher = tiny_config.copy_and_resolve_references()
         teacher.model.name = "plain5-w8"
-        teacher.epochs, teacher.optim.warmup_epochs = 0, 0.0  # fresh weights tell as much
         loop.train(teacher, finished, dataset)
     shutil.copytree(finished, tmp_path / "teacher")
     tiny_config.teacher = str(tmp_path / "teacher")
-    tiny_config.model.name = "plain3-w4"
     return tiny_config
 
 
