@@ -122,9 +122,13 @@ def write_checked(path: Path, text: str) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Raises:
-    UserError: it is not there and cannot be made.
+    """A directory to write to.
+
+    Raises:
+      UserError: it is not there and cannot be made, or it is a link, maybe to elsewhere.
     """
+    if path.is_symlink():
+        raise UserError(f"{path} is a symbolic link; delete it")
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:

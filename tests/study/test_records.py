@@ -232,6 +232,16 @@ def test_a_file_where_the_records_belong_is_named(tmp_path, measured):
         explained(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["records", "figures"])
+def test_no_link_of_a_strangers_directory_is_written_through(tmp_path, name):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / name).symlink_to(elsewhere)
+    with pytest.raises(UserError, match=f"{name} is a symbolic link; delete it"):
+        records.make_directory(tmp_path / name)
+    assert not list(elsewhere.iterdir())
+
+
 def test_a_model_trained_anew_is_explained_anew(make_run, explain_config, tmp_path):
     """Its records, its agreement with another, and its checks."""
     config = explain_config(
