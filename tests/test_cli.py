@@ -80,9 +80,17 @@ def test_a_config_of_the_users_own_comes_first(monkeypatch, tmp_path):
     assert cli.config_file("study.py:quick") == "study.py:quick"
 
 
-def test_it_can_be_called_again(monkeypatch):
+@pytest.fixture
+def ctrl_c():
+    """Its usual handler; where the tests run in the background, SIGINT may be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_it_can_be_called_again(monkeypatch, ctrl_c):
     """Nothing of an earlier call is left: values, further flags, handlers."""
-    before = signal.getsignal(signal.SIGINT)
+    before = ctrl_c
     seen = []
 
     def script(config, workdir, **more):
@@ -231,11 +239,13 @@ def test_out_of_memory_is_one_line(monkeypatch, capsys, error):
 def test_what_is_not_out_of_memory():
     for error in (
         ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device"),  # TensorStore
-        OSError(errno.ENOSPC, "No space left on device"),
         RuntimeError("INTERNAL: something else"),
     ):
         assert not errors.is_out_of_memory(error)
         assert cli.message(error) is None
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert not errors.is_out_of_memory(full)
+    assert "free some space" in cli.message(full)
 
 
 def test_jax_itself_runs_out_of_memory():

@@ -626,7 +626,7 @@ def test_memory_that_does_not_suffice_is_told(monkeypatch):
         run(chunk=64)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_small_images_are_measured_without_ssim():
     options = {"mean": MEAN, "std": STD}
     small = Classifier(lambda image: image, lambda f: f.mean((0, 1)) @ jnp.float32(HEAD[:3]))
