@@ -8,7 +8,7 @@ yet.
 
     python launch/study.py --config configs/study.py:quick --workdir runs/quick
 
-The rendered data set `shapes`, WRN-10-1 and a ResNet-10 of 8 channels: offline, 4 to 6
+The rendered data set `shapes`, WRN-10-1 and a ResNet-10 of 8 channels: offline, 3 to 6
 minutes on two CPU cores. Test accuracy 95.7 % (teacher), 91.7 % (student), 96.4 % (control).
 
     python launch/study.py --config configs/study.py:small --workdir runs/small

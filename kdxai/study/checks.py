@@ -112,7 +112,8 @@ def trust(records: pd.DataFrame, method: str, control: str = "random") -> pd.Dat
 
     Returns:
       Columns `model, metric, beats_random, sign_p, randomised_similarity, trustworthy, why`; a row
-      per model and metric of maps that says which way is better.
+      per model and metric of maps that says which way is better, and of a model at chance one for
+      the ADCC of its means too.
 
     Raises:
       UserError: a method is not there, or they have different images.
@@ -145,4 +146,7 @@ def trust(records: pd.DataFrame, method: str, control: str = "random") -> pd.Dat
                     "why": "; ".join(reasons),
                 }
             )
+        if model in dead and "adcc" in shares:  # made of means, so no image can prefer it
+            of_means = {"metric": "adcc_of_means", "beats_random": np.nan, "sign_p": np.nan}
+            rows.append(rows[-1] | of_means | {"trustworthy": False, "why": dead[model]})
     return pd.DataFrame(rows)
