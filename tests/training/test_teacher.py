@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -57,8 +58,9 @@ def live(config, dataset, indices, epoch, dtype=jnp.float32, batch=teachers.BATC
     trained = runs.load(config.teacher, dtype)
     seed, augmentation = VIEW.values()
 
-    @jax.jit
-    def apply(variables, constants, indices):  # constants within would be folded, and round so
+    # Constants within would be folded and round otherwise; so would bfloat16 without oneDNN's help.
+    @partial(jax.jit, compiler_options=devices.compiler_options(dtype))
+    def apply(variables, constants, indices):
         views = steps.views(constants, indices, epoch, seed, **augmentation)
         return trained.model.apply(variables, views)
 
