@@ -500,7 +500,8 @@ def compare(
     """
     with computing(chunk):
         images, second, mean, std = _admitted(other, images, protocol, mean, std)
-        pair = _admitted(one, images, protocol, mean, std)[1], second
+        require_obeyed(one, protocol)
+        pair = everywhere(one, images.shape[1:]), second
         classes = [_classes(model, images) for model in pair]
         if len(set(classes)) > 1:
             raise UserError(

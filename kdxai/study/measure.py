@@ -16,6 +16,7 @@ from kdxai.data.datasets import Dataset, Split
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.metrics import randomisation
+from kdxai.metrics.coherency import WINDOW
 from kdxai.models import LAST
 from kdxai.protocol import Protocol, reads_cut
 from kdxai.study import checks, stats
@@ -26,7 +27,6 @@ from kdxai.training.runs import TrainedModel
 
 GALLERY = 100  # images at most: a picture of some hundred rows cannot be drawn
 RESAMPLES = (100, 100_000)  # fewer have no 2.5 % at either end, more take gigabytes
-SMALLEST = 11  # pixels of a side: the window of SSIM
 NONE = pd.DataFrame()
 
 
@@ -145,10 +145,11 @@ def require_size(dataset: Dataset) -> None:
     UserError: the images are smaller than a window of SSIM.
     """
     height, width = dataset.test.image.shape[1:3]
-    if min(height, width) < SMALLEST:
+    if not measures.ssim_fits((height, width)):
+        least = WINDOW["gaussian"]
         raise UserError(
             f"images of {height}x{width} pixels cannot be measured: SSIM needs at least "
-            f"{SMALLEST}x{SMALLEST}"
+            f"{least}x{least}"
         )
 
 
