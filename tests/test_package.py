@@ -25,7 +25,7 @@ IMPORTED = {
 # Rooms, and single modules of other rooms, that need the library's dependencies alone.
 LIBRARY = ("explain", "metrics", "models", "data/augment.py", "data/stream.py")
 LIBRARY += ("classifiers.py", "drawing.py", "inputs.py", "lifting.py", "training/devices.py")
-LIBRARY += ("evaluate.py", "measures.py", "protocol.py", "progress.py")
+LIBRARY += ("evaluate.py", "measures.py", "protocol.py", "progress.py", "scaling.py")
 
 
 def names(requirements):

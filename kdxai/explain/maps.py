@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from kdxai.scaling import unit
+
 
 def min_max(values: jax.Array) -> jax.Array:
     """Scale to [0, 1]: (v - min) / (max - min), any shape.
@@ -11,11 +13,7 @@ def min_max(values: jax.Array) -> jax.Array:
     every value NaN. float32 for every dtype: integers would wrap, float16 overflow.
     """
     values = jnp.asarray(values, jnp.float32)
-    # By a power of two, which changes nothing else: max - min of huge values is infinite.
-    values = values * jnp.where(jnp.abs(values).max() > 2.0**100, 2.0**-60, 1.0)
-    low = values.min()
-    span = values.max() - low
-    return spread_nan(values, (values - low) / jnp.where(span == 0, 1, span))
+    return spread_nan(values, unit(values))
 
 
 def resize(values: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -58,20 +58,3 @@ def one_image(image: jax.Array) -> jax.Array:
             f"A metric is of one image [H, W, C], but got {image.shape}: jax.vmap it over a batch."
         )
     return image if jnp.issubdtype(image.dtype, jnp.floating) else image.astype(jnp.float32)
-
-
-def headroom(values: jax.Array) -> jax.Array:
-    """A power of two: `values` times it can be subtracted, summed and divided by without overflow.
-
-    1 but for huge values, so that nothing else changes; even 1 / 1e38 is subnormal, which XLA
-    takes for 0.
-    """
-    return jnp.where(jnp.abs(values).max() > 2.0**100, 2.0**-60, 1.0)
-
-
-def unit(values: jax.Array) -> jax.Array:
-    """Scaled to [0, 1] by minimum and maximum; exact zeros for a constant."""
-    values = values * headroom(values)
-    low = values.min()
-    span = values.max() - low
-    return (values - low) / jnp.where(span == 0, 1.0, span)

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
-from kdxai.metrics.arrays import two_maps, unit
+from kdxai.metrics.arrays import two_maps
 from kdxai.metrics.finite import where_finite
+from kdxai.scaling import unit
 
 # Wang et al. 2004 use an 11 x 11 Gaussian; a 7 x 7 box is skimage's default and hence common.
 # The sides of SSIM's windows, and of the smallest maps that it is defined for.

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import entr
 
-from kdxai.metrics.arrays import headroom, one_map
+from kdxai.metrics.arrays import one_map
 from kdxai.metrics.finite import where_finite
+from kdxai.scaling import headroom
 
 
 def l1(heatmap: jax.Array) -> jax.Array:

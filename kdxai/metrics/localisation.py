@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
-from kdxai.metrics.arrays import headroom, inside, one_map
+from kdxai.metrics.arrays import inside, one_map
 from kdxai.metrics.finite import where_finite
+from kdxai.scaling import headroom
 
 
 def energy_pointing_game(heatmap: jax.Array, mask: jax.Array) -> jax.Array:

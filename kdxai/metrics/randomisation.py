@@ -14,9 +14,10 @@ import numpy as np
 from jax.scipy.special import entr
 
 from kdxai.errors import UserError
-from kdxai.metrics.arrays import one_map, unit
+from kdxai.metrics.arrays import one_map
 from kdxai.metrics.coherency import spearman
 from kdxai.metrics.finite import where_finite
+from kdxai.scaling import unit
 
 Params = Any  # any pytree of arrays
 Similarity = Callable[[jax.Array, jax.Array], jax.Array]

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kdxai.metrics.arrays import headroom, one_image
+from kdxai.metrics.arrays import one_image
 from kdxai.metrics.finite import where_finite
+from kdxai.scaling import headroom
 
 
 class Sensitivity(NamedTuple):
