@@ -72,18 +72,29 @@ def create(
         raise UserError(f"a classifier needs at least 2 classes, not {num_classes}")
     if not 0 <= dropout < 1:
         raise UserError(f"dropout must be in [0, 1), not {dropout}")
-    if re.search(r"[2-9]\d{3}|\d{5}", name):
-        raise UserError(f"'{name[:80]}': no depth and no width may be 2000 or more")
     layers = Layers(dtype=jnp.dtype(dtype), axis_name=axis_name, activation=activation)
     options = shape | ({"dropout": dropout} if dropout else {})
-    kind = name
+    family, numbers, base = parse(name)
+    options |= base
+    known = inspect.getfullargspec(family.make).kwonlyargs
+    if unknown := sorted(options.keys() - set(known)):
+        off = "set model.dropout=0" if unknown == ["dropout"] else "leave it out"
+        raise UserError(f"'{name}' has no {unknown[0]}; {off}")
+    return family.make(*numbers, num_classes, layers, **options)
+
+
+def parse(name: str) -> tuple[Family, tuple[int, ...], dict[str, int]]:
+    """The family of a model's name, the numbers in it, and its `base_width` where it has one.
+
+    Raises:
+      UserError: no family has such a name.
+    """
+    if re.search(r"[2-9]\d{3}|\d{5}", name):
+        raise UserError(f"'{name[:80]}': no depth and no width may be 2000 or more")
+    kind, base = name, {}
     if found := re.fullmatch(r"(.*?)-w([1-9]\d*)", name):
-        kind, options["base_width"] = found[1], int(found[2])
+        kind, base = found[1], {"base_width": int(found[2])}
     for family in FAMILIES:
         if found := re.fullmatch(family.pattern, kind):
-            known = inspect.getfullargspec(family.make).kwonlyargs
-            if unknown := sorted(options.keys() - set(known)):
-                off = "set model.dropout=0" if unknown == ["dropout"] else "leave it out"
-                raise UserError(f"'{name}' has no {unknown[0]}; {off}")
-            return family.make(*map(int, found.groups()), num_classes, layers, **options)
+            return family, tuple(map(int, found.groups())), base
     raise UserError(f"there is no model '{name}'; known: {NAMES}")
