@@ -89,7 +89,8 @@ class Misfit(Exception):
     def sentence(self, prefix: str, name: str) -> str:
         tensor = f"'{printable(prefix + self.tensor)}'"
         if self.found is None:
-            return f"'{name}' needs a tensor {tensor} of {size(self.expected)}, which is not there"
+            of = f" of {size(self.expected)}" if self.expected else ""
+            return f"'{name}' needs a tensor {tensor}{of}, which is not there"
         if self.expected is None:
             return f"'{name}' has no place for the tensor {tensor} of {size(self.found)}"
         return (
@@ -107,7 +108,7 @@ def fill(state: Mapping[str, np.ndarray], name: str) -> Converted:
     head, stem = source.shape("head"), source.shape("stem/Conv_0")
     for module, shape, dimensions in (("head", head, 2), ("stem/Conv_0", stem, 4)):
         if len(shape) != dimensions:
-            raise Misfit(source.name(module), shape or None, (0,) * dimensions)
+            raise Misfit(source.name(module), shape or None, None)
     network = models.create(name, num_classes=head[0], **options)
     leaves, unused = {}, dict(state)
     for path, shape in variables_of(network, stem[1]):
@@ -124,11 +125,12 @@ def fill(state: Mapping[str, np.ndarray], name: str) -> Converted:
 
 
 def variables_of(network: models.Network, channels: int) -> Iterator[tuple[tuple[str, ...], Shape]]:
-    """The path and shape of every variable, in the order of the network."""
+    """The path and shape of every variable in the order of the network, kernels first: they tell
+    most about what does not fit."""
     images = jnp.zeros((1, 32, 32, channels))
     flat = traverse_util.flatten_dict(jax.eval_shape(network.init, jax.random.key(0), images))
     order = [*(f"units_{unit}" for unit in network.units), "head"]
-    for path in sorted(flat, key=lambda path: order.index(path[1])):
+    for path in sorted(flat, key=lambda path: (order.index(path[1]), path[-1] != "kernel", path)):
         yield path, flat[path].shape
 
 

@@ -48,7 +48,7 @@ def _read_safetensors(path: Path, shown: str) -> dict[str, np.ndarray]:
     try:
         with safe_open(path, framework="np") as file:
             return {name: _usual(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"'{shown}' cannot be read as safetensors: {line(error)}") from error
 
 
@@ -88,12 +88,12 @@ def _state_dict(loaded: Any, shown: str) -> Mapping[str, Any]:
         if not inner:
             break
         loaded = inner[0]
-    if not isinstance(loaded, Mapping) or not any(hasattr(v, "dtype") for v in loaded.values()):
-        keys = (
-            f"keys {', '.join(map(str, list(loaded)[:5]))}" if isinstance(loaded, Mapping) else ""
-        )
-        raise UserError(
-            f"'{shown}' holds no state dict but {keys or f'a {type(loaded).__name__}'}; save one: "
-            "torch.save(model.state_dict(), ...)"
-        )
-    return loaded
+    if not isinstance(loaded, Mapping):
+        held = f"a {type(loaded).__name__}"
+    elif not any(hasattr(value, "dtype") for value in loaded.values()):
+        held = f"the keys {', '.join(printable(str(key)) for key in list(loaded)[:5])}"
+    else:
+        return loaded
+    raise UserError(
+        f"'{shown}' holds no state dict but {held}; save one: torch.save(model.state_dict(), ...)"
+    )
