@@ -14,7 +14,7 @@ from scripts import ROOT
 
 from kdxai import models
 from kdxai.errors import UserError
-from kdxai.models import weights
+from kdxai.models import trained, weights
 
 STORED = json.loads((ROOT / "tests/references/torch_networks.json").read_text())
 ZOO = ROOT.parent / "shared" / "zoo"
@@ -56,6 +56,25 @@ def test_what_the_weights_say():
     widths = weights.convert(state_of("resnet8-w4"), "resnet8").architecture["widths"]
     assert widths == (4, 4, 4, 8, 8, 16, 16)
     assert weights.convert(state_of("resnet14"), "resnet14").num_classes == 5
+
+
+def test_a_model_directory_keeps_them(tmp_path):
+    converted = weights.convert(state_of("resnet14"), "resnet14")
+    model = models.create(**converted.architecture, num_classes=5)
+    of = {"mean": np.zeros(3), "std": np.ones(3), "class_names": tuple("abcde"), "facts": {}}
+    trained.save(
+        trained.Trained(
+            model=model,
+            architecture=converted.architecture,
+            variables=converted.variables,
+            image_shape=(32, 32, 3),
+            **of,
+        ),
+        tmp_path,
+    )
+    loaded = trained.load(tmp_path)
+    assert loaded.model == model
+    chex.assert_trees_all_equal(loaded.variables, converted.variables)
 
 
 WEIAICUNZAI = [
