@@ -52,6 +52,7 @@ def test_what_the_weights_say():
         "widths": (5, 3, 5, 2, 5, 4, 6, 7, 6, 9, 7, 1, 7),
     }
     assert options("resnext11-4x1-w3") == {"channels": 8, "stem_window": 1}
+    assert options("wrn-16-1-w3") == {"biases": True}
     # A narrow network under the usual name has its widths in the weights.
     widths = weights.convert(state_of("resnet8-w4"), "resnet8").architecture["widths"]
     assert widths == (4, 4, 4, 8, 8, 16, 16)
