@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from kdxai import models
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
-from kdxai.training import devices, runs
+from kdxai.training import devices, objectives, runs
 from kdxai.training import state as states
 
 
@@ -75,6 +75,7 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
             f"augment.pad and augment.cutout are numbers of pixels from 0, below {side} and up to "
             f"{side} for these images, not {config.augment.pad} and {config.augment.cutout}"
         )
+    objectives.choose(config)
     states.learning_rate(config.optim, config.epochs, size // config.batch_size)
     return runs.create_model(config, len(dataset.class_names))
 
