@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kdxai import files
 from kdxai.training import hosts, runs
 from kdxai.training.curves import curves
 
@@ -27,7 +28,7 @@ def record(
         add_point = hosts.on_first(lambda: stack.enter_context(curves(directory, first_step)))
 
         def write(row: dict[str, Any]) -> None:
-            runs.write_csv(workdir / runs.HISTORY, rows)
+            files.write_csv(workdir / runs.HISTORY, rows)
             if add_point:
                 add_point(row["step"], row)
 

@@ -8,10 +8,11 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
+from kdxai import devices
 from kdxai.data.datasets import Dataset
-from kdxai.training import devices, objectives, runs, steps
+from kdxai.training import objectives, runs, steps
 from kdxai.training import state as states
-from kdxai.training.splits import Placed, place
+from kdxai.training.feed import Placed, place
 from kdxai.training.teacher import TeacherLogits
 
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from kdxai.data import augment
+from kdxai.devices import AXIS
 from kdxai.models import Network
-from kdxai.training.devices import AXIS
 from kdxai.training.objectives import Objective, Outputs, cross_entropy
 from kdxai.training.state import Totals, TrainState
 

@@ -16,10 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdxai import devices, files
 from kdxai.errors import UserError
-from kdxai.training import devices, hosts, runs, steps
+from kdxai.fingerprints import fingerprint
+from kdxai.training import hosts, steps
+from kdxai.training.feed import Placed
 from kdxai.training.runs import TrainedModel
-from kdxai.training.splits import Placed
 
 BATCH = 128  # views per device and call, fixed: the last bit of a logit depends on it
 ROWS = 16  # of an epoch that are compared with the teacher when they are read
@@ -57,10 +59,10 @@ class TeacherLogits:
         step = steps.make_teacher_step(teacher.model, view)
         name = teacher.result["data"].replace("/", "-")
         dtype = teacher.config.model.dtype
-        who = runs.fingerprint(teacher.variables)[:16]
-        parts = [lower(step, teacher, train), runs.fingerprint(train.constants)]
+        who = fingerprint(teacher.variables)[:16]
+        parts = [lower(step, teacher, train), fingerprint(train.constants)]
         if train.images is not None:
-            parts += [train.images.name, runs.fingerprint({"rows": train.images.rows})]
+            parts += [train.images.name, fingerprint({"rows": train.images.rows})]
         what = digest(*parts)
         self.directory = workdir / "views" / f"{name}-{dtype}-seed{view.seed}-{who}-{what}"
         self.size = train.size
@@ -162,12 +164,12 @@ class TeacherLogits:
             if self.directory.is_symlink() or self.directory.parent.is_symlink():
                 raise OSError(0, "a symbolic link leads elsewhere")
             self.directory.mkdir(parents=True, exist_ok=True)
-            runs.remove_partial(self.directory, age=STALE)
+            files.remove_partial(self.directory, age=STALE)
             need = (self._epochs - epoch) * logits.nbytes
             free = shutil.disk_usage(self.directory).free
             if need > SHARE * free:
                 raise OSError(0, f"{need >> 20} MiB to come, {free >> 20} MiB free")
-            runs.write_bytes(self.path(epoch), buffer.getvalue())
+            files.write_bytes(self.path(epoch), buffer.getvalue())
         except (OSError, UserError) as error:
             if self._kept:
                 why = getattr(error, "strerror", None) or error

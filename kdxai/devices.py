@@ -192,9 +192,3 @@ def memory(advice: str) -> Iterator[None]:
             raise
         kind = jax.local_devices()[0].device_kind
         raise UserError(f"the memory of this device ({kind}) is not enough; {advice}") from error
-
-
-def share(values: np.ndarray) -> np.ndarray:
-    """The global batch [B, ...] -> this process's part of it, [local devices, B / devices, ...]."""
-    parts = values.reshape(jax.process_count(), jax.local_device_count(), -1, *values.shape[1:])
-    return parts[jax.process_index()]

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from kdxai import devices
 from kdxai.data import stream
 from kdxai.data.datasets import Dataset, Split
-from kdxai.training import devices
 from kdxai.training.steps import Constants
 
 
@@ -35,12 +35,12 @@ class Placed(NamedTuple):
           workers: as for `stream.batches`.
         """
         if self.images is None:
-            yield from ((devices.share(plan[i]),) for i in range(len(plan)))
+            yield from ((share(plan[i]),) for i in range(len(plan)))
             return
         own = stream.Part(plan, jax.process_index(), jax.process_count())
         for i, part in enumerate(stream.batches(self.images, own, workers)):
             images = part.reshape(jax.local_device_count(), -1, *part.shape[1:])
-            yield devices.share(plan[i]), images
+            yield share(plan[i]), images
 
 
 def place(split: Split, dataset: Dataset) -> Placed:
@@ -49,3 +49,9 @@ def place(split: Split, dataset: Dataset) -> Placed:
     image = split.image if streamed is None else None
     arrays = (image, split.label, dataset.mean, dataset.std)
     return Placed(Constants(*devices.replicate(arrays)), streamed)
+
+
+def share(values: np.ndarray) -> np.ndarray:
+    """The global batch [B, ...] -> this process's part of it, [local devices, B / devices, ...]."""
+    parts = values.reshape(jax.process_count(), jax.local_device_count(), -1, *values.shape[1:])
+    return parts[jax.process_index()]
