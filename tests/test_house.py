@@ -11,7 +11,7 @@ from scripts import ROOT
 ORDER = [
     *("errors", "progress", "files", "fingerprints", "settings", "devices"),
     *("inputs", "lifting", "scaling"),
-    *("data", "models", "training", "explain"),
+    *("data", "models", "explain", "externals", "training"),
     *("metrics", "protocol", "classifiers", "measures", "drawing", "evaluate"),
     *("study", "report", "cli"),
 ]
