@@ -54,9 +54,7 @@ METHODS: dict[str, Method] = {
     "var_grad": Method(
         var_grad, batch=("chunk", "samples"), on_image=True, require=require_variance
     ),
-    "integrated_gradients": Method(
-        integrated_gradients, batch=("chunk", "steps"), on_image=True
-    ),
+    "integrated_gradients": Method(integrated_gradients, batch=("chunk", "steps"), on_image=True),
     "guided_backpropagation": Method(guided_backpropagation, on_image=True),
     "guided_grad_cam": Method(guided_grad_cam),
     "occlusion": Method(occlusion, batch=("chunk",), on_image=True, require=require_cover),

@@ -4,10 +4,10 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import jax
+import numpy as np
 
 from kdxai.errors import UserError
 
@@ -93,7 +93,8 @@ def require_in_range(name: str, value: Any, default: Option, least: float, most:
     UserError: it is no number of the default's kind, or out of its range.
     """
     whole = isinstance(default, int)
-    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds):
         kind = "a whole number" if whole else "a number"
         raise UserError(f"{name} is {kind}, not {value!r}")
     if not (least <= value <= most and math.isfinite(value)):
