@@ -13,7 +13,7 @@ ORDER = [
     *("inputs", "lifting", "scaling"),
     *("data", "models", "training", "explain"),
     *("metrics", "protocol", "classifiers", "drawing", "measures", "evaluate"),
-    *("study", "report", "benchmark", "cli"),
+    *("study", "report", "cli"),
 ]
 STRANGERS = {
     "explain": {"data", "models", "training", "progress"},

@@ -1,4 +1,4 @@
-"""python -m kdxai.benchmark.start MODEL DTYPE BATCH: a training run up to its first step.
+"""python -m benchmarks.start MODEL DTYPE BATCH: a training run up to its first step.
 
 On the rendered data set, with the compilation cache that the environment names. Prints the loss.
 """
