@@ -275,7 +275,8 @@ def explained(
         )
         return numbered(found, images)
 
-    depends = [shelf.model(trained), shelf.images(split, images), repr(protocol), sorted(extra)]
+    depends = [shelf.model(trained), shelf.images(split, images), repr(protocol)]
+    depends.append(measures.versions(extra))
     if any(measures.of_split(name) for name in extra):
         depends.append(shelf.images(split))
     return shelf.kept(columns, depends, rows)
