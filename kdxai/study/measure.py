@@ -275,7 +275,7 @@ def explained(
         )
         return numbered(found, images)
 
-    depends = [shelf.model(trained), shelf.images(split, images), repr(protocol)]
+    depends: list[Any] = [shelf.model(trained), shelf.images(split, images), repr(protocol)]
     depends.append(measures.versions(extra))
     if any(measures.of_split(name) for name in extra):
         depends.append(shelf.images(split))
