@@ -21,7 +21,7 @@ import numpy as np
 
 from kdxai.data import pictures, stored
 from kdxai.data.sources import DATA_SEED, Dataset, Request
-from kdxai.errors import UserError, line
+from kdxai.errors import UserError
 
 NAME = "folder"
 SPLITS = {
@@ -89,7 +89,7 @@ def load(request: Request) -> Dataset:
     try:
         splits = _splits(place, share)
     except OSError as error:
-        raise UserError(f"cannot read the folder {place} ({line(error)})") from error
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
     images = {split: FolderImages(classes, size) for split, classes in splits.items()}
     names, count = tuple(splits["train"]), len(images["train"].labels())
     found = stored.Stored(place, names, (size, size, 3), count, images)
@@ -104,7 +104,7 @@ def _fingerprint(place: Path, splits: Mapping[str, Classes], size: int) -> str:
         for name, files in classes.items():
             digest.update(os.fsencode(f"{split} {name} {len(files)}\n"))
             for file in files:
-                path = os.path.relpath(file.path, place)
+                path = file.path.removeprefix(str(place))  # it may be moved
                 digest.update(os.fsencode(f"{path} {file.state}\n"))
     return digest.hexdigest()[:16]
 
@@ -114,31 +114,40 @@ def _splits(place: Path, test_share: float | None) -> Mapping[str, Classes]:
     if not place.is_dir():
         raise UserError(f"there is no directory {place}: set data_dir to where the pictures are")
     folders = _folders(place)
-    found = [name for name in folders if name.lower() in SPLITS]
-    kinds = [SPLITS[name.lower()] for name in found]
-    if "train" not in kinds or len(found) < 2:
+    found = {name: SPLITS[name.lower()] for name in folders if name.lower() in SPLITS}
+    kinds = [*found.values()]
+    if "train" not in kinds or len(kinds) < 2:
+        if found and len(found) == len(folders):
+            raise UserError(
+                f"{place} has {' and '.join(found)} alone: put train and test there, or set "
+                "data_dir to the one whose pictures are to be shared out"
+            )
         return _cut(place, _classes(place), TEST_SHARE if test_share is None else test_share)
     if test_share is not None:
         raise UserError(f"{place} has {' and '.join(found)}: leave test_share out")
     if len(set(kinds)) < len(kinds):
-        raise UserError(f"{place} has {', '.join(found)}: one folder per split is needed")
-    splits = {kind: _classes(folders[name]) for kind, name in zip(kinds, found, strict=True)}
+        raise UserError(f"{place} has {', '.join(found)}: keep one folder for each split")
+    splits = {kind: _classes(folders[name]) for name, kind in found.items()}
+    for name, kind in found.items():
+        _require_same(folders[name], splits[kind], splits["train"])
     if "test" not in splits:
         splits["test"] = splits.pop("validation")
-    for kind, name in zip(kinds, found, strict=True):
-        _require_same(place, name, splits.get(kind, splits["test"]), splits["train"])
-    return {kind: splits[kind] for kind in ("train", "test", "validation") if kind in splits}
+    return splits
 
 
-def _require_same(place: Path, name: str, classes: Classes, train: Classes) -> None:
+def _require_same(place: Path, classes: Classes, train: Classes) -> None:
     """Raises:
     UserError: a split has other classes than the training images.
     """
-    for some, others, what in ((classes, train, "more"), (train, classes, "less")):
-        if different := [other for other in some if other not in others]:
+    for some, others, told in (
+        (classes, train, "has a class"),
+        (train, classes, "lacks the class"),
+    ):
+        if different := [name for name in some if name not in others]:
+            others_too = f" and {len(different) - 1} more" * (len(different) > 1)
             raise UserError(
-                f"{place / name} has {len(different)} classes {what} than the training images "
-                f"(such as {different[0]}): the same folders are needed in both"
+                f"{place} {told} {different[0]}{others_too}, unlike the training pictures: all "
+                "splits need the same folders"
             )
 
 
