@@ -12,6 +12,7 @@ links to folders within a class are not.
 
 import hashlib
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -162,7 +163,9 @@ def _cut(place: Path, classes: Classes, test_share: float) -> Mapping[str, Class
                 f"{place / name} holds one picture: give two, one to train and one to test on"
             )
         count = min(max(round(test_share * len(files)), 1), len(files) - 1)
-        order = np.random.RandomState(DATA_SEED).permutation(len(files))
+        # Of each class by itself: pictures of one number may be of one place or day.
+        seed = zlib.crc32(os.fsencode(f"{name} {DATA_SEED}"))
+        order = np.random.RandomState(seed).permutation(len(files))
         splits["test"][name] = [files[i] for i in order[:count]]
         splits["train"][name] = [files[i] for i in order[count:]]
     return splits

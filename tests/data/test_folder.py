@@ -263,10 +263,9 @@ def test_a_thousand_classes(tmp_path, load):
     assert len(data.class_names) == 1000
     np.testing.assert_array_equal(np.bincount(data.train.label), np.full(1000, 2))
     np.testing.assert_array_equal(np.bincount(data.test.label), np.ones(1000))
-    grey = {
-        (i, label) for i, label in zip(data.test.image[:][:, 0, 0, 0], data.test.label, strict=True)
-    }
-    assert len(grey) == 1000 and {level for level, _ in grey} == {0, 100, 200}
+    # Each class draws its own.
+    levels = data.test.image[:][:, 0, 0, 0]
+    assert (np.bincount(levels, minlength=201)[[0, 100, 200]] > 250).all()
 
 
 # What is refused.
