@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdxai.data import datasets, folder, pictures, stored, stream
+from kdxai.data import datasets, folder, pictures, sources, stored, stream
 from kdxai.errors import UserError
 
 
@@ -129,7 +129,8 @@ def test_the_first_images_are_of_all_classes(tmp_path, load):
     assert set(data.train.label) == set(data.test.label[:10]) == {0, 1}
 
 
-def test_what_streams_is_what_would_be_decoded(split, load):
+def test_what_streams_is_what_would_be_decoded(split, load, monkeypatch):
+    monkeypatch.setattr(sources, "CHUNK", 4)
     fill(split / "val", {"a": 2, "b": 3}, seed=2)
     decoded, streamed = load(), load(resident_mib=0)
     assert datasets.fingerprint(streamed) == datasets.fingerprint(decoded)
