@@ -24,7 +24,6 @@ from kdxai.data import pictures, stored
 from kdxai.data.sources import DATA_SEED, Dataset, Request
 from kdxai.errors import UserError
 
-NAME = "folder"
 SPLITS = {
     "train": "train",
     "test": "test",
@@ -69,10 +68,6 @@ class FolderImages:
         return self._label
 
 
-def serves(request: Request) -> bool:
-    return request.name == NAME
-
-
 def load(request: Request) -> Dataset:
     """The pictures of a directory, in RGB and of one size.
 
@@ -94,7 +89,7 @@ def load(request: Request) -> Dataset:
     images = {split: FolderImages(classes, size) for split, classes in splits.items()}
     names, count = tuple(splits["train"]), len(images["train"].labels())
     found = stored.Stored(place, names, (size, size, 3), count, images)
-    return stored.load(request, f"{NAME}-{_fingerprint(place, splits, size)}", lambda: found)
+    return stored.load(request, f"folder-{_fingerprint(place, splits, size)}", lambda: found)
 
 
 def _fingerprint(place: Path, splits: Mapping[str, Classes], size: int) -> str:
