@@ -17,7 +17,8 @@ from scripts import ROOT, environment, launch, refused
 from tensorflow_datasets.core import registered
 
 from kdxai.data import datasets
-from kdxai.training import loop, runs
+from kdxai.models import trained
+from kdxai.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,8 @@ def test_the_same_trajectory_as_in_memory(train_here, streamed, tmp_path):
     resident = tmp_path / "resident"
     assert "batch by batch" not in train_here(resident, **{"data.resident_mib": 1})
     pd.testing.assert_frame_equal(history(streamed), history(resident), rtol=1e-4)
-    results = [runs.read_result(workdir) for workdir in (streamed, resident)]
-    assert results[0]["test_accuracy"] == results[1]["test_accuracy"]
+    facts = [trained.read(workdir)["facts"] for workdir in (streamed, resident)]
+    assert facts[0]["test_accuracy"] == facts[1]["test_accuracy"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -98,9 +99,9 @@ def test_a_stopped_run_continues_bit_identically(command, streamed, tmp_path, ho
         assert process.returncode == 143
         assert told.endswith("terminated: the state is saved, the same command continues\n")
         assert "Traceback" not in told and "resource_tracker" not in told
-    assert not (tmp_path / "run" / "result.json").exists()
+    assert not (tmp_path / "run" / trained.MODEL).exists()
     assert "epoch 1/6" not in train(command, tmp_path / "run")
-    one, other = (runs.load(workdir).variables for workdir in (streamed, tmp_path / "run"))
+    one, other = (trained.load(workdir).variables for workdir in (streamed, tmp_path / "run"))
     jax.tree.map(np.testing.assert_array_equal, one, other)
     pd.testing.assert_frame_equal(history(streamed), history(tmp_path / "run"))
 
