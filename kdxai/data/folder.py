@@ -77,9 +77,11 @@ def load(request: Request) -> Dataset:
     """
     place, size, share = request.data_dir, request.size, request.test_share
     if place is None:
-        raise UserError("folder needs data_dir: the directory with a folder of pictures per class")
+        raise UserError("the data folder need data_dir: the directory with a folder per class")
     if size is None:
-        raise UserError("folder needs size: to how many pixels a side pictures are resized, as 32")
+        raise UserError(
+            "the data folder need size: pixels a side that pictures are made, such as 32 or 224"
+        )
     if size < 1:
         raise UserError(f"size is {size}: it must be at least 1 pixel a side")
     try:

@@ -68,7 +68,7 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A data set in memory.
+    """A data set and its normalisation.
 
     Attributes:
       name: as asked for.
