@@ -11,8 +11,8 @@ from scripts import ROOT
 ORDER = [
     *("errors", "progress", "files", "fingerprints", "settings", "devices"),
     *("inputs", "lifting", "scaling"),
-    *("data", "models", "training", "explain"),
-    *("metrics", "protocol", "classifiers", "measures", "drawing", "evaluate"),
+    *("data", "models", "explain", "externals", "training"),
+    *("metrics", "protocol", "classifiers", "drawing", "measures", "evaluate"),
     *("study", "report", "cli"),
 ]
 STRANGERS = {
