@@ -34,7 +34,7 @@ LIBRARY += (
     "files.py",
     "fingerprints.py",
 )
-LIBRARY += ("evaluate.py", "measures.py", "protocol.py", "progress.py", "scaling.py")
+LIBRARY += ("evaluate", "measures", "protocol.py", "progress.py", "scaling.py")
 
 
 def names(requirements):
@@ -84,6 +84,19 @@ def test_import_is_light_and_the_library_needs_no_study():
         "import kdxai.models, kdxai.metrics.road\n"
         "assert evaluate is sys.modules['kdxai.evaluate'] and METHODS is explain.METHODS\n"
         "assert Protocol() == SOUND and Classifier._fields[:2] == ('features', 'classify')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_evaluation_needs_no_training():
+    """Nor what only training and data sets bring in, which takes seconds to import."""
+    heavy = ("orbax", "tensorstore", "tensorflow_datasets", "optax", "ml_collections", "matplotlib")
+    code = (
+        "import sys, kdxai.evaluate\n"
+        "found = {name.partition('.')[0] for name in sys.modules}\n"
+        f"assert not found & {set(heavy)}, found\n"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('kdxai.')}\n"
+        "assert not rooms & {'training', 'study', 'report', 'cli'}, rooms"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

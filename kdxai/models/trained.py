@@ -146,7 +146,7 @@ def load(directory: str | Path, dtype: Any = jnp.float32) -> Trained:
     names = tuple(found["class_names"])
     try:
         model = models.create(**found["architecture"], num_classes=len(names), dtype=dtype)
-    except TypeError as error:
+    except (TypeError, UserError) as error:
         raise UserError(f"{Path(directory) / MODEL} is damaged: {error}; {REMEDY}") from error
     height, width, channels = found["image_shape"]
     return Trained(
