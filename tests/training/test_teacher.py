@@ -1,5 +1,6 @@
 """The teacher's logits: right, of the right images, never stale, shared."""
 
+import json
 import os
 import shutil
 import signal
@@ -322,6 +323,17 @@ def test_sigterm_while_they_are_computed(config, dataset, tmp_path, monkeypatch)
     loop.train(config, tmp_path / "run", dataset)
     one, other = (trained.load(tmp_path / name).variables for name in ("undisturbed", "run"))
     jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_model_of_any_origin_teaches(config, dataset, tmp_path):
+    """Nothing is known of it but what it computes, and of which classes and images."""
+    path = Path(config.teacher) / trained.MODEL
+    found = json.loads(path.read_text())
+    found |= {"facts": {"origin": {"kind": "import"}}, "mean": [0.4914, 0.4822, 0.4465]}
+    path.write_text(json.dumps(found))
+    assert loop.train(config, tmp_path / "run", dataset)
+    (kept,) = (tmp_path / "teacher" / "views").iterdir()
+    assert kept.name.startswith("images-float32-seed0-")
 
 
 OWN = """
