@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         {
             "models": FieldReference("", object),  # NAME=DIRECTORY,... or a tuple of NAME=DIRECTORY
-            "compare": (("student", "teacher"), ("student", "control")),  # those that are there
+            **studies.told(),
             **studies.evaluation(),
         }
     )

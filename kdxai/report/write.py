@@ -17,7 +17,7 @@ from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.protocol import Protocol
-from kdxai.report import figures, html, markdown
+from kdxai.report import cards, figures, html, markdown
 from kdxai.report.figures import Panel
 from kdxai.report.tables import LADDER, MAIN
 from kdxai.study.audit import Audit
@@ -73,6 +73,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         gallery=gallery(measured, panels),
         provenance=provenance,
         config=config.to_dict(),
+        design=measured.design,
         claims=measured.claims,
         ladder=measured.ladder,
         trust=measured.trust,
@@ -124,7 +125,7 @@ def explain_first(measured: Measured) -> Panels:
     """The first seed's maps of the first images drawn; of the main method enough for the page."""
     what = measured.wanted
     few = what.evaluation.gallery
-    many = max(few, html.PICTURES)
+    many = max(few, cards.PICTURES)
     return {
         (cell.name, protocol.method): explain_images(
             model, protocol, measured.dataset, what.drawn[: few if place else many]
@@ -134,11 +135,11 @@ def explain_first(measured: Measured) -> Panels:
     }
 
 
-def gallery(measured: Measured, panels: Panels) -> html.Gallery:
+def gallery(measured: Measured, panels: Panels) -> cards.Gallery:
     """The page's pictures: the first images drawn, by the main method."""
-    shown = measured.wanted.drawn[: html.PICTURES]
+    shown = measured.wanted.drawn[: cards.PICTURES]
     method = measured.wanted.protocols[0].method
-    return html.Gallery(
+    return cards.Gallery(
         ids=shown,
         images=measured.dataset.test.image[shown],
         heatmaps={

@@ -1,4 +1,4 @@
-"""The paper's protocol, repaired one flaw at a time, on models that are trained already."""
+"""A literal protocol, repaired one flaw at a time, on models that are there already."""
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
-from kdxai.protocol import PRESETS, REPAIRS, SOUND, Protocol, ladder
-from kdxai.study import claims, stats
+from kdxai.protocol import SOUND, Protocol
+from kdxai.study import claims, design, stats
+from kdxai.study.design import Design
 from kdxai.study.measure import (
     NONE,
     by,
@@ -21,19 +22,15 @@ from kdxai.study.measure import (
     require_resamples,
     require_size,
 )
-from kdxai.study.plan import ORDER, finished_cells, listed, require_pairs, study_cells
+from kdxai.study.paper import PRESETS, REPAIRS, RIGHT_TEACHER, ROLES, STAND_INS, ladder
+from kdxai.study.plan import finished_cells, listed, study_cells
 from kdxai.study.records import Shelf
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
-# The notebook's student came from another teacher than the one it is compared with: as long as
-# this rung is not reached, that one stands in for the student, where there is one.
-RIGHT_TEACHER = "student of the right teacher"
-STAND_INS = {"student": "resnext_student"}
-
 
 class Audit(NamedTuple):
-    """What an audit found, from the notebook's protocol down to the sound one.
+    """What an audit found, from the literal protocol down to the sound one.
 
     Attributes:
       table: `stats.table` of every rung, named in a first column.
@@ -54,19 +51,19 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     workdir = Path(workdir)
     if bool(config.models) == bool(config.study):
         raise UserError("give either models=NAME=DIRECTORY,... or study=DIRECTORY")
-    require_pairs(config.compare)
     require_resamples(config)
     cells, dataset = study_cells(config.study) if config.study else finished_cells(config.models)
     names = list(dict.fromkeys(cell.name for cell in cells))
+    told = design.read(config, names)
     chosen = rungs(config.rungs, names)
     seeds = len({cell.seed for cell in cells})
-    declared = claims.declared(config, {*ORDER, *names}, names, seeds)
+    declared = claims.declared(config, {*ROLES, *names}, names, seeds)
     require_size(dataset)
     require_ladder(config, dataset)
     runs.claim(workdir, config, dict.fromkeys(("models", "study"), ", ".join(names)))
     models = {(cell.name, cell.seed): runs.load(cell.workdir) for cell in cells}
     records = climb(models, dataset, config, workdir, chosen)
-    return judged(records, config.compare, declared, config.across, config)
+    return judged(records, told, declared, config.across, config)
 
 
 def require_ladder(evaluation: ConfigDict, dataset: Dataset) -> None:
@@ -79,7 +76,7 @@ def require_ladder(evaluation: ConfigDict, dataset: Dataset) -> None:
 
 def judged(
     records: pd.DataFrame,
-    compare: Sequence[tuple[str, str]],
+    told: Design,
     declared: Mapping[str, Mapping],
     across: str,
     evaluation: ConfigDict,
@@ -92,8 +89,8 @@ def judged(
         if {one["one"], one["other"]} <= models and not claims.of_agreement(one)
     }
     options = {"resamples": evaluation.resamples, "seed": evaluation.seed}
-    options["reference"] = records.model.iloc[0]
-    table = by(records, "rung", partial(stats.table, compare=compare, **options))
+    options["reference"] = told.reference
+    table = by(records, "rung", partial(stats.table, compare=told.compare, **options))
     judge = partial(claims.judge, claims=mine, across=across, **options)
     return Audit(table, by(records, "rung", judge) if mine else NONE)
 

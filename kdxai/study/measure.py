@@ -20,7 +20,8 @@ from kdxai.metrics.coherency import WINDOW
 from kdxai.models import LAST
 from kdxai.protocol import Protocol, reads_cut
 from kdxai.study import checks, stats
-from kdxai.study.plan import Cell, listed, require_pairs
+from kdxai.study.design import Design, Pair
+from kdxai.study.plan import Cell, listed
 from kdxai.study.records import Shelf
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
@@ -44,7 +45,7 @@ class Wanted(NamedTuple):
 
     protocols: Sequence[Protocol]
     extra: Sequence[str]
-    compare: Sequence[tuple[str, str]]
+    compare: Sequence[Pair]
     drawn: np.ndarray
     images: np.ndarray
     evaluation: ConfigDict
@@ -54,6 +55,7 @@ class Measured(NamedTuple):
     """All that was found.
 
     Attributes:
+      design: which models are compared, and how people are told of them.
       cells, trained: the runs and their models.
       records: a row per model, seed, method and image; `drawn` marks the random images.
       agreement: a row per pair of models, seed, method and image.
@@ -65,6 +67,7 @@ class Measured(NamedTuple):
       ladder: `stats.table` of every rung, named in a first column.
     """
 
+    design: Design
     cells: Sequence[Cell]
     trained: Sequence[TrainedModel]
     dataset: Dataset
@@ -81,7 +84,7 @@ class Measured(NamedTuple):
 
 def wanted(
     evaluation: ConfigDict,
-    compare: Sequence[tuple[str, str]],
+    compare: Sequence[Pair],
     models: Sequence[str],
     available: int,
 ) -> Wanted:
@@ -93,12 +96,11 @@ def wanted(
 
     Raises:
       UserError: no such method or measure; no images asked for, or more than there are; a number
-        out of its range; a comparison of other than two models.
+        out of its range.
     """
     methods, extra = listed(evaluation.methods), listed(evaluation.metrics)
     if not methods or len(set(methods)) < len(methods):
         raise UserError(f"methods='{evaluation.methods}': name at least one, each once")
-    require_pairs(compare)
     require_resamples(evaluation)
     if not 1 <= evaluation.gallery <= GALLERY:
         raise UserError(f"gallery is 1 to {GALLERY} images, not {evaluation.gallery}")
@@ -184,7 +186,9 @@ def measure_cells(
     return models, records
 
 
-def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path) -> Measured:
+def measure(
+    told: Design, cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path
+) -> Measured:
     """All of a study's records and tables; `workdir/records/` keeps what is done."""
     shelf = Shelf(workdir)
     models, records = measure_cells(cells, dataset, what, shelf)
@@ -206,9 +210,10 @@ def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path
     options = {
         "resamples": what.evaluation.resamples,
         "seed": what.evaluation.seed,
-        "reference": cells[0].name,
+        "reference": told.reference,
     }
     return Measured(
+        design=told,
         cells=cells,
         trained=list(models.values()),
         dataset=dataset,
@@ -219,9 +224,11 @@ def measure(cells: Sequence[Cell], dataset: Dataset, what: Wanted, workdir: Path
             file: by(sample, "method", partial(stats.table, compare=what.compare, **options))
             for file, sample in samples.items()
         },
-        seeds=by(random, "method", partial(stats.by_seed, reference=cells[0].name)),
+        seeds=by(random, "method", partial(stats.by_seed, reference=told.reference)),
         differences=by(
-            random, "method", partial(stats.differences, compare=what.compare, **options)
+            random,
+            "method",
+            partial(stats.differences, compare=what.compare, floor=told.floor, **options),
         ),
         trust=sanity(models, dataset, what, shelf),
     )

@@ -11,13 +11,11 @@ from ml_collections import ConfigDict
 from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError, line
+from kdxai.study import design
 from kdxai.study.config import VERSION
+from kdxai.study.design import require_known
 from kdxai.training import runs
 
-ORDER = (
-    *("teacher", "second_teacher", "student", "control", "tiny_student"),
-    *("shallow_student", "shallow_control", "untrained", "resnext", "resnext_student"),
-)
 SEEDS = 1000  # at most: every one is a study
 # What a file, a table, a page and a picture take as it is.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]{0,58}[A-Za-z0-9_.-])?")
@@ -49,7 +47,7 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
     if not 1 <= config.seeds <= SEEDS:
         raise UserError(f"a study needs at least 1 seed and at most {SEEDS:,}, not {config.seeds}")
     require_names(config.models)
-    require_pairs(config.compare)
+    design.require_pairs(config.compare)
     for pair in config.compare:
         require_known("compare", pair, config.models)
     require_known("ladder", listed(config.ladder), config.models)
@@ -76,7 +74,8 @@ def chosen(config: ConfigDict) -> list[str]:
     """
     teachers = {name: model.teacher for name, model in config.models.items()}
     if config.only == "all":
-        return teachers_first(dict(sorted(teachers.items(), key=lambda item: rank(item[0]))))
+        order = [name for name in config.order if name in teachers]
+        return teachers_first({name: teachers[name] for name in [*order, *teachers]})
     only = list(dict.fromkeys(listed(config.only)))
     if not only:
         raise UserError("only names no model; name some with commas, or all")
@@ -85,22 +84,6 @@ def chosen(config: ConfigDict) -> list[str]:
         if teachers[name] in teachers and teachers[name] not in only:
             raise UserError(f"only names '{name}' without its teacher; add '{teachers[name]}'")
     return teachers_first({name: teachers[name] for name in only})
-
-
-def rank(name: str) -> int:
-    """Place of a model in tables; those that this package does not know come last."""
-    return ORDER.index(name) if name in ORDER else len(ORDER)
-
-
-def require_known(key: str, names: Iterable[str], models: Mapping[str, object]) -> None:
-    """Raises:
-    UserError: a name is none of the models.
-    """
-    for name in names:
-        if name not in models:
-            raise UserError(
-                f"{key} names '{name}', which is none of the study's models: {', '.join(models)}"
-            )
 
 
 def listed(names: str) -> list[str]:
@@ -122,15 +105,6 @@ def require_names(models: Iterable[str]) -> None:
             )
         if (other := taken.setdefault(name.lower(), name)) != name:
             raise UserError(f"the models '{other}' and '{name}' differ in case alone; rename one")
-
-
-def require_pairs(compare: Iterable[Sequence[str]]) -> None:
-    """Raises:
-    UserError: a comparison is not of two different models.
-    """
-    for pair in compare:
-        if not isinstance(pair, tuple | list) or len(pair) != 2 or pair[0] == pair[1]:
-            raise UserError(f"compare takes pairs of two different models, not {pair!r}")
 
 
 def share(cells: Sequence[Cell], cell: str) -> list[Cell]:

@@ -15,7 +15,8 @@ from kdxai import drawing, evaluate
 from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
 from kdxai.models import Network
-from kdxai.study import audit, claims, stats
+from kdxai.study import audit, claims, design, stats
+from kdxai.study.design import Design
 from kdxai.study.measure import (
     NONE,
     Measured,
@@ -49,7 +50,7 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
     if len(checked.mine) < len(cells):
         measure_cells(checked.mine, dataset, what, Shelf(workdir))
         return None
-    measured = measure(cells, dataset, what, workdir)
+    measured = measure(checked.design, cells, dataset, what, workdir)
     return climbed(measured, config, checked.claims, workdir)
 
 
@@ -64,6 +65,7 @@ class Checked(NamedTuple):
     cells: Sequence[Cell]
     mine: Sequence[Cell]
     dataset: Dataset
+    design: Design
     wanted: Wanted
     claims: Mapping[str, Mapping]
 
@@ -79,14 +81,15 @@ def check(config: ConfigDict, workdir: Path) -> Checked:
     names = chosen(config)
     dataset = datasets.load(**config.data)
     declared = claims.declared(config, set(config.models), names, config.seeds)
-    pairs = dict.fromkeys([*map(tuple, config.compare), *claims.pairs(declared, cells[0].name)])
+    told = design.read(config, names, config.models)
+    pairs = dict.fromkeys([*told.compare, *claims.pairs(declared, told.reference)])
     what = wanted(config.evaluation, list(pairs), names, len(dataset.test.label))
     for cell in cells:
         require_defined(loop.check(cell.config, dataset), what, dataset)
         checkpoints.folder(cell.workdir)
     if set(listed(config.ladder)) & set(names):
         audit.require_ladder(config.evaluation, dataset)
-    return Checked(cells, mine, dataset, what, declared)
+    return Checked(cells, mine, dataset, told, what, declared)
 
 
 def climbed(
@@ -105,25 +108,30 @@ def climbed(
         rungs = audit.rungs("", {name for name, _ in models})
         records = audit.climb(models, measured.dataset, evaluation, workdir, rungs)
         tables, verdicts = audit.judged(
-            records, config.compare, declared, config.across, evaluation
+            records, measured.design, declared, config.across, evaluation
         )
         if len(verdicts):  # the last rung is the study's own protocol
             found.append(verdicts[verdicts.rung != rungs[-1]])
     if declared:
-        main = measured.wanted.protocols[0].method
-        rows = measured.records[measured.records.drawn & (measured.records.method == main)]
-        verdicts = claims.judge(
-            stats.with_agreement(rows, measured.agreement, measured.cells[0].name),
-            declared,
-            across=config.across,
-            resamples=evaluation.resamples,
-            seed=evaluation.seed,
-            reference=measured.cells[0].name,
-        )
-        found.append(verdicts.assign(rung="sound")[["rung", *verdicts]])
+        found.append(judged(measured, declared, config.across))
     return measured._replace(
         claims=pd.concat(found, ignore_index=True) if found else NONE, ladder=tables
     )
+
+
+def judged(measured: Measured, declared: Mapping[str, Mapping], across: str) -> pd.DataFrame:
+    """`claims.judge` of the first method on the random images, as the rung "sound"."""
+    main = measured.wanted.protocols[0].method
+    rows = measured.records[measured.records.drawn & (measured.records.method == main)]
+    verdicts = claims.judge(
+        stats.with_agreement(rows, measured.agreement, measured.design.reference),
+        declared,
+        across=across,
+        resamples=measured.wanted.evaluation.resamples,
+        seed=measured.wanted.evaluation.seed,
+        reference=measured.design.reference,
+    )
+    return verdicts.assign(rung="sound")[["rung", *verdicts]]
 
 
 def train(cells: Sequence[Cell], dataset: Dataset) -> None:
@@ -161,12 +169,18 @@ def explain(config: ConfigDict, workdir: str | Path) -> Measured:
     workdir = Path(workdir)
     cells, dataset = finished_cells(config.models)
     names = [cell.name for cell in cells]
-    what = wanted(config, config.compare, names, len(dataset.test.label))
+    told = design.read(config, names)
+    declared = claims.declared(config, names, names, 1)
+    pairs = dict.fromkeys([*told.compare, *claims.pairs(declared, told.reference)])
+    what = wanted(config, list(pairs), names, len(dataset.test.label))
     for cell in cells:
         require_defined(runs.create_model(cell.config, len(dataset.class_names)), what, dataset)
     # The models by name alone: one that was trained anew is measured anew.
     runs.claim(workdir, config, {"models": ", ".join(names)})
-    return measure(cells, dataset, what, workdir)
+    measured = measure(told, cells, dataset, what, workdir)
+    if declared:
+        return measured._replace(claims=judged(measured, declared, config.across))
+    return measured
 
 
 def require_defined(model: Network, what: Wanted, dataset: Dataset) -> None:

@@ -52,6 +52,7 @@ def measured(tmp_path, monkeypatch):
         monkeypatch.setattr(figures, name, lambda path, *_: figures.save(Figure((1, 1)), path))
     names = ("r$a_{i$", *CLASSES[1:])
     return Measured(
+        design=page.design,
         cells=cells,
         trained=trained,
         dataset=SimpleNamespace(name="shapes", class_names=names, test=split, train=split),
