@@ -24,7 +24,15 @@ IMPORTED = {
 }
 # Rooms, and single modules of other rooms, that need the library's dependencies alone.
 LIBRARY = ("explain", "metrics", "models", "data/augment.py", "data/stream.py")
-LIBRARY += ("classifiers.py", "drawing.py", "inputs.py", "lifting.py", "training/devices.py")
+LIBRARY += (
+    "classifiers.py",
+    "drawing.py",
+    "inputs.py",
+    "lifting.py",
+    "devices.py",
+    "files.py",
+    "fingerprints.py",
+)
 LIBRARY += ("evaluate.py", "measures.py", "protocol.py", "progress.py", "scaling.py")
 
 
@@ -58,8 +66,6 @@ def test_what_the_library_imports_is_what_it_depends_on():
     study = names(PROJECT["project"]["optional-dependencies"]["study"])
     for path in sorted((ROOT / "kdxai").rglob("*.py")):
         place = path.relative_to(ROOT / "kdxai").as_posix()
-        if place == "benchmark/peers.py":  # the extra `bench`
-            continue
         allowed = library if place.startswith(LIBRARY) else library | study
         assert set(strangers(path)) <= allowed, place
 

@@ -241,7 +241,7 @@ def test_agreement_with_the_reference_is_claimed():
     joined.loc[joined.model == "teacher", "predicted"] = 0
     table = judge(joined, claims, resamples=50, reference="teacher")
     assert set(table.verdict) == {"not testable"}
-    assert table.why.str.contains("the teacher .* is not above chance").all()
+    assert table.why.str.contains("teacher .* is not above chance").all()
 
 
 def test_columns_and_order():
