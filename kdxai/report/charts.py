@@ -114,8 +114,8 @@ def ladder(
     """
     table = table[table.metric == metric]
     means = drawable(table)
-    one, other = pair or ("", "")
-    differences = table[(table.model == one) & (table.other == other)].set_index("rung")
+    first, second = pair or ("", "")
+    differences = table[(table.model == first) & (table.other == second)].set_index("rung")
     x = scale(means, 12, WIDTH - (72 if len(differences) else 12), metric in LOGARITHMIC)
     rungs: list[Rung] = []
     lines: dict[int, list[str]] = {}
