@@ -12,6 +12,7 @@ __all__ = [
     "METHODS",
     "SOUND",
     "Classifier",
+    "External",
     "Protocol",
     "UserError",
     "errors",
@@ -24,6 +25,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from kdxai import errors, evaluate, explain, measures, metrics, protocol
+    from kdxai.classifiers import External
     from kdxai.errors import UserError
     from kdxai.explain import METHODS, Classifier
     from kdxai.protocol import SOUND, Protocol
@@ -32,6 +34,7 @@ _HOMES = {
     "METHODS": "explain",
     "SOUND": "protocol",
     "Classifier": "explain",
+    "External": "classifiers",
     "Protocol": "protocol",
     "UserError": "errors",
 }

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from kdxai import classifiers, drawing, evaluate, models
+from kdxai import classifiers, drawing, models
 from kdxai.devices import AXIS
+from kdxai.evaluate.rows import Entry, measured_rows
 from kdxai.explain import METHODS
-from kdxai.measures import EXTRA
+from kdxai.measures import optional
 from kdxai.protocol import Protocol
 from kdxai.training import config as training
 from kdxai.training import state as states
@@ -80,13 +81,17 @@ def test_methods(method, trained):
 def test_measures_of_a_method_of_many_gradients(trained):
     classifier = classifiers.as_classifier(trained)
     truth = IMAGES[..., 0] > 0
-    traced = evaluate._rows.trace(
-        *(classifier, LABELS, IMAGES, LABELS, truth, np.zeros(3), np.ones(3)),
-        partners=np.stack([IMAGES] * 3, 1),
-        cascade={"down": {"head": np.zeros((2, 16, 16))}},
-        randomised=classifier,
+    prepared = {
+        "randomisation": np.zeros((2, 16, 16), np.float32),
+        "cascade": {"top_down": {"head": np.zeros((2, 16, 16), np.float32)}},
+        "grid": np.stack([IMAGES] * 3, 1),
+    }
+    traced = measured_rows.trace(
+        classifier,
+        Entry(LABELS, IMAGES, LABELS, truth, prepared),
+        (np.zeros(3), np.ones(3)),
         protocol=Protocol(method="smooth_grad"),
-        extra=tuple(EXTRA),
+        extra=tuple(optional()),
     )
     assert gradients_in_loops(traced.jaxpr.jaxpr) == 0
 

@@ -12,7 +12,7 @@ ORDER = [
     *("errors", "progress", "files", "fingerprints", "settings", "devices"),
     *("inputs", "lifting", "scaling"),
     *("data", "models", "training", "explain"),
-    *("metrics", "protocol", "classifiers", "measures", "drawing", "evaluate"),
+    *("metrics", "protocol", "classifiers", "drawing", "measures", "evaluate"),
     *("study", "report", "cli"),
 ]
 STRANGERS = {

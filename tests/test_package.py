@@ -33,7 +33,7 @@ LIBRARY += (
     "files.py",
     "fingerprints.py",
 )
-LIBRARY += ("evaluate.py", "measures.py", "protocol.py", "progress.py", "scaling.py")
+LIBRARY += ("evaluate", "measures", "protocol.py", "progress.py", "scaling.py")
 
 
 def names(requirements):
