@@ -21,8 +21,8 @@ from kdxai.metrics import adcc, baselines, coherency, complexity, faithfulness, 
 from kdxai.models.trained import Trained
 from kdxai.protocol import Protocol
 from kdxai.training import config as training
+from kdxai.training import objectives, steps
 from kdxai.training import state as states
-from kdxai.training import steps
 from kdxai.training.feed import share
 from kdxai.training.state import Totals, TrainState
 
@@ -197,9 +197,12 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
     """
     trained, size = inputs.trained, len(inputs.images)
     devices.require_divisible(size)
-    tx = states.optimizer(training.default().optim, lambda step: LEARNING_RATE)
-    view: dict[str, Any] = {"view_seed": 0, "augmentation": {"pad": 0, "flip": False}}
-    teacher_step = steps.make_teacher_step(trained.model, **view)
+    config = training.default()
+    config.teacher = teacher
+    config.distill.update(temperature=TEMPERATURE, alpha=ALPHA)
+    tx = states.optimizer(config.optim, lambda step: LEARNING_RATE)
+    view = steps.View(seed=0, pad=0, flip=False, cutout=0)
+    teacher_step = steps.make_teacher_step(trained.model, view)
     train_step = steps.make_train_step(
         models.create(
             **trained.architecture,
@@ -208,12 +211,10 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
             axis_name=devices.AXIS,
         ),
         tx,
-        steps_per_epoch=1,  # the totals are then those of one step
+        objectives.choose(config),
+        view,
         seed=0,
-        **view,
-        distil=bool(teacher),
-        temperature=TEMPERATURE,
-        alpha=ALPHA,
+        steps_per_epoch=1,  # the totals are then those of one step
     )
 
     def step(
@@ -262,7 +263,7 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
 def load(inputs: Inputs) -> Work:
     """Random crops and flips of images that are in the device's memory, normalised."""
     constants = _constants(inputs)
-    views = jax.jit(partial(steps.views, seed=0, pad=4, flip=True))
+    views = jax.jit(partial(steps.views, view=steps.View(seed=0, pad=4, flip=True, cutout=0)))
     indices = jnp.arange(len(inputs.pixels))
     call = lambda: views(constants, indices, 0).block_until_ready()  # noqa: E731
     return Work(call, len(inputs.pixels))

@@ -25,16 +25,16 @@ __all__ = [
 
 if TYPE_CHECKING:
     from kdxai import errors, evaluate, explain, measures, metrics, protocol
-    from kdxai.classifiers import External
     from kdxai.errors import UserError
     from kdxai.explain import METHODS, Classifier
+    from kdxai.externals import External
     from kdxai.protocol import SOUND, Protocol
 
 _HOMES = {
     "METHODS": "explain",
     "SOUND": "protocol",
     "Classifier": "explain",
-    "External": "classifiers",
+    "External": "externals",
     "Protocol": "protocol",
     "UserError": "errors",
 }

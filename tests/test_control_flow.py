@@ -18,8 +18,8 @@ from kdxai.explain import METHODS
 from kdxai.measures import optional
 from kdxai.protocol import Protocol
 from kdxai.training import config as training
+from kdxai.training import objectives, steps
 from kdxai.training import state as states
-from kdxai.training import steps
 from kdxai.training.runs import TrainedModel
 
 LOOPS = ("scan", "while", "cond")
@@ -96,19 +96,19 @@ def test_measures_of_a_method_of_many_gradients(trained):
     assert gradients_in_loops(traced.jaxpr.jaxpr) == 0
 
 
-@pytest.mark.parametrize("distil", [False, True])
-def test_train_steps(distil, trained):
+@pytest.mark.parametrize("teacher", ["", "runs/teacher"])
+def test_train_steps(teacher, trained):
     config = training.default()
+    config.teacher = teacher
     model = models.create("wrn-10-1", num_classes=4, axis_name=AXIS)
     tx = states.optimizer(config.optim, lambda step: 0.1)
     step = steps.make_train_step(
         model,
         tx,
-        steps_per_epoch=1,
+        objectives.choose(config),
+        steps.View(seed=0, pad=4, flip=True, cutout=4),
         seed=0,
-        view_seed=0,
-        augmentation={"pad": 4, "flip": True, "cutout": 4},
-        distil=distil,
+        steps_per_epoch=1,
     )
     params, stats = trained.variables["params"], trained.variables["batch_stats"]
     state = states.TrainState(jnp.int32(0), params, stats, tx.init(params), states.Totals.zero())

@@ -11,7 +11,7 @@ from scripts import ROOT
 ORDER = [
     *("errors", "progress", "files", "fingerprints", "settings", "devices"),
     *("inputs", "lifting", "scaling"),
-    *("data", "models", "training", "explain"),
+    *("data", "models", "explain", "externals", "training"),
     *("metrics", "protocol", "classifiers", "drawing", "measures", "evaluate"),
     *("study", "report", "cli"),
 ]

@@ -27,6 +27,7 @@ LIBRARY = ("explain", "metrics", "models", "data/augment.py", "data/stream.py")
 LIBRARY += (
     "classifiers.py",
     "drawing.py",
+    "externals.py",
     "inputs.py",
     "lifting.py",
     "devices.py",
