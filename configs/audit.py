@@ -23,7 +23,8 @@ def get_config(recipe: str = "default") -> ConfigDict:
     return ConfigDict(
         {
             "study": "runs/quick" if recipe == "quick" else "",  # a study's work directory, or
-            "models": FieldReference("", object),  # NAME=DIRECTORY,... or a tuple of NAME=DIRECTORY
+            "models": FieldReference("", object),  # NAME=PLACE,... or a tuple of NAME=PLACE
+            "data": studies.data(),
             "rungs": "",  # by name, with commas; "": all that the models provide
             **studies.told(),
             "compare": paper.COMPARE[:2],  # those that are there, else each with the first

@@ -22,7 +22,8 @@ from kdxai.study import config as studies
 def get_config() -> ConfigDict:
     return ConfigDict(
         {
-            "models": FieldReference("", object),  # NAME=DIRECTORY,... or a tuple of NAME=DIRECTORY
+            "models": FieldReference("", object),  # NAME=PLACE,... or a tuple of NAME=PLACE
+            "data": studies.data(),
             **studies.told(),
             **studies.evaluation(),
         }

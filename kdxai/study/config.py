@@ -3,6 +3,7 @@
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 VERSION = 3  # of the layout of a study's directory; another one is not continued
 
@@ -23,6 +24,17 @@ def evaluation() -> ConfigDict:
             "gallery": 6,  # images in the figure of maps, at most 100: the first of those drawn
         }
     )
+
+
+def data() -> dict[str, Any]:
+    """The data set that models are measured on, as `datasets.load` takes it."""
+    return {
+        "name": placeholder(str),  # None: that of the models
+        "data_dir": placeholder(str),  # TFDS directory, or one with train.npz and test.npz
+        "train_size": placeholder(int),
+        "validation_size": placeholder(int),
+        "resident_mib": placeholder(int),
+    }
 
 
 def told() -> dict[str, Any]:

@@ -160,7 +160,9 @@ def own_data(members: Sequence[Member]) -> Dataset:
     Raises:
       UserError: none is named, different ones are, or it has changed since.
     """
-    named = [(one, settled(one.model.facts["data"])) for one in members if one.model.facts.get("data")]
+    named = [
+        (one, settled(one.model.facts["data"])) for one in members if one.model.facts.get("data")
+    ]
     if not named:
         raise UserError("no model says which data are its own; say --config.data.name=NAME")
     first, data = named[0]

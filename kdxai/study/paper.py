@@ -95,8 +95,8 @@ def study(
 ) -> ConfigDict:
     """A study of a teacher, a student distilled from it, and their controls.
 
-    The settings of every model are those of `training.config`, save that the data set is one for
-    all and `teacher` names another model of the study.
+    The settings of every model are those of its origin (`study.origins`), save that the data set is
+    one for all and `teacher` names another model of the study.
 
     Args:
       teacher, student: complete training configs.
@@ -107,6 +107,7 @@ def study(
         copy = config.copy_and_resolve_references()
         with copy.unlocked():
             del copy["data"]
+            copy.origin = "train"
         copy.update_from_flattened_dict(changes)
         return copy
 
@@ -165,18 +166,24 @@ POPPI = Protocol(
 )
 
 
-def literal(model: Network) -> Protocol:
+def literal(model: Network | None) -> Protocol:
     """What the paper's published notebook did, all of it.
 
     Its feature map is the last one of a wide ResNet, but of a ResNet the input of the last block,
     which it reads through that block's identity shortcut, where there is one: a ResNet-10 has none.
+
+    Args:
+      model: None for a classifier of one's own, which is cut and run as it is.
     """
-    *_, before, final = model.units
-    has_identity = before.partition(".")[0] == final.partition(".")[0]
+    stage = LAST
+    if model is not None:
+        *_, before, final = model.units
+        if before.partition(".")[0] == final.partition(".")[0]:
+            stage = before
     return Protocol(
-        stage=before if has_identity else LAST,
-        foreign_head=True,
-        mode="training",
+        stage=stage,
+        foreign_head=model is not None,
+        mode="evaluation" if model is None else "training",
         target="label",
         relu=False,
         score="largest_logit",
@@ -188,7 +195,7 @@ def literal(model: Network) -> Protocol:
     )
 
 
-PRESETS: dict[str, Callable[[Network], Protocol]] = {
+PRESETS: dict[str, Callable[[Network | None], Protocol]] = {
     "literal": literal,
     "poppi": lambda model: POPPI,
     "sound": lambda model: SOUND,
@@ -207,8 +214,12 @@ REPAIRS: dict[str, dict[str, Any]] = {
 }
 
 
-def ladder(model: Network) -> dict[str, Protocol]:
-    """Rungs by name, from `literal` to the sound protocol, one repair after the other."""
+def ladder(model: Network | None) -> dict[str, Protocol]:
+    """Rungs by name, from `literal` to the sound protocol, one repair after the other.
+
+    Args:
+      model: as for `literal`; to None some repairs do nothing.
+    """
     rungs = {"literal": literal(model)}
     for name, repair in REPAIRS.items():
         rungs[name] = replace(list(rungs.values())[-1], **repair)
