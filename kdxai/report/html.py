@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from kdxai.report import answer, charts, tables
+from kdxai.report import answer, charts, facts, tables
 from kdxai.report.answer import HEADLINE, MINUS, called, sign, spoken
 from kdxai.report.cards import SORTS, Gallery, cards
 from kdxai.report.markdown import DEGENERATE, over
@@ -26,7 +26,7 @@ class Page(NamedTuple):
     Attributes:
       data: name of the data set.
       class_names: K names.
-      results: `NAME, seed N` -> `result.json` of the run; with `sha256` of its parameters.
+      results: `NAME, seed N` -> the model's facts; with `sha256` of its parameters.
       tables: file name -> columns `method, model, other, metric, mean, ci_low, ci_high, n`; the
         first method of the first is the main one.
       records: a row per model, seed, method and image.
@@ -38,6 +38,7 @@ class Page(NamedTuple):
       claims: `claims.judge` at every rung, named in a first column; the last is the sound one.
       ladder: `stats.table` of every rung, named in a first column.
       trust: `checks.trust` of the main method.
+      missing: measure or check -> names of the models that it cannot be made for.
     """
 
     data: str
@@ -53,6 +54,7 @@ class Page(NamedTuple):
     claims: pd.DataFrame = NONE
     ladder: pd.DataFrame = NONE
     trust: pd.DataFrame = NONE
+    missing: Mapping[str, Sequence[str]] = {}
 
 
 def page(content: Page) -> str:
@@ -111,6 +113,8 @@ def page(content: Page) -> str:
         cards=cards(content.gallery, content.records, content.class_names, models, design),
         sorts=SORTS if len(models) > 1 else {k: v for k, v in SORTS.items() if k != "disagreement"},
         reference=design.reference,
+        facts=facts,
+        missing=tables.missing(content.missing),
         agreement=agreement(content.agreement),
         degenerate=degenerate(content.records),
         config=json.dumps(content.config, indent=2, default=str),
@@ -135,13 +139,14 @@ def title(metric: str) -> str:
 
 
 class Model(NamedTuple):
-    """A model of the study, introduced."""
+    """A model of the study, introduced; `of` says what the accuracies are."""
 
     name: str
     role: str
     network: str
     parameters: str
     accuracies: Sequence[float]
+    of: str
 
 
 def introduced(content: Page, models: Sequence[str]) -> list[Model]:
@@ -152,9 +157,10 @@ def introduced(content: Page, models: Sequence[str]) -> list[Model]:
             Model(
                 name,
                 content.design.roles.get(name, ""),
-                own[0]["model"],
-                f"{own[0]['parameters']:,}",
-                [result["test_accuracy"] for result in own],
+                facts.network(own[0]),
+                facts.parameters(own[0]),
+                [facts.accuracy(result) for result in own],
+                "test accuracy" if facts.is_own(own[0]) else "accuracy on the images measured",
             )
         )
     return found

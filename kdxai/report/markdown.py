@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from kdxai.protocol import TRUTH
-from kdxai.report import tables
+from kdxai.report import facts, tables
 from kdxai.study import checks
 from kdxai.study.measure import Measured
 from kdxai.study.stats import FEWEST, STATISTICS
@@ -26,7 +26,7 @@ def report(
     """Everything that a study found, on one page.
 
     Args:
-      results: run's name -> its `result.json`.
+      results: model's name -> its facts.
       measured: all that was found.
       figures: file names below `figures/`.
       provenance: what made the numbers.
@@ -35,11 +35,10 @@ def report(
     models = pd.DataFrame(
         {
             name: {
-                "model": r["model"],
-                "parameters": f"{r['parameters']:,}",
-                "test accuracy": f"{r['test_accuracy']:.2%}",
-                "best epoch": r["best_epoch"],
-                "training": f"{r['seconds']:,.0f} s",
+                "model": facts.network(r),
+                "parameters": facts.parameters(r),
+                "accuracy": f"{facts.accuracy(r):.2%}",
+                "origin": facts.origin(r),
             }
             for name, r in results.items()
         }
@@ -72,6 +71,7 @@ def report(
         *seeds_section(measured.seeds),
         *differences_section(measured.differences),
         *trust_section(trust),
+        *tables.missing(measured.missing),
         *methods_section(records),
         *preferences_section(records),
         *cascade_section(records),

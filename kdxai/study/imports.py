@@ -120,7 +120,8 @@ def predict(model: Trained, split: Split, name: str) -> np.ndarray:
     @jax.jit
     def classify(variables: Any, images: jax.Array) -> jax.Array:
         images = augment.normalise(images, model.mean, model.std)
-        return model.model.apply(variables, images, train=False).argmax(-1)
+        logits: Any = model.model.apply(variables, images, train=False)
+        return logits.argmax(-1)
 
     size, area = len(split.label), int(np.prod(split.image.shape[1:3]))
     parts = evaluate.chunks(size, max(1, 2**18 // area), name)

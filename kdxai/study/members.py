@@ -146,10 +146,7 @@ def load_data(members: Sequence[Member], asked: Mapping[str, Any]) -> Dataset:
       UserError: no model says which, they say different ones, it has changed since, or it does not
         fit them.
     """
-    if asked["name"]:
-        dataset = datasets.load(**asked)
-    else:
-        dataset = own_data(members)
+    dataset = datasets.load(**asked) if asked["name"] else own_data(members)
     require_fits(members[0], dataset)
     return dataset
 

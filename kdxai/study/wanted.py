@@ -153,6 +153,7 @@ def require_drawn(model: External, protocol: Protocol, masks: bool) -> None:
     mask = jax.ShapeDtypeStruct(image.shape[:2], bool) if masks else None
 
     def draw(image: jax.Array, mask: jax.Array | None) -> jax.Array:
-        return drawing.draw(protocol, classifier, image, 0, mask, jax.random.key(0)).heatmap
+        key = jax.random.key(0)
+        return drawing.draw(protocol, classifier, image, jnp.zeros((), int), mask, key).heatmap
 
     jax.eval_shape(draw, image, mask)

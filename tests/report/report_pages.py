@@ -125,7 +125,7 @@ def content():
             "best_epoch": 0 if model == "untrained" else 3,
             "test_accuracy": 0.9 - 0.1 * k - 0.01 * seed,
             "seconds": 61.2,
-            "machine": machine,
+            "origin": {"kind": "train", "machine": machine},
             "sha256": f"{k}{seed}" * 32,
         }
         for k, model in enumerate(MODELS)
