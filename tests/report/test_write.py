@@ -66,7 +66,7 @@ def test_a_missing_history_stops_no_report(measured, tmp_path, recwarn):
 def test_curves_are_those_of_the_history(measured, monkeypatch):
     drawn = {}
     monkeypatch.setattr(figures, "curves", lambda path, histories: drawn.update(histories))
-    found = write.read_histories([cell for cell in measured.cells if cell.seed == 0])
+    found = write.read_histories([one for one in measured.members if one.seed == 0])
     assert list(found) == list(MODELS)
     assert list(found["student"].validation_accuracy) == [0.2, 0.4, pytest.approx(0.6)]
 
@@ -198,9 +198,7 @@ def test_pictures_are_of_the_images_drawn_and_of_the_first_seed(measured, monkey
     found = write.explain_first(measured)
     write.draw_figures(measured, found, tmp_path)
     drawn = measured.wanted.drawn
-    first = [
-        one for cell, one in zip(measured.cells, measured.trained, strict=True) if not cell.seed
-    ]
+    first = [one.model for one in measured.members if not one.seed]
     assert [one for one, _ in asked] == first
     assert all(indices == list(drawn) for _, indices in asked)
     images, names, columns = shown["maps-cam.png"]
