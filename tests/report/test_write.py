@@ -22,7 +22,7 @@ from kdxai.report import figures, markdown, tables, write
 from kdxai.report.figures import Panel
 from kdxai.study import run
 from kdxai.training import config as training
-from kdxai.training import loop, runs
+from kdxai.training import history, loop
 
 CONFIG = ConfigDict({"seeds": 2})
 
@@ -50,14 +50,14 @@ def test_all_files(measured, tmp_path):
 
 
 def test_a_missing_history_stops_no_report(measured, tmp_path, recwarn):
-    (tmp_path / "teacher, seed 0" / runs.HISTORY).unlink()
-    (tmp_path / "student, seed 0" / runs.HISTORY).write_bytes(b"\xff\x00,1\n")
-    (tmp_path / "control, seed 0" / runs.HISTORY).write_text("epoch,step\n1,2\n")
+    (tmp_path / "teacher, seed 0" / history.HISTORY).unlink()
+    (tmp_path / "student, seed 0" / history.HISTORY).write_bytes(b"\xff\x00,1\n")
+    (tmp_path / "control, seed 0" / history.HISTORY).write_text("epoch,step\n1,2\n")
     files = written(measured, tmp_path / "out")
     assert "figures/training-curves.png" in files  # of the untrained one, which has a history here
     told = [str(one.message) for one in recwarn if "curves leave it out" in str(one.message)]
     assert [next(name for name in MODELS if name in one) for one in told] == list(MODELS[:3])
-    (tmp_path / "untrained, seed 0" / runs.HISTORY).unlink()
+    (tmp_path / "untrained, seed 0" / history.HISTORY).unlink()
     files = written(measured, tmp_path / "none")
     assert "figures/training-curves.png" not in files
     assert "training-curves" not in (tmp_path / "none" / "report.md").read_text()

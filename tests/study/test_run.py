@@ -16,6 +16,7 @@ from scripts import ROOT
 from kdxai import files, models
 from kdxai.data import datasets
 from kdxai.errors import UserError
+from kdxai.models import trained
 from kdxai.models.trained import Trained
 from kdxai.protocol import SOUND
 from kdxai.study import audit, design, measure, members, paper, plan, run, stats
@@ -23,7 +24,7 @@ from kdxai.study.measure import Measured
 from kdxai.study.members import Member
 from kdxai.study.paper import REPAIRS, ladder
 from kdxai.study.wanted import wanted
-from kdxai.training import loop, runs
+from kdxai.training import loop
 
 NAMES = ("teacher", "student", "control", "untrained")
 
@@ -189,7 +190,7 @@ def test_an_unfinished_study_may_move_and_be_written_relative(config, tmp_path, 
     monkeypatch.chdir(tmp_path)
     run.make(cells_of(config, Path("there")), dataset)
     run.make(cells_of(config, tmp_path / "there"), dataset)
-    assert runs.read_result(tmp_path / "there" / "seed0" / "student")
+    assert trained.read(tmp_path / "there" / "seed0" / "student")
 
 
 def test_another_teacher_in_the_place_of_a_students_is_refused(config, tmp_path, make_run):
