@@ -1,4 +1,4 @@
-"""Explain and measure trained models.
+"""Explain and measure models: directories, or classifiers of one's own.
 
     python launch/explain.py --config configs/explain.py \\
         --config.models=teacher=runs/teacher,student=runs/student --workdir runs/explained
@@ -17,7 +17,10 @@ def main(config: "ConfigDict", workdir: str) -> None:
     from kdxai.report.write import write
     from kdxai.study import run
 
-    tables.show(write(run.explain(config, workdir), config, workdir))
+    measured = run.explain(config, workdir)
+    tables.show(write(measured, config, workdir))
+    tables.show_notes(measured.records, measured.missing)
+    tables.show_claims(measured.claims)
     print(f"{workdir}: report.html, report.md, table1.csv, records.csv, study.json and figures/")
 
 
