@@ -19,6 +19,7 @@ __all__ = [
     "explain",
     "measures",
     "metrics",
+    "overlay",
     "protocol",
 ]
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from kdxai.errors import UserError
     from kdxai.explain import METHODS, Classifier
     from kdxai.protocol import SOUND, Protocol
+    from kdxai.report.overlay import overlay
 
 _HOMES = {
     "METHODS": "explain",
@@ -34,6 +36,7 @@ _HOMES = {
     "Classifier": "explain",
     "Protocol": "protocol",
     "UserError": "errors",
+    "overlay": "report.overlay",
 }
 
 

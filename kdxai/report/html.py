@@ -18,8 +18,8 @@ from PIL import Image
 from kdxai.metrics import coherency
 from kdxai.report import answer, charts, tables
 from kdxai.report.answer import HEADLINE, MINUS, called, sign, spoken
-from kdxai.report.figures import MAP_COLOURS, picture
 from kdxai.report.markdown import DEGENERATE, over
+from kdxai.report.overlay import MAP_COLOURS, picture
 from kdxai.study import plan
 from kdxai.study.stats import FEWEST
 
