@@ -14,9 +14,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from kdxai import files
 from kdxai.report.overlay import ALPHA, MAP_COLOURS, overlay, picture
 from kdxai.report.tables import title
-from kdxai.training import runs
 
 # Columns of a history that are drawn.
 CURVES = ("epoch", "validation_loss", "validation_accuracy", "train_accuracy")
@@ -57,7 +57,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
-    runs.write_bytes(path, buffer.getvalue())
+    files.write_bytes(path, buffer.getvalue())
 
 
 def _show(ax: Axes, image: np.ndarray) -> None:

@@ -5,7 +5,7 @@ import glob
 import io
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kdxai import classifiers, drawing, evaluate
+from kdxai import classifiers, drawing, evaluate, files
 from kdxai.data import pictures
 from kdxai.errors import UserError, printable
 from kdxai.explain import Classifier
@@ -23,14 +23,25 @@ from kdxai.protocol import Protocol
 from kdxai.report import html
 from kdxai.report.overlay import overlay
 from kdxai.report.write import write_table
-from kdxai.study.records import make_directory
-from kdxai.training import runs
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 TOP = 5  # classes that are named
-SIDE = 224  # pixels of an overlay's shorter side at least: the picture is finer than some models'
-MOST = 200  # pictures on the page, each of which adds some 20 kB for every map
+SIDE = 224  # pixels of an overlay's shorter side at least: some models see less of the picture
+MOST = 200  # pictures on the page: each map adds some 20 kB
+
+
+class File(NamedTuple):
+    """A picture.
+
+    Attributes:
+      number: its place among all, which random methods draw by.
+      name: its place in the folder that all share.
+    """
+
+    number: int
+    name: str
+    path: Path
 
 
 class Prediction(NamedTuple):
@@ -42,7 +53,7 @@ class Prediction(NamedTuple):
 
 
 class Map(NamedTuple):
-    """Where a method finds evidence for a class.
+    """Where a method finds the evidence for a class.
 
     Attributes:
       description: for those who do not see it.
@@ -50,33 +61,32 @@ class Map(NamedTuple):
     """
 
     method: str
-    explained: Prediction
     description: str
     uri: str
 
 
 class Explained(NamedTuple):
-    """One picture as one model sees it.
+    """A picture as a model sees it.
 
     Attributes:
-      picture: the file's place in the folder that all pictures share.
+      picture: the file's place in the folder that all share.
       top: the most probable classes, the most probable first.
-      maps: of the predicted class, then of the others asked for.
+      maps: class -> its maps; the predicted class, then the others asked for.
       uri: the pixels that the model is given; "" of a picture that is not on the page.
     """
 
     picture: str
     model: str
     top: Sequence[Prediction]
-    maps: Sequence[Map]
+    maps: Mapping[Prediction, Sequence[Map]]
     uri: str
 
 
 class Prepared(NamedTuple):
-    """A model that is ready to explain pictures.
+    """A model that is ready for pictures.
 
     Attributes:
-      model: it, or a classifier of one's own, with normalisation, classes and image shape.
+      model: a `Trained` or `External`.
       classifiers: protocol -> the model as that asks for it.
       classes: numbers of those that are explained beside the predicted one.
     """
@@ -88,8 +98,9 @@ class Prepared(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """[H, W] of its images."""
-        return tuple(self.model.image_shape[:2])
+        """(H, W) of its images."""
+        height, width, _ = self.model.image_shape
+        return height, width
 
 
 def explain_pictures(
@@ -99,15 +110,15 @@ def explain_pictures(
     workdir: str | os.PathLike[str],
     classes: Sequence[int | str] = (),
 ) -> list[Explained]:
-    """Predict the classes of pictures, and draw where the models find the evidence for them.
+    """Predict the classes of pictures, and draw where models find the evidence for them.
 
     Every picture is resized and cut to the images that a model takes. Writes below `workdir`:
-    `gallery.html`, one file that needs nothing else; `top5.csv`; the overlays
-    `overlays/MODEL/METHOD/PICTURE.png` of the predicted class, and
+    `gallery.html`, one file that needs nothing else, of the first `MOST` pictures; `top5.csv`; and
+    the overlays, `overlays/MODEL/METHOD/PICTURE.png` of the predicted class and
     `overlays/MODEL/METHOD-NUMBER/PICTURE.png` of each of `classes`.
 
     Args:
-      models: name -> a trained model, or a classifier of one's own with its normalisation.
+      models: name -> a `Trained` or `External`.
       images: as for `find`.
       protocols: one for each method.
       classes: numbers or names of classes that are explained beside the predicted one.
@@ -116,70 +127,71 @@ def explain_pictures(
       One for each picture and model, in the order of the pictures.
 
     Raises:
-      UserError: as `find` and `prepare`; a picture that cannot be read, an output that is not
-        finite.
+      UserError: as `find` and `prepare`; a picture that cannot be read, outputs that are not finite
+        or no logits.
     """
-    workdir, paths = Path(workdir), find(images)
-    root = os.path.commonpath([path.parent for path in paths])
-    files = [Picture(i, os.path.relpath(path, root), path) for i, path in enumerate(paths)]
+    workdir, asked = Path(workdir), find(images)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot use {workdir}: {error.strerror}; choose another") from error
     found: list[Explained] = []
     with evaluate.computing(None), progress() as bar:
         ready = [prepare(name, model, protocols, classes) for name, model in models.items()]
-        task = bar.add_task("reading pictures", total=len(files), note="")
-        for file in files:  # a damaged one is told of before the first is explained
+        task = bar.add_task("reading pictures", total=len(asked), note="")
+        for file in asked:  # a damaged one is told of before the first is explained
             pictures.read(file.path, 1)
             bar.advance(task)
-        task, started = bar.add_task("explaining", total=len(files), note=""), time.monotonic()
-        size = chunk_size(ready, len(files))
-        for start in range(0, len(files), size):
-            chunk = files[start : start + size]
-            by_model = [_explained(one, chunk, size, workdir) for one in ready]
-            found += [one for both in zip(*by_model, strict=True) for one in both]
+        task, started = bar.add_task("explaining", total=len(asked), note=""), time.monotonic()
+        size = chunk_size(ready, len(asked))
+        for start in range(0, len(asked), size):
+            chunk = asked[start : start + size]
+            by_model = [explain_chunk(one, chunk, size, workdir) for one in ready]
+            found += [explained for of_file in zip(*by_model, strict=True) for explained in of_file]
             speed = (start + len(chunk)) / (time.monotonic() - started)
             bar.update(task, advance=len(chunk), note=f"{speed:.2g} a second")
     write_table(workdir / "top5.csv", table(found))
-    runs.write_text(workdir / "gallery.html", page(found, ready))
+    files.write_text(workdir / "gallery.html", page(found, ready))
     return found
 
 
-def find(images: Paths) -> list[Path]:
-    """The files that are meant, in the order given, each once.
+def find(images: Paths) -> list[File]:
+    """The pictures that are meant, in the order given, each once.
 
     Args:
-      images: files, folders (all pictures in one, by name) and patterns such as `photos/*.jpg` or
-        `photos/**/*.png`: in one text with commas between them, or a sequence of such without.
+      images: files, folders (the pictures in one) and patterns such as `photos/*.jpg` and
+        `photos/**/*.png`: one text with commas between them, or a sequence of them.
 
     Raises:
       UserError: there is no such file, no picture in a folder, or none that a pattern matches.
     """
     if isinstance(images, str) and not Path(images).expanduser().exists():
-        images = [entry.strip() for entry in images.split(",")]
+        images = [entry for text in images.split(",") if (entry := text.strip())]
     elif isinstance(images, str | os.PathLike):
         images = [images]
-    found = [path for entry in images for path in _matches(os.path.expanduser(entry))]
-    if not found:
+    paths = [path for entry in images for path in _matches(os.path.expanduser(entry))]
+    if not paths:
         raise UserError("images names no pictures; give files, folders or patterns")
-    return list(dict.fromkeys(Path(os.path.abspath(path)) for path in found))
+    paths = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
+    root = os.path.commonpath([path.parent for path in paths])
+    return [File(i, os.path.relpath(path, root), path) for i, path in enumerate(paths)]
 
 
 def _matches(entry: str) -> list[Path]:
     """The pictures of one file, folder or pattern, by name."""
     path = Path(entry)
     if path.is_dir():
-        candidates, where = list(path.iterdir()), f"{path} holds no pictures"
+        candidates, problem = list(path.iterdir()), f"the folder {path} holds no pictures"
     elif path.exists() or not glob.has_magic(entry):
-        if not path.is_file():
-            raise UserError(f"there is no picture {path}")
+        if not path.exists():
+            raise UserError(f"there is no picture or folder {path}")
         return [path]
     else:
         candidates = [Path(one) for one in glob.glob(entry, recursive=True)]
-        where = f"no pictures match {entry}"
-    found = [
-        one for one in candidates if one.suffix.lower() in pictures.SUFFIXES and one.is_file()
-    ]
+        problem = f"no pictures match {path}"
+    found = [one for one in candidates if one.suffix.lower() in pictures.SUFFIXES and one.is_file()]
     if not found:
-        kinds = ", ".join(sorted(pictures.SUFFIXES))
-        raise UserError(f"{where}; they are files that end in {kinds}")
+        raise UserError(f"{problem}, files in {', '.join(sorted(pictures.SUFFIXES))}")
     return sorted(found)
 
 
@@ -187,91 +199,198 @@ def prepare(
     name: str, model: Any, protocols: Sequence[Protocol], classes: Sequence[int | str]
 ) -> Prepared:
     """Raises:
-    UserError: the model's images are not RGB; a method does not suit it; it has no such class.
+    UserError: the model's images are not RGB, a method does not suit it, it has no such class.
     """
     height, width, channels = model.image_shape
     if channels != 3:
         raise UserError(
-            f"{name} takes images of {channels} {'channel' if channels == 1 else 'channels'}; "
-            "pictures are for models of RGB images"
+            f"{name} takes images of {channels} channel{'s' * (channels > 1)}, but pictures are "
+            "RGB; give a model of RGB images"
         )
     made: dict[tuple[str, str], Classifier] = {}  # parameters are put on the devices once
     for one in protocols:
         if not hasattr(model, "classifier"):
             drawing.require_defined(model.model, one, masks=False)
         if (one.stage, one.mode) not in made:
-            classifier = classifiers.as_classifier(model, one)
+            classifier = _as_classifier(model, one)
             made[one.stage, one.mode] = classifiers.everywhere(classifier, (height, width, 3))
-    return Prepared(
-        name,
-        model,
-        {one: made[one.stage, one.mode] for one in protocols},
-        [class_number(one, model.class_names, name) for one in classes],
-    )
+    ways = {one: made[one.stage, one.mode] for one in protocols}
+    return Prepared(name, model, ways, [class_number(one, model, name) for one in classes])
 
 
-def class_number(asked: int | str, names: Sequence[str], model: str) -> int:
+def _as_classifier(model: Any, protocol: Protocol) -> Classifier:
+    if hasattr(model, "classifier"):
+        return model.classifier
+    return classifiers.as_classifier(model, protocol)
+
+
+def class_number(asked: int | str, model: Any, name: str) -> int:
     """The number of a class that is named or numbered.
 
     Raises:
       UserError: the model has no such class.
     """
-    if isinstance(asked, str) and asked in names:
-        return list(names).index(asked)
+    names = list(model.class_names)
+    if asked in names:
+        return names.index(asked)
     if isinstance(asked, int) and 0 <= asked < len(names):
         return asked
     raise UserError(
-        f"classes names {asked!r}, but {model} has the classes 0 ({names[0]}) to "
-        f"{len(names) - 1} ({names[-1]})"
+        f"{name} has no class {asked!r}; its classes are 0 ({names[0]}) to {len(names) - 1} "
+        f"({names[-1]})"
     )
 
 
-def chunk_size(ready: Sequence[Prepared], files: int) -> int:
+def chunk_size(ready: Sequence[Prepared], count: int) -> int:
     """Pictures in memory at once; the devices divide it."""
     sizes = [evaluate.chunk_size(way, (), one.shape) for one in ready for way in one.classifiers]
     devices = jax.local_device_count()
-    return devices * min(-(-files // devices), *sizes)
+    return devices * min(-(-count // devices), *sizes)
 
 
-def _explained(
-    one: Prepared, chunk: Sequence[Picture], size: int, workdir: Path
+def explain_chunk(
+    one: Prepared, chunk: Sequence[File], size: int, workdir: Path
 ) -> list[Explained]:
-    """Some pictures by one model; their overlays are written.
+    """Some pictures by one model; writes their overlays.
 
     Args:
-      size: that the chunk is filled up to, so that one compilation serves all.
+      size: to which the chunk is filled up, so that one compilation serves all.
     """
     rows = np.arange(size) % len(chunk)
     images = np.stack([pictures.read(file.path, one.shape) for file in chunk])
     ids = np.array([file.number for file in chunk])
-    logits, explained, maps = _computed(one, images[rows], ids[rows])
-    for place, file in enumerate(chunk):
-        if not np.isfinite(logits[place]).all() or not np.isfinite(maps[:, :, place]).all():
-            raise UserError(f"{one.name}: the output for {file.path} is not finite; the weights are damaged")
+    logits, classes, heatmaps = _computed(one, images[rows], ids[rows])
     evaluate.require_logits({"probabilities": evaluate.are_probabilities(logits)}, one.name)
-    return [
-        _drawn(one, file, images[i], logits[i], explained[:, i], maps[:, :, i], workdir)
-        for i, file in enumerate(chunk)
-    ]
+    found = []
+    for i, file in enumerate(chunk):
+        if not (np.isfinite(logits[i]).all() and np.isfinite(heatmaps[:, :, i]).all()):
+            raise UserError(
+                f"{one.name}: the output for {file.path} is not finite; the weights are damaged"
+            )
+        names, probabilities = one.model.class_names, np.asarray(jax.nn.softmax(logits[i]))
+        every = [Prediction(k, names[k], float(p)) for k, p in enumerate(probabilities)]
+        found.append(
+            Explained(
+                picture=printable(file.name),
+                model=one.name,
+                top=[every[k] for k in np.argsort(-probabilities, kind="stable")[:TOP]],
+                maps=_draw(
+                    one, file, [every[k] for k in classes[:, i]], heatmaps[:, :, i], workdir
+                ),
+                uri=_uri(images[i]) if file.number < MOST else "",
+            )
+        )
+    return found
 
 
 def _computed(
     one: Prepared, images: np.ndarray, ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """[N, H, W, 3] -> logits [N, K], classes [E, N] and maps [methods, E, N, H, W] in [0, 1]."""
+    """[N, H, W, 3] -> logits [N, K], classes [E, N] and heatmaps [methods, E, N, H, W]."""
     mean, std = np.float32(one.model.mean), np.float32(one.model.std)
-    first = next(iter(one.classifiers.values()))
-    logits = np.asarray(evaluate._logits(first, images, mean, std))
+    logits = np.asarray(evaluate._logits(next(iter(one.classifiers.values())), images, mean, std))
     others = [np.full(len(images), number) for number in one.classes]
-    explained = np.stack([logits.argmax(1), *others])
-    maps = [
-        [
-            evaluate._heatmaps(classifier, ids, images, some, None, mean, std, protocol)
-            for some in explained
-        ]
-        for protocol, classifier in one.classifiers.items()
+    classes = np.stack([logits.argmax(1), *others])
+    heatmaps = [
+        [evaluate._heatmaps(way, ids, images, some, None, mean, std, protocol) for some in classes]
+        for protocol, way in one.classifiers.items()
     ]
-    return logits, explained, np.asarray(jax.device_get(maps))
+    return logits, classes, np.asarray(jax.device_get(heatmaps))
 
 
-def _drawn(...)
+def _draw(
+    one: Prepared,
+    file: File,
+    explained: Sequence[Prediction],
+    heatmaps: np.ndarray,
+    workdir: Path,
+) -> dict[Prediction, list[Map]]:
+    """Write the overlays of one picture.
+
+    Args:
+      explained: E classes, the predicted one first.
+      heatmaps: [methods, E, H, W] in [0, 1].
+
+    Returns:
+      Each class once: the predicted one may be among those asked for.
+    """
+    height, width = one.shape
+    times = -(-SIDE // min(one.shape))
+    picture = pictures.read(file.path, (times * height, times * width))
+    found: dict[Prediction, list[Map]] = {}
+    for e, prediction in enumerate(explained):
+        maps = []
+        for protocol, heatmap in zip(one.classifiers, heatmaps[:, e], strict=True):
+            pixels = overlay(picture, heatmap)
+            folder = f"{protocol.method}-{prediction.number}" if e else protocol.method
+            path = Path("overlays", one.name, folder, f"{file.name}.png")
+            for parent in reversed(path.parents[:-1]):
+                files.make_directory(workdir / parent)
+            files.write_bytes(workdir / path, encoded(pixels, "PNG"))
+            uri = _uri(pixels) if file.number < MOST else ""
+            maps.append(Map(protocol.method, html.described(heatmap), uri))
+        found.setdefault(prediction, maps)
+    return found
+
+
+def encoded(pixels: np.ndarray, kind: str) -> bytes:
+    """[H, W, 3] uint8 -> the bytes of a picture file; `kind` is PNG or JPEG."""
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"quality": 88, "subsampling": 0} if kind == "JPEG" else {}
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _uri(pixels: np.ndarray) -> str:
+    """[H, W, 3] uint8 -> a data URI: of few pixels, each of which counts, without loss."""
+    kind = "PNG" if min(pixels.shape[:2]) < SIDE else "JPEG"
+    data = base64.b64encode(encoded(pixels, kind)).decode()
+    return f"data:image/{kind.lower()};base64,{data}"
+
+
+def table(found: Sequence[Explained]) -> pd.DataFrame:
+    """A row for each picture, model and class among its most probable."""
+    return pd.DataFrame(
+        [
+            {
+                "picture": one.picture,
+                "model": one.model,
+                "rank": rank,
+                "class": guess.number,
+                "class_name": guess.name,
+                "probability": round(guess.probability, 6),
+            }
+            for one in found
+            for rank, guess in enumerate(one.top, 1)
+        ]
+    )
+
+
+def lines(found: Sequence[Explained]) -> list[str]:
+    """What each picture is taken for, a line each."""
+    by_picture: dict[str, list[str]] = {}
+    for one in found:
+        says = f"{one.model} {one.top[0].name} {one.top[0].probability:.0%}"
+        by_picture.setdefault(one.picture, []).append(says)
+    return [f"{name}: {', '.join(says)}" for name, says in by_picture.items()]
+
+
+def page(found: Sequence[Explained], ready: Sequence[Prepared]) -> str:
+    """The page: no file beside it, no network, no script."""
+    cards: dict[str, list[Explained]] = {}
+    for one in found:
+        if one.uri:
+            cards.setdefault(one.picture, []).append(one)
+    grey = np.full((12, 256, 3), 128, np.uint8)
+    return (
+        html.templates()
+        .get_template("gallery.html")
+        .render(
+            cards=cards,
+            count=len(found) // len(ready),
+            models=ready,
+            methods=[protocol.method for protocol in ready[0].classifiers],
+            scale=_uri(overlay(grey, np.linspace(0, 1, 256)[None])),
+            slots=(),
+        )
+    )
