@@ -1,5 +1,6 @@
 """A map in colour over its picture."""
 
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,11 +42,10 @@ def overlay(image: ArrayLike, heatmap: ArrayLike, alpha: float = ALPHA) -> np.nd
     shown = picture(image)
     grey = shown if shown.ndim == 2 else shown.mean(-1)
     grey = grey / (255.0 if image.dtype == np.uint8 else 1.0)
-    on_grid = np.clip(np.asarray(resize(heatmap, image.shape[:2])), 0, 1)
+    on_grid = np.clip(np.asarray(resize(jnp.asarray(heatmap), image.shape[:2])), 0, 1)
     colours = matplotlib.colormaps[MAP_COLOURS](on_grid)[..., :3]
-    return np.uint8(
-        np.round(255 * ((1 - alpha) * np.clip(grey, 0, 1)[..., None] + alpha * colours))
-    )
+    mixed = (1 - alpha) * np.clip(grey, 0, 1)[..., None] + alpha * colours
+    return np.round(255 * mixed).astype(np.uint8)
 
 
 def picture(image: np.ndarray) -> np.ndarray:

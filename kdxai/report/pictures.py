@@ -1,8 +1,7 @@
 """Pictures of one's own: what models see in them, and where."""
 
-import base64
 import glob
-import io
+import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -11,23 +10,24 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import pandas as pd
-from PIL import Image
+from ml_collections import ConfigDict
 
 from kdxai import classifiers, drawing, evaluate, files
 from kdxai.data import pictures
 from kdxai.errors import UserError, printable
 from kdxai.explain import Classifier
+from kdxai.models import trained
 from kdxai.progress import progress
 from kdxai.protocol import Protocol
-from kdxai.report import html
+from kdxai.report import gallery, html
+from kdxai.report.gallery import SIDE, Explained, Map, Prediction
 from kdxai.report.overlay import overlay
 from kdxai.report.write import write_table
+from kdxai.study import measure, plan
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 TOP = 5  # classes that are named
-SIDE = 224  # pixels of an overlay's shorter side at least: some models see less of the picture
 MOST = 200  # pictures on the page: each map adds some 20 kB
 
 
@@ -42,44 +42,6 @@ class File(NamedTuple):
     number: int
     name: str
     path: Path
-
-
-class Prediction(NamedTuple):
-    """A class, and how probable it is."""
-
-    number: int
-    name: str
-    probability: float
-
-
-class Map(NamedTuple):
-    """Where a method finds the evidence for a class.
-
-    Attributes:
-      description: for those who do not see it.
-      uri: the overlay for the page; "" of a picture that is not on it.
-    """
-
-    method: str
-    description: str
-    uri: str
-
-
-class Explained(NamedTuple):
-    """A picture as a model sees it.
-
-    Attributes:
-      picture: the file's place in the folder that all share.
-      top: the most probable classes, the most probable first.
-      maps: class -> its maps; the predicted class, then the others asked for.
-      uri: the pixels that the model is given; "" of a picture that is not on the page.
-    """
-
-    picture: str
-    model: str
-    top: Sequence[Prediction]
-    maps: Mapping[Prediction, Sequence[Map]]
-    uri: str
 
 
 class Prepared(NamedTuple):
@@ -131,6 +93,7 @@ def explain_pictures(
         or no logits.
     """
     workdir, asked = Path(workdir), find(images)
+    plan.require_names(models)  # folders are called so
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -147,12 +110,33 @@ def explain_pictures(
         for start in range(0, len(asked), size):
             chunk = asked[start : start + size]
             by_model = [explain_chunk(one, chunk, size, workdir) for one in ready]
-            found += [explained for of_file in zip(*by_model, strict=True) for explained in of_file]
+            found += itertools.chain.from_iterable(zip(*by_model, strict=True))
             speed = (start + len(chunk)) / (time.monotonic() - started)
             bar.update(task, advance=len(chunk), note=f"{speed:.2g} a second")
-    write_table(workdir / "top5.csv", table(found))
-    files.write_text(workdir / "gallery.html", page(found, ready))
+    write_table(workdir / "top5.csv", gallery.table(found))
+    files.write_text(workdir / "gallery.html", gallery.page(found, models))
     return found
+
+
+def explain(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Explained]:
+    """`explain_pictures` by the settings of configs/explain.py.
+
+    Raises:
+      UserError: as `explain_pictures`; a model that cannot be read, no such method.
+    """
+    classes = config.classes
+    if isinstance(classes, str):
+        classes = [name.strip() for name in classes.split(",")]
+    return explain_pictures(
+        {
+            name: trained.load(place)
+            for name, place in plan.named_directories(config.models).items()
+        },
+        config.images,
+        measure.protocols(config),
+        workdir,
+        classes if isinstance(classes, list | tuple) else [classes],
+    )
 
 
 def find(images: Paths) -> list[File]:
@@ -165,13 +149,13 @@ def find(images: Paths) -> list[File]:
     Raises:
       UserError: there is no such file, no picture in a folder, or none that a pattern matches.
     """
-    if isinstance(images, str) and not Path(images).expanduser().exists():
+    if isinstance(images, str) and not (images and Path(images).expanduser().exists()):
         images = [entry for text in images.split(",") if (entry := text.strip())]
     elif isinstance(images, str | os.PathLike):
         images = [images]
-    paths = [path for entry in images for path in _matches(os.path.expanduser(entry))]
-    if not paths:
+    if not images or not isinstance(images, list | tuple):
         raise UserError("images names no pictures; give files, folders or patterns")
+    paths = [path for entry in images for path in _matches(str(Path(entry).expanduser()))]
     paths = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
     root = os.path.commonpath([path.parent for path in paths])
     return [File(i, os.path.relpath(path, root), path) for i, path in enumerate(paths)]
@@ -233,8 +217,8 @@ def class_number(asked: int | str, model: Any, name: str) -> int:
     names = list(model.class_names)
     if asked in names:
         return names.index(asked)
-    if isinstance(asked, int) and 0 <= asked < len(names):
-        return asked
+    if str(asked).isdecimal() and int(asked) < len(names):
+        return int(asked)
     raise UserError(
         f"{name} has no class {asked!r}; its classes are 0 ({names[0]}) to {len(names) - 1} "
         f"({names[-1]})"
@@ -277,7 +261,7 @@ def explain_chunk(
                 maps=_draw(
                     one, file, [every[k] for k in classes[:, i]], heatmaps[:, :, i], workdir
                 ),
-                uri=_uri(images[i]) if file.number < MOST else "",
+                uri=gallery.data_uri(images[i]) if file.number < MOST else "",
             )
         )
     return found
@@ -291,11 +275,14 @@ def _computed(
     logits = np.asarray(evaluate._logits(next(iter(one.classifiers.values())), images, mean, std))
     others = [np.full(len(images), number) for number in one.classes]
     classes = np.stack([logits.argmax(1), *others])
-    heatmaps = [
-        [evaluate._heatmaps(way, ids, images, some, None, mean, std, protocol) for some in classes]
+    heatmaps = [  # fetched one by one: few programs are under way at once
+        [
+            np.asarray(evaluate._heatmaps(way, ids, images, some, None, mean, std, protocol))
+            for some in classes
+        ]
         for protocol, way in one.classifiers.items()
     ]
-    return logits, classes, np.asarray(jax.device_get(heatmaps))
+    return logits, classes, np.array(heatmaps)
 
 
 def _draw(
@@ -326,71 +313,8 @@ def _draw(
             path = Path("overlays", one.name, folder, f"{file.name}.png")
             for parent in reversed(path.parents[:-1]):
                 files.make_directory(workdir / parent)
-            files.write_bytes(workdir / path, encoded(pixels, "PNG"))
-            uri = _uri(pixels) if file.number < MOST else ""
+            files.write_bytes(workdir / path, gallery.encoded(pixels, "PNG"))
+            uri = gallery.data_uri(pixels) if file.number < MOST else ""
             maps.append(Map(protocol.method, html.described(heatmap), uri))
         found.setdefault(prediction, maps)
     return found
-
-
-def encoded(pixels: np.ndarray, kind: str) -> bytes:
-    """[H, W, 3] uint8 -> the bytes of a picture file; `kind` is PNG or JPEG."""
-    buffer = io.BytesIO()
-    options: dict[str, Any] = {"quality": 88, "subsampling": 0} if kind == "JPEG" else {}
-    Image.fromarray(pixels).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def _uri(pixels: np.ndarray) -> str:
-    """[H, W, 3] uint8 -> a data URI: of few pixels, each of which counts, without loss."""
-    kind = "PNG" if min(pixels.shape[:2]) < SIDE else "JPEG"
-    data = base64.b64encode(encoded(pixels, kind)).decode()
-    return f"data:image/{kind.lower()};base64,{data}"
-
-
-def table(found: Sequence[Explained]) -> pd.DataFrame:
-    """A row for each picture, model and class among its most probable."""
-    return pd.DataFrame(
-        [
-            {
-                "picture": one.picture,
-                "model": one.model,
-                "rank": rank,
-                "class": guess.number,
-                "class_name": guess.name,
-                "probability": round(guess.probability, 6),
-            }
-            for one in found
-            for rank, guess in enumerate(one.top, 1)
-        ]
-    )
-
-
-def lines(found: Sequence[Explained]) -> list[str]:
-    """What each picture is taken for, a line each."""
-    by_picture: dict[str, list[str]] = {}
-    for one in found:
-        says = f"{one.model} {one.top[0].name} {one.top[0].probability:.0%}"
-        by_picture.setdefault(one.picture, []).append(says)
-    return [f"{name}: {', '.join(says)}" for name, says in by_picture.items()]
-
-
-def page(found: Sequence[Explained], ready: Sequence[Prepared]) -> str:
-    """The page: no file beside it, no network, no script."""
-    cards: dict[str, list[Explained]] = {}
-    for one in found:
-        if one.uri:
-            cards.setdefault(one.picture, []).append(one)
-    grey = np.full((12, 256, 3), 128, np.uint8)
-    return (
-        html.templates()
-        .get_template("gallery.html")
-        .render(
-            cards=cards,
-            count=len(found) // len(ready),
-            models=ready,
-            methods=[protocol.method for protocol in ready[0].classifiers],
-            scale=_uri(overlay(grey, np.linspace(0, 1, 256)[None])),
-            slots=(),
-        )
-    )
