@@ -29,6 +29,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 TOP = 5  # classes that are named
 MOST = 200  # pictures on the page: each map adds some 20 kB
+CHUNK = 16  # pictures on each device at most, so that the bar moves
 
 
 class File(NamedTuple):
@@ -149,34 +150,41 @@ def find(images: Paths) -> list[File]:
     Raises:
       UserError: there is no such file, no picture in a folder, or none that a pattern matches.
     """
-    if isinstance(images, str) and not (images and Path(images).expanduser().exists()):
+    if isinstance(images, str) and not os.path.exists(os.path.expanduser(images)):
         images = [entry for text in images.split(",") if (entry := text.strip())]
     elif isinstance(images, str | os.PathLike):
         images = [images]
     if not images or not isinstance(images, list | tuple):
         raise UserError("images names no pictures; give files, folders or patterns")
-    paths = [path for entry in images for path in _matches(str(Path(entry).expanduser()))]
+    paths = [path for entry in images for path in _matches(os.path.expanduser(entry))]
     paths = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
     root = os.path.commonpath([path.parent for path in paths])
     return [File(i, os.path.relpath(path, root), path) for i, path in enumerate(paths)]
 
 
-def _matches(entry: str) -> list[Path]:
+def _matches(entry: str | os.PathLike[str]) -> list[Path]:
     """The pictures of one file, folder or pattern, by name."""
-    path = Path(entry)
-    if path.is_dir():
-        candidates, problem = list(path.iterdir()), f"the folder {path} holds no pictures"
-    elif path.exists() or not glob.has_magic(entry):
-        if not path.exists():
-            raise UserError(f"there is no picture or folder {path}")
+    path, pattern = Path(entry), str(entry)
+    if os.path.isdir(path):
+        candidates, problem = _inside(path), f"the folder {path} holds no pictures"
+    elif os.path.exists(path):
         return [path]
+    elif glob.has_magic(pattern):
+        candidates = [Path(one) for one in glob.glob(pattern, recursive=True)]
+        problem = f"no pictures match {pattern}"
     else:
-        candidates = [Path(one) for one in glob.glob(entry, recursive=True)]
-        problem = f"no pictures match {path}"
+        raise UserError(f"there is no picture or folder {path}")
     found = [one for one in candidates if one.suffix.lower() in pictures.SUFFIXES and one.is_file()]
     if not found:
-        raise UserError(f"{problem}, files in {', '.join(sorted(pictures.SUFFIXES))}")
+        raise UserError(f"{problem}; their names end in {', '.join(sorted(pictures.SUFFIXES))}")
     return sorted(found)
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}") from error
 
 
 def prepare(
@@ -229,7 +237,7 @@ def chunk_size(ready: Sequence[Prepared], count: int) -> int:
     """Pictures in memory at once; the devices divide it."""
     sizes = [evaluate.chunk_size(way, (), one.shape) for one in ready for way in one.classifiers]
     devices = jax.local_device_count()
-    return devices * min(-(-count // devices), *sizes)
+    return devices * min(-(-count // devices), CHUNK, *sizes)
 
 
 def explain_chunk(

@@ -225,14 +225,15 @@ def test_find(photos, tmp_path, monkeypatch):
     assert [file.number for file in pictures.find(".")] == [0, 1, 2]
     monkeypatch.setenv("HOME", str(photos))
     assert names("~/more") == deep
+    assert names(",".join(["a red.png"] * 999)) == flat[:1]  # no name of a file is so long
 
 
 @pytest.mark.parametrize(
     ("images", "says"),
     [
         ("none.png", "there is no picture or folder none.png"),
-        ("*.gif", r"no pictures match \*.gif, files in .bmp, .jpeg, .jpg, .png, .webp"),
-        ("empty", "the folder empty holds no pictures, files in"),
+        ("*.gif", r"no pictures match \*.gif; their names end in .bmp, .jpeg, .jpg, .png, .webp"),
+        ("empty", "the folder empty holds no pictures; their names end in"),
         ("", "images names no pictures"),
         ((), "images names no pictures"),
         (1.5, "images names no pictures"),
