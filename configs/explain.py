@@ -34,8 +34,9 @@ from kdxai.study import config as studies
 def get_config() -> ConfigDict:
     return ConfigDict(
         {
-            "models": FieldReference("", object),  # NAME=DIRECTORY,... or a tuple of NAME=DIRECTORY
-            "compare": (("student", "teacher"), ("student", "control")),  # those that are there
+            "models": FieldReference("", object),  # NAME=PLACE,... or a tuple of NAME=PLACE
+            "data": studies.data(),
+            **studies.told(),
             **studies.evaluation(),
             "images": FieldReference(1000, object),  # random test images; or pictures of one's own
             "classes": FieldReference((), object),  # explained in pictures beside the predicted one

@@ -12,6 +12,7 @@ __all__ = [
     "METHODS",
     "SOUND",
     "Classifier",
+    "External",
     "Protocol",
     "UserError",
     "errors",
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from kdxai import errors, evaluate, explain, measures, metrics, protocol
     from kdxai.errors import UserError
     from kdxai.explain import METHODS, Classifier
+    from kdxai.externals import External
     from kdxai.protocol import SOUND, Protocol
     from kdxai.report.overlay import overlay
 
@@ -34,6 +36,7 @@ _HOMES = {
     "METHODS": "explain",
     "SOUND": "protocol",
     "Classifier": "explain",
+    "External": "externals",
     "Protocol": "protocol",
     "UserError": "errors",
     "overlay": "report.overlay",

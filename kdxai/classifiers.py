@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +12,25 @@ from jax.tree_util import Partial
 from kdxai import devices, explain
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
+from kdxai.externals import External
 from kdxai.lifting import lift
 from kdxai.models import LAST, Network
+from kdxai.models.trained import Trained
 from kdxai.protocol import SOUND, Protocol
 
-if TYPE_CHECKING:
-    from kdxai.training.runs import TrainedModel
 
+def as_classifier(trained: Trained | External, protocol: Protocol = SOUND) -> Classifier:
+    """A model as a classifier of one normalised image, cut and run as a protocol says.
 
-def as_classifier(trained: "TrainedModel", protocol: Protocol = SOUND) -> Classifier:
-    """A kdxai model as a classifier of one normalised image, cut and run as a protocol says.
-
-    A pytree: the parameters are leaves, so it can be an argument of a jitted function.
+    Of a kdxai model it is a pytree: the parameters are leaves, so it can be an argument of a jitted
+    function.
 
     Raises:
-      UserError: the model has no such stage.
+      UserError: the model has no such stage, or the protocol sets what it does not do.
     """
+    if isinstance(trained, External):
+        require_obeyed(trained.classifier, protocol)
+        return trained.classifier
     model, variables = trained.model, trained.variables
     half = partial(Part, model=model, stage=protocol.stage, mode=protocol.mode)
     guided = None  # the rule is one of ReLUs

@@ -1,4 +1,4 @@
-"""Explain and measure trained models, or show what they see in pictures of one's own.
+"""Explain and measure models: directories, or classifiers of one's own; or show pictures to them.
 
     python launch/explain.py --config configs/explain.py \\
         --config.models=teacher=runs/teacher,student=runs/student --workdir runs/explained
@@ -27,7 +27,10 @@ def main(config: "ConfigDict", workdir: str) -> None:
     from kdxai.report.write import write
     from kdxai.study import run
 
-    tables.show(write(run.explain(config, workdir), config, workdir))
+    measured = run.explain(config, workdir)
+    tables.show(write(measured, config, workdir))
+    tables.show_missing(measured.missing)
+    tables.show_claims(measured.claims)
     print(f"{workdir}: report.html, report.md, table1.csv, records.csv, study.json and figures/")
 
 

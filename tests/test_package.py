@@ -27,13 +27,14 @@ LIBRARY = ("explain", "metrics", "models", "data/augment.py", "data/stream.py")
 LIBRARY += (
     "classifiers.py",
     "drawing.py",
+    "externals.py",
     "inputs.py",
     "lifting.py",
     "devices.py",
     "files.py",
     "fingerprints.py",
 )
-LIBRARY += ("evaluate.py", "measures.py", "protocol.py", "progress.py", "scaling.py")
+LIBRARY += ("evaluate", "measures", "protocol.py", "progress.py", "scaling.py")
 
 
 def names(requirements):
@@ -66,8 +67,6 @@ def test_what_the_library_imports_is_what_it_depends_on():
     study = names(PROJECT["project"]["optional-dependencies"]["study"])
     for path in sorted((ROOT / "kdxai").rglob("*.py")):
         place = path.relative_to(ROOT / "kdxai").as_posix()
-        if place == "benchmark/peers.py":  # the extra `bench`
-            continue
         allowed = library if place.startswith(LIBRARY) else library | study
         assert set(strangers(path)) <= allowed, place
 

@@ -3,6 +3,7 @@
 from flax import linen as nn
 from flax.core import FrozenDict
 
+from kdxai.errors import UserError
 from kdxai.models.network import Layers, Network
 
 
@@ -49,6 +50,7 @@ def wide_resnet(
     width: int,
     num_classes: int,
     layers: Layers,
+    *,
     dropout: float = 0.0,
     base_width: int = 16,
 ) -> Network:
@@ -56,7 +58,15 @@ def wide_resnet(
 
     The stages have 1, 2 and 4 x `base_width` x `width` channels; published with a base width of 16.
     The last feature map is the final ReLU's output, 8 x 8 for 32 x 32 images.
+
+    Raises:
+      UserError: another depth or width.
     """
+    if depth < 10 or depth % 6 != 4 or width < 1:
+        raise UserError(
+            f"there is no model 'wrn-{depth}-{width}': the depth of a wide ResNet is 10, 16, 22, "
+            "28, ... (6n + 4) and its width at least 1"
+        )
     units: dict[str, nn.Module] = {"stem": Stem(base_width, layers)}
     for stage in (1, 2, 3):
         for block in range((depth - 4) // 6):

@@ -71,7 +71,7 @@ def gallery(
     true_names: Sequence[str],
     panels: Mapping[str, Sequence[Panel]],
 ) -> None:
-    """Figures 5 and 6 of the paper, side by side: a row per image, two columns per model.
+    """The maps of all models side by side: a row per image, two columns per model.
 
     Args:
       images: [N, H, W, C] uint8.

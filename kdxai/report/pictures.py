@@ -4,26 +4,31 @@ import glob
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from kdxai import classifiers, drawing, evaluate, files
-from kdxai.data import pictures
+from kdxai.data import augment, pictures
 from kdxai.errors import UserError, printable
+from kdxai.evaluate import admission
+from kdxai.evaluate.rows import Entry, drawn_maps
 from kdxai.explain import Classifier
-from kdxai.models import trained
+from kdxai.externals import External
+from kdxai.measures import Model
 from kdxai.progress import progress
 from kdxai.protocol import Protocol
-from kdxai.report import gallery, html
+from kdxai.report import cards, gallery
 from kdxai.report.gallery import SIDE, Explained, Map, Prediction
 from kdxai.report.overlay import overlay
 from kdxai.report.write import write_table
-from kdxai.study import measure, plan
+from kdxai.study import members, wanted
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -49,13 +54,12 @@ class Prepared(NamedTuple):
     """A model that is ready for pictures.
 
     Attributes:
-      model: a `Trained` or `External`.
       classifiers: protocol -> the model as that asks for it.
       classes: numbers of those that are explained beside the predicted one.
     """
 
     name: str
-    model: Any
+    model: Model
     classifiers: Mapping[Protocol, Classifier]
     classes: Sequence[int]
 
@@ -67,7 +71,7 @@ class Prepared(NamedTuple):
 
 
 def explain_pictures(
-    models: Mapping[str, Any],
+    models: Mapping[str, Model],
     images: Paths,
     protocols: Sequence[Protocol],
     workdir: str | os.PathLike[str],
@@ -81,7 +85,6 @@ def explain_pictures(
     `overlays/MODEL/METHOD-NUMBER/PICTURE.png` of each of `classes`.
 
     Args:
-      models: name -> a `Trained` or `External`.
       images: as for `find`.
       protocols: one for each method.
       classes: numbers or names of classes that are explained beside the predicted one.
@@ -94,7 +97,7 @@ def explain_pictures(
         or no logits.
     """
     workdir, asked = Path(workdir), find(images)
-    plan.require_names(models)  # folders are called so
+    members.require_names(models)  # folders are called so
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -129,15 +132,27 @@ def explain(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Explain
     if isinstance(classes, str):
         classes = [name.strip() for name in classes.split(",")]
     return explain_pictures(
-        {
-            name: trained.load(place)
-            for name, place in plan.named_directories(config.models).items()
-        },
+        named(config.models),
         config.images,
-        measure.protocols(config),
+        wanted.protocols(config),
         workdir,
         classes if isinstance(classes, list | tuple) else [classes],
     )
+
+
+def named(models: str | Sequence[str]) -> dict[str, Model]:
+    """The models of `members.named_places`; several of one name are told apart by their number.
+
+    Raises:
+      UserError: one cannot be read.
+    """
+    places = members.named_places(models)
+    count = Counter(name for name, _ in places)
+    numbers = {name: itertools.count() for name in count}
+    return {
+        name if count[name] == 1 else f"{name} {next(numbers[name])}": members.load(place)
+        for name, place in places
+    }
 
 
 def find(images: Paths) -> list[File]:
@@ -188,7 +203,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def prepare(
-    name: str, model: Any, protocols: Sequence[Protocol], classes: Sequence[int | str]
+    name: str, model: Model, protocols: Sequence[Protocol], classes: Sequence[int | str]
 ) -> Prepared:
     """Raises:
     UserError: the model's images are not RGB, a method does not suit it, it has no such class.
@@ -201,22 +216,18 @@ def prepare(
         )
     made: dict[tuple[str, str], Classifier] = {}  # parameters are put on the devices once
     for one in protocols:
-        if not hasattr(model, "classifier"):
+        if isinstance(model, External):
+            wanted.require_drawn(model, one, masks=False)
+        else:
             drawing.require_defined(model.model, one, masks=False)
         if (one.stage, one.mode) not in made:
-            classifier = _as_classifier(model, one)
+            classifier = classifiers.as_classifier(model, one)
             made[one.stage, one.mode] = classifiers.everywhere(classifier, (height, width, 3))
     ways = {one: made[one.stage, one.mode] for one in protocols}
     return Prepared(name, model, ways, [class_number(one, model, name) for one in classes])
 
 
-def _as_classifier(model: Any, protocol: Protocol) -> Classifier:
-    if hasattr(model, "classifier"):
-        return model.classifier
-    return classifiers.as_classifier(model, protocol)
-
-
-def class_number(asked: int | str, model: Any, name: str) -> int:
+def class_number(asked: int | str, model: Model, name: str) -> int:
     """The number of a class that is named or numbered.
 
     Raises:
@@ -252,7 +263,6 @@ def explain_chunk(
     images = np.stack([pictures.read(file.path, one.shape) for file in chunk])
     ids = np.array([file.number for file in chunk])
     logits, classes, heatmaps = _computed(one, images[rows], ids[rows])
-    evaluate.require_logits({"probabilities": evaluate.are_probabilities(logits)}, one.name)
     found = []
     for i, file in enumerate(chunk):
         if not (np.isfinite(logits[i]).all() and np.isfinite(heatmaps[:, :, i]).all()):
@@ -279,17 +289,20 @@ def _computed(
     one: Prepared, images: np.ndarray, ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """[N, H, W, 3] -> logits [N, K], classes [E, N] and heatmaps [methods, E, N, H, W]."""
-    mean, std = np.float32(one.model.mean), np.float32(one.model.std)
-    logits = np.asarray(evaluate._logits(next(iter(one.classifiers.values())), images, mean, std))
+    normalisation = np.float32(one.model.mean), np.float32(one.model.std)
+    first = augment.normalise(images[0], *normalisation)
+    way = next(iter(one.classifiers.values()))
+    logits = np.asarray(admission.logits_of(way, images, normalisation))
     others = [np.full(len(images), number) for number in one.classes]
     classes = np.stack([logits.argmax(1), *others])
-    heatmaps = [  # fetched one by one: few programs are under way at once
-        [
-            np.asarray(evaluate._heatmaps(way, ids, images, some, None, mean, std, protocol))
-            for some in classes
-        ]
-        for protocol, way in one.classifiers.items()
-    ]
+    heatmaps = []
+    for protocol, classifier in one.classifiers.items():
+        doubts = admission.doubts(protocol, classifier, first, jnp.asarray(logits), classes[0, 0])
+        admission.require_logits({k: np.asarray(value) for k, value in doubts.items()}, one.name)
+        entries = [Entry(ids, images, some) for some in classes]
+        heatmaps.append(  # fetched one by one: few programs are under way at once
+            [np.asarray(drawn_maps(classifier, e, normalisation, protocol)) for e in entries]
+        )
     return logits, classes, np.array(heatmaps)
 
 
@@ -323,6 +336,6 @@ def _draw(
                 files.make_directory(workdir / parent)
             files.write_bytes(workdir / path, gallery.encoded(pixels, "PNG"))
             uri = gallery.data_uri(pixels) if file.number < MOST else ""
-            maps.append(Map(protocol.method, html.described(heatmap), uri))
+            maps.append(Map(protocol.method, cards.described(heatmap), uri))
         found.setdefault(prediction, maps)
     return found

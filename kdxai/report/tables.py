@@ -1,6 +1,6 @@
 """Table 1 as text."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -148,6 +148,19 @@ def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
         MARKS.get, na_action="ignore"
     )
     return wide.fillna("").loc[claims.rung.unique(), claims.claim.unique()]
+
+
+def missing(found: Mapping[str, Sequence[str]]) -> list[str]:
+    """What could not be measured or checked, of which models; a sentence each."""
+    return [
+        f"Without {name}: {', '.join(models)} - no parameters are seen that it could change."
+        for name, models in found.items()
+    ]
+
+
+def show_missing(found: Mapping[str, Sequence[str]]) -> None:
+    for text in missing(found):
+        print(text)
 
 
 def show_claims(claims: pd.DataFrame) -> None:

@@ -10,7 +10,7 @@ from kdxai import devices, models
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.settings import flatten
-from kdxai.training import runs
+from kdxai.training import objectives, runs
 from kdxai.training import state as states
 
 
@@ -76,6 +76,7 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
             f"augment.pad and augment.cutout are numbers of pixels from 0, below {side} and up to "
             f"{side} for these images, not {config.augment.pad} and {config.augment.cutout}"
         )
+    objectives.choose(config)
     states.learning_rate(config.optim, config.epochs, size // config.batch_size)
     return runs.create_model(config, len(dataset.class_names))
 

@@ -40,6 +40,7 @@ def default() -> ConfigDict:
                 "warmup_epochs": 0.0,
                 "label_smoothing": 0.0,
             },
+            "objective": placeholder(str),  # of training.objectives; None: by the teacher
             "teacher": "",  # a finished run's work directory; "": train on labels alone
             "distill": {
                 "temperature": 6.0,

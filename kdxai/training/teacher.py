@@ -11,18 +11,16 @@ import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kdxai import devices, files
-from kdxai.data.stream import Records
 from kdxai.errors import UserError
 from kdxai.fingerprints import fingerprint
 from kdxai.training import hosts, steps
-from kdxai.training.feed import feed
+from kdxai.training.feed import Placed
 from kdxai.training.runs import TrainedModel
 
 BATCH = 128  # views per device and call, fixed: the last bit of a logit depends on it
@@ -48,33 +46,26 @@ class TeacherLogits:
         self,
         teacher: TrainedModel,
         workdir: Path,
-        train: steps.Constants,
+        train: Placed,
+        view: steps.View,
         *,
-        images: Records | None = None,
         epochs: int,
-        view_seed: int,
-        augmentation: dict[str, Any],
     ):
         """Args:
         workdir: the teacher's.
-        train: what is resident on the devices.
-        images: those of training, where they are streamed.
+        view: as for `steps.make_train_step`.
         epochs: of the student's run; what would not fit on the disk is not kept.
-        view_seed, augmentation: as for `steps.make_train_step`.
         """
-        step = steps.make_teacher_step(
-            teacher.model, view_seed=view_seed, augmentation=augmentation
-        )
+        step = steps.make_teacher_step(teacher.model, view)
         name = teacher.result["data"].replace("/", "-")
         dtype = teacher.config.model.dtype
         who = fingerprint(teacher.variables)[:16]
-        parts = [lower(step, teacher, train, images), fingerprint(train)]
-        if images is not None:
-            parts += [images.name, fingerprint({"rows": images.rows})]
+        parts = [lower(step, teacher, train), fingerprint(train.constants)]
+        if train.images is not None:
+            parts += [train.images.name, fingerprint({"rows": train.images.rows})]
         what = digest(*parts)
-        self.directory = workdir / "views" / f"{name}-{dtype}-seed{view_seed}-{who}-{what}"
-        self.size = len(train.label)
-        self._images = images
+        self.directory = workdir / "views" / f"{name}-{dtype}-seed{view.seed}-{who}-{what}"
+        self.size = train.size
         self._train, self._variables = train, devices.replicate(teacher.variables)
         self._step = devices.spread(
             lambda *arguments: jax.lax.all_gather(step(*arguments), devices.AXIS, tiled=True),
@@ -119,10 +110,10 @@ class TeacherLogits:
         epochs = np.full(jax.local_device_count(), epoch, np.int32)
         plan = list(padded.reshape(-1, batch))
         # Few examples are read before a worker process has started.
-        fed = feed(plan, self._images, *(() if len(plan) > devices.AHEAD else (0,)))
+        fed = self._train.feed(plan, *(() if len(plan) > devices.AHEAD else (0,)))
         parts: list[np.ndarray] = []
         for logits in devices.fetch(
-            self._step(self._variables, self._train, indices, epochs, *streamed)
+            self._step(self._variables, self._train.constants, indices, epochs, *streamed)
             for indices, *streamed in fed
         ):
             parts.append(logits)
@@ -190,16 +181,11 @@ class TeacherLogits:
             self._kept = False
 
 
-def lower(
-    step: Callable[..., jax.Array],
-    teacher: TrainedModel,
-    train: steps.Constants,
-    images: Records | None,
-) -> str:
+def lower(step: Callable[..., jax.Array], teacher: TrainedModel, train: Placed) -> str:
     """The program of a teacher's step as text: model, dtype, augmentation, seed, batch."""
-    arguments = [teacher.variables, train, np.zeros(BATCH, np.int32), np.int32(0)]
-    if images is not None:
-        arguments.append(np.zeros((BATCH, *images.image_shape), np.uint8))
+    arguments = [teacher.variables, train.constants, np.zeros(BATCH, np.int32), np.int32(0)]
+    if train.images is not None:
+        arguments.append(np.zeros((BATCH, *train.images.image_shape), np.uint8))
     # Shapes alone, so that the number of devices is no part of it.
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
     return jax.jit(step).lower(*shapes).as_text()

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from report_pages import MODELS, content
+from report_pages import DESIGN, cards_of, content
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
@@ -77,7 +77,7 @@ def cards(browser):
 
 
 def expected():
-    return html.cards(content(), MODELS)
+    return cards_of(content())
 
 
 def test_loads_without_errors_and_asks_the_network_for_nothing(browser, page):
@@ -91,7 +91,7 @@ def test_loads_without_errors_and_asks_the_network_for_nothing(browser, page):
     # Chromium may still be drawing its own first page, from chrome:, which is no network.
     assert {url for url in asked if not url.startswith(("data:", "chrome:"))} == {page}
     assert browser.get_log("browser") == []
-    assert browser.title == "Explanations before and after compression: shapes"
+    assert browser.title == f"{DESIGN.title} shapes"
 
 
 def test_sorting(browser):

@@ -1,7 +1,6 @@
 """Pictures of one's own: found, explained and shown."""
 
 from html.parser import HTMLParser
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from kdxai import models
 from kdxai.data import pictures as files
 from kdxai.errors import UserError
 from kdxai.explain import METHODS, Classifier, min_max, resize
+from kdxai.externals import External
 from kdxai.models import trained
 from kdxai.protocol import Protocol
 from kdxai.report import gallery, pictures
@@ -22,15 +22,6 @@ from kdxai.report.overlay import overlay
 
 COLOURS = ("red", "green", "blue")
 SCALE = 20.0
-
-
-class OwnModel(NamedTuple):
-    classifier: Classifier
-    mean: np.ndarray
-    std: np.ndarray
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    facts: dict[str, Any]
 
 
 def colour_model(size=16, channels=3):
@@ -41,7 +32,7 @@ def colour_model(size=16, channels=3):
     )
     zero, one = np.zeros(channels, np.float32), np.ones(channels, np.float32)
     names = COLOURS if channels == 3 else COLOURS[:channels]
-    return OwnModel(classifier, zero, one, names, (size, size, channels), {"model": "colours"})
+    return External(classifier, zero, one, names, (size, size, channels), {"model": "colours"})
 
 
 def square(path, channel, corner=(0, 0), size=(64, 64), **options):
@@ -280,6 +271,40 @@ def test_grey_models_probabilities_and_bad_names_are_refused(tmp_path):
     shares = Classifier(lambda x: x, lambda f: jax.nn.softmax(f.mean((0, 1))))
     refuse("as probabilities are; return logits", colour_model()._replace(classifier=shares))
     refuse("is no name for a model", colour_model(), "../m")
+
+
+def test_a_head_that_is_another_is_refused(tmp_path):
+    square(tmp_path / "a.png", 0)
+    model = colour_model()
+    classifier = model.classifier._replace(head=jnp.eye(3)[::-1])
+    with pytest.raises(UserError, match="head is not what classify applies"):
+        pictures.explain_pictures(
+            {"m": model._replace(classifier=classifier)}, tmp_path, [Protocol()], tmp_path / "out"
+        )
+
+
+MODEL_FILE = """
+import numpy as np
+from kdxai import Classifier, External
+
+def model():
+    classifier = Classifier(lambda x: x, lambda f: f.mean((0, 1)))
+    return External(classifier, np.zeros(3), np.ones(3), ("red", "green", "blue"), (16, 16, 3))
+
+def another():
+    return model()._replace(class_names=("green", "blue", "red"))
+"""
+
+
+def test_files_and_several_models_of_one_name(tmp_path):
+    (tmp_path / "own.py").write_text(MODEL_FILE)
+    own = tmp_path / "own.py"
+    found = pictures.named(f"a={own}:model,a={own}:another,b={own}:model")
+    assert {name: model.class_names[0] for name, model in found.items()} == {
+        "a 0": "red",
+        "a 1": "green",
+        "b": "red",
+    }
 
 
 def test_script(tmp_path, photos):

@@ -16,9 +16,10 @@ from scripts import ROOT
 from kdxai import files, models
 from kdxai.data import datasets
 from kdxai.errors import UserError
-from kdxai.protocol import REPAIRS, SOUND, ladder
-from kdxai.study import audit, measure, plan, run, stats
+from kdxai.protocol import SOUND
+from kdxai.study import audit, design, measure, paper, plan, run, stats
 from kdxai.study.measure import Measured, wanted
+from kdxai.study.paper import REPAIRS, ladder
 from kdxai.training import loop, runs
 
 NAMES = ("teacher", "student", "control", "untrained")
@@ -299,7 +300,8 @@ def measured_of(config, names, seeds=1):
     )  # fmt: skip
     records = records.assign(drawn=records.image.isin(what.drawn)).reset_index(drop=True)
     none = dict.fromkeys(("agreement", "seeds", "differences", "trust"), measure.NONE)
-    return Measured(cells, trained, dataset, what, records, tables={}, **none)
+    told = design.read(config, names, config.models)
+    return Measured(told, cells, trained, dataset, what, records, tables={}, **none)
 
 
 def test_the_ladder_of_a_study(config, monkeypatch, tmp_path):
@@ -381,7 +383,7 @@ def test_rungs_by_name():
     with pytest.raises(UserError, match="there is no rung 'one class'; known: literal, "):
         audit.rungs("one class", ["teacher"])
     with pytest.raises(UserError, match="needs the models student and resnext_student"):
-        audit.rungs(audit.RIGHT_TEACHER, ["teacher"])
+        audit.rungs(paper.RIGHT_TEACHER, ["teacher"])
 
 
 def test_a_bad_audit_is_refused_before_anything_is_written(make_run, tmp_path):
@@ -459,7 +461,7 @@ def test_what_is_measured_of_several_models(config, monkeypatch, tmp_path):
     monkeypatch.setattr(measure, "explained", explained)
     monkeypatch.setattr(measure, "compared", compared)
     what = wanted(config.evaluation, config.compare, NAMES, 24)
-    found = measure.measure(cells, before.dataset, what, tmp_path)
+    found = measure.measure(before.design, cells, before.dataset, what, tmp_path)
 
     drawn, whole = found.tables["table1"], found.tables["table1_whole"]
     student = [

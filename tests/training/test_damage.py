@@ -20,6 +20,7 @@ from kdxai.errors import UserError
 from kdxai.fingerprints import fingerprint
 from kdxai.training import checkpoints, loop, runs
 from kdxai.training.curves import curves
+from kdxai.training.program import build
 
 # Of Orbax's tasks that met a damaged file, as they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -66,7 +67,7 @@ def unfinished(run):
 
 @pytest.fixture
 def like(config, dataset):
-    return loop.build(config, dataset).state
+    return build(config, dataset).state
 
 
 def newest(workdir, like):

@@ -18,8 +18,10 @@ from kdxai import devices
 from kdxai.data import datasets
 from kdxai.training import feed, loop, runs, steps
 from kdxai.training import teacher as teachers
+from kdxai.training.feed import place
+from kdxai.training.program import build
 
-VIEW = {"view_seed": 0, "augmentation": {"pad": 4, "flip": True, "cutout": 0}}
+VIEW = steps.View(seed=0, pad=4, flip=True, cutout=0)
 
 
 @pytest.fixture
@@ -46,26 +48,25 @@ def config(tiny_config, dataset, finished, tmp_path):
     return tiny_config
 
 
-def logits_of(config, dataset, trained=None, **changes):
-    """The teacher's logits as a run makes them, but for the changes."""
-    trained = trained or runs.load(config.teacher)
-    options = {"epochs": 1} | VIEW | changes
-    train = loop.resident(dataset.train, dataset)
-    return teachers.TeacherLogits(trained, Path(config.teacher), train, **options)
+def logits_of(config, dataset, trained=None, epochs=1, **view):
+    """The teacher's logits as a run makes them, but for the changes of the view."""
+    trained, train = trained or runs.load(config.teacher), place(dataset.train, dataset)
+    return teachers.TeacherLogits(
+        trained, Path(config.teacher), train, VIEW._replace(**view), epochs=epochs
+    )
 
 
 def live(config, dataset, indices, epoch, dtype=jnp.float32, batch=teachers.BATCH):
     """Logits computed at the time, without any of `training.teacher`: [B, K]."""
     trained = runs.load(config.teacher, dtype)
-    seed, augmentation = VIEW.values()
 
     # Constants within would be folded and round otherwise; so would bfloat16 without oneDNN's help.
     @partial(jax.jit, compiler_options=devices.compiler_options(dtype))
     def apply(variables, constants, indices):
-        views = steps.views(constants, indices, epoch, seed, **augmentation)
+        views = steps.views(constants, indices, epoch, VIEW)
         return trained.model.apply(variables, views)
 
-    constants, indices = loop.resident(dataset.train, dataset), np.asarray(indices)
+    constants, indices = place(dataset.train, dataset).constants, np.asarray(indices)
     return np.asarray(apply(trained.variables, constants, np.resize(indices, batch)))[
         : len(indices)
     ]
@@ -106,9 +107,9 @@ def test_more_images_than_a_batch(config, dataset, monkeypatch):
 def test_the_loss_of_a_shuffled_batch(config, dataset):
     """Against numpy; logits that belong to other images, as once happened, give another loss."""
     config.distill.temperature, config.distill.alpha = 2.0, 0.9
-    program = loop.build(config, dataset)
+    program = build(config, dataset)
     batch = np.random.default_rng(1).permutation(90)[: config.batch_size].astype(np.int32)
-    views = steps.views(program.train, batch, 0, 0, **VIEW["augmentation"])
+    views = steps.views(program.train.constants, batch, 0, VIEW)
     model = runs.create_model(config, 3)
     variables = jax.device_get(program.state.variables)
     apply = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))
@@ -132,7 +133,7 @@ def test_teacher_and_student_see_the_view_of_the_augmentations_seed(config, data
     """Whatever the run's own seed is, which draws the student's weights and its order."""
     config.seed, config.augment.seed = 5, 8
     config.distill.temperature, config.distill.alpha = 2.0, alpha
-    program = loop.build(config, dataset)
+    program = build(config, dataset)
     batch = np.random.default_rng(1).permutation(90)[: config.batch_size].astype(np.int32)
     variables, trained = jax.device_get(program.state.variables), runs.load(config.teacher)
     model, label = runs.create_model(config, 3), dataset.train.label[batch]
@@ -140,7 +141,7 @@ def test_teacher_and_student_see_the_view_of_the_augmentations_seed(config, data
 
     def expected(students_seed, teachers_seed):
         views = [
-            steps.views(program.train, batch, 0, seed, **VIEW["augmentation"])
+            steps.views(program.train.constants, batch, 0, VIEW._replace(seed=seed))
             for seed in (students_seed, teachers_seed)
         ]
         z_s = np.float64(student(variables, views[0]))
@@ -201,14 +202,13 @@ def test_nothing_stale(config, dataset):
     statistic = jax.tree.map(np.array, trained.variables)
     jax.tree.leaves(statistic["batch_stats"])[0].flat[0] += 1e-6
     wider = runs.create_model(trained.config, 3, activation=jax.nn.relu6)
-    augmentation = VIEW["augmentation"]
     others = [
         logits_of(config, data, model, **changes).directory
         for data, model, changes in [
-            (dataset, trained, {"view_seed": 1}),
-            (dataset, trained, {"augmentation": augmentation | {"pad": 2}}),
-            (dataset, trained, {"augmentation": augmentation | {"flip": False}}),
-            (dataset, trained, {"augmentation": augmentation | {"cutout": 3}}),
+            (dataset, trained, {"seed": 1}),
+            (dataset, trained, {"pad": 2}),
+            (dataset, trained, {"flip": False}),
+            (dataset, trained, {"cutout": 3}),
             (changed(image=pixel), trained, {}),
             (changed(image=swapped), trained, {}),
             (changed(image=pixel[:80], label=dataset.train.label[:80]), trained, {}),

@@ -1,0 +1,30 @@
+"""Names of wide residual networks that compute as their authors' do.
+
+That is, with the stride in the first convolution of a block and the shortcut at its activated
+input. Repositories whose convolutions have biases differ in this and are refused by them.
+"""
+
+from kdxai.models.weights.source import Reader, Source, no_options
+
+TABLE = {  # xternalz's, which most of the field has copied; `layer` of others
+    "stem/Conv_0": ("conv1",),
+    "block": ("block{stage}.layer.{block}", "layer{stage}.{block}"),
+    "block/BatchNorm_0": ("bn1",),
+    "block/Conv_0": ("conv1",),
+    "block/BatchNorm_1": ("bn2",),
+    "block/Conv_1": ("conv2",),
+    "block/shortcut": ("convShortcut", "shortcut", "shortcut.0", "downsample.0"),
+    "final/BatchNorm_0": ("bn1", "bn"),
+    "head": ("fc", "linear"),
+}
+
+
+def recognise(source: Source) -> str | None:
+    blocks, base = source.blocks(), source.width("stem/Conv_0")
+    if len(blocks) != 3 or len(set(blocks)) != 1 or not base:
+        return None
+    name = f"wrn-{6 * blocks[0] + 4}-{source.width('stage1.block0/Conv_0') // base}"
+    return name + (f"-w{base}" if base != 16 else "")
+
+
+WIDE_RESNET = Reader(TABLE, recognise, no_options)
