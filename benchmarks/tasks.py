@@ -202,7 +202,7 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
     config.distill.update(temperature=TEMPERATURE, alpha=ALPHA)
     tx = states.optimizer(config.optim, lambda step: LEARNING_RATE)
     view = steps.View(seed=0, pad=0, flip=False, cutout=0)
-    teacher_step = steps.make_teacher_step(trained.model, view)
+    teacher_step = steps.make_teacher_step(partial(steps.logits_of, trained.model), view)
     train_step = steps.make_train_step(
         models.create(
             **trained.architecture,

@@ -15,6 +15,7 @@ __all__ = [
     "External",
     "Protocol",
     "UserError",
+    "compare",
     "errors",
     "evaluate",
     "explain",
@@ -26,6 +27,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from kdxai import errors, evaluate, explain, measures, metrics, protocol
+    from kdxai.comparison import compare
     from kdxai.errors import UserError
     from kdxai.explain import METHODS, Classifier
     from kdxai.externals import External
@@ -39,6 +41,7 @@ _HOMES = {
     "External": "externals",
     "Protocol": "protocol",
     "UserError": "errors",
+    "compare": "comparison",
     "overlay": "report.overlay",
 }
 

@@ -18,6 +18,7 @@ from kdxai.errors import UserError
 from kdxai.evaluate import rows as rows_module
 from kdxai.explain import Classifier
 from kdxai.explain.maps import min_max, resize
+from kdxai.measures import MEASURES, Column, Measure, Preparation
 from kdxai.protocol import Protocol
 from kdxai.training import config
 from kdxai.training.runs import TrainedModel
@@ -420,6 +421,21 @@ def test_the_baseline_is_what_pixels_become(baseline):
 def test_unknown_measures_are_refused():
     with pytest.raises(UserError, match="no measure 'vibes'; known: perturbation"):
         run(extra=["vibes"])
+
+
+def test_a_new_measure_is_one_entry(monkeypatch):
+    mine = Measure(
+        lambda subject: {"mine": subject.explanation.heatmap.mean() + subject.prepared.mean()},
+        {"mine": Column("Mine", 0)},
+        cost=3,
+        preparation=Preparation("another model", lambda source: None),
+    )
+    monkeypatch.setitem(MEASURES, "mine", mine)
+    with pytest.raises(UserError, match="the measure 'mine' needs another model"):
+        run(extra=["mine"])
+    rows = run(extra=["mine"], prepared={"mine": classifier()})
+    np.testing.assert_allclose(rows.mine, 2 * rows.complexity, rtol=1e-5)
+    assert evaluate.chunk_size(Protocol(), ["mine"], (32, 32)) == 128 // 3
 
 
 def test_no_images_are_refused():

@@ -88,6 +88,19 @@ def test_import_is_light_and_the_library_needs_no_study():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def test_evaluation_needs_no_training():
+    """Nor what only training and data sets bring in, which takes seconds to import."""
+    heavy = ("orbax", "tensorstore", "tensorflow_datasets", "optax", "ml_collections", "matplotlib")
+    code = (
+        "import sys, kdxai.evaluate\n"
+        "found = {name.partition('.')[0] for name in sys.modules}\n"
+        f"assert not found & {set(heavy)}, found\n"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('kdxai.')}\n"
+        "assert not rooms & {'training', 'study', 'report', 'cli'}, rooms"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_names_at_the_top():
     for name in kdxai.__all__:
         assert getattr(kdxai, name) is not None

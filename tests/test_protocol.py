@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import fresh
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +12,6 @@ from kdxai import classifiers, models
 from kdxai.errors import UserError
 from kdxai.explain import METHODS
 from kdxai.protocol import Protocol
-from kdxai.training import config
-from kdxai.training.runs import TrainedModel
 
 ON_IMAGE = sorted(name for name, method in METHODS.items() if method.on_image)
 
@@ -21,11 +20,8 @@ def test_training_mode_draws_dropout_anew_for_every_image():
     model = models.create("wrn-10-1", num_classes=4, dropout=0.5)
     images = np.random.default_rng(1).normal(size=(3, 32, 32, 3)).astype(np.float32)
     variables = model.init(jax.random.key(0), images)
-    settings = config.default()
-    settings.model.name, settings.model.dropout = "wrn-10-1", 0.5
-    classifier = classifiers.as_classifier(
-        TrainedModel(model, variables, settings, {}), Protocol(mode="training")
-    )
+    trained = fresh.trained(model, variables)
+    classifier = classifiers.as_classifier(trained, Protocol(mode="training"))
     one, again, other = classifier(images[0]), classifier(images[0]), classifier(images[0] * 1.001)
     np.testing.assert_array_equal(one, again)
     # BatchNorm undoes the factor; only another dropout tells them apart.
@@ -59,7 +55,7 @@ def test_the_methods_that_read_the_cut(method):
     """A map changes with the cut, or is on the image; guided maps multiply a Grad-CAM."""
     model = models.create("plain4-w4", num_classes=3)
     image = jax.random.normal(jax.random.key(1), (16, 16, 3))
-    trained = TrainedModel(model, model.init(jax.random.key(0), image[None]), None, {})
+    trained = fresh.trained(model, model.init(jax.random.key(0), image[None]))
     maps = []
     for stage in ("stage2", "stage3"):
         protocol = Protocol(stage=stage, foreign_head=True)

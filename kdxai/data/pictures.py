@@ -37,10 +37,7 @@ def read(path: str | PathLike[str], size: int | tuple[int, int]) -> np.ndarray:
 
     height, width = (size, size) if isinstance(size, int) else size
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(path, formats=FORMATS)
-        with opened as image:
+        with _opened(path) as image:
             # A JPEG is decoded at a fraction of its size, but still twice as large as asked for.
             image.draft(None, (2 * max(height, width),) * 2)
             upright = ImageOps.fit(_rgb(_turned(image)), (width, height), Image.Resampling.BILINEAR)
@@ -49,6 +46,19 @@ def read(path: str | PathLike[str], size: int | tuple[int, int]) -> np.ndarray:
     except Exception as error:  # a damaged file fails in many ways
         raise UserError(f"cannot read the picture {path} ({line(error)}): {CURE}") from error
     return np.array(upright)
+
+
+def _opened(path: str | PathLike[str]) -> Any:
+    """A picture of which the head has been read, and of a PNG the checksums."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(path, formats=FORMATS)
+    if image.format == "PNG":  # decoding does not look at them
+        image.verify()
+        image = Image.open(path, formats=FORMATS)
+    return image
 
 
 def _turned(image: Any) -> Any:

@@ -53,16 +53,14 @@ def prepare(
     """
     measures.require_known(extra)
     classifier = as_classifier(model, protocol)
-    source = measures.Source(
-        model=model,
-        protocol=protocol,
-        images=images,
-        labels=labels,
-        chosen=np.arange(len(labels)) if chosen is None else chosen,
-        logits=partial(
-            split_logits, classifier, images, protocol, model.mean, model.std, chunk, name
-        ),
-    )
+
+    def logits() -> np.ndarray:
+        with computing(chunk):
+            given = admit(classifier, images, protocol, model.mean, model.std)
+            return every_logit(given, protocol, chunk, name)
+
+    chosen = np.arange(len(labels)) if chosen is None else chosen
+    source = measures.Source(model, protocol, images, labels, chosen, logits)
     lacking = measures.lacking(model, extra)
     needed = {one: MEASURES[one].preparation for one in extra if one not in lacking}
     return {one: preparation.make(source) for one, preparation in needed.items() if preparation}
@@ -99,24 +97,6 @@ def mosaic_partners(
         require_mosaics(labels)
         logits = every_logit(given, protocol, chunk, name)
     return choose_partners(logits, labels, protocol.target)
-
-
-def split_logits(
-    classifier: Classifier,
-    images: Any,
-    protocol: Protocol,
-    mean: ArrayLike,
-    std: ArrayLike,
-    chunk: int | None,
-    name: str,
-) -> np.ndarray:
-    """[N, K] of a whole split.
-
-    Raises:
-      UserError: as `evaluate`.
-    """
-    with computing(chunk):
-        return every_logit(admit(classifier, images, protocol, mean, std), protocol, chunk, name)
 
 
 def every_logit(given: Admitted, protocol: Protocol, chunk: int | None, name: str) -> np.ndarray:

@@ -16,9 +16,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "baseline": (-math.inf, math.inf),
     "chunk": (1, 100_000),
     "noise": (0, 100),
-    "samples": (1, 100_000),
+    "samples": (1, 4096),
     "sigma": (1e-3, 1e3),
-    "steps": (1, 100_000),
+    "steps": (1, 4096),
     "stride": (1, 100_000),
     "window": (1, 100_000),
 }

@@ -1,7 +1,7 @@
 """What is measured of one explained image: each measure is described once, here.
 
 `MEASURES[name]` says what it computes, what must be prepared, what it costs, and how each of its
-columns is called. A measure of one's own is one more entry.
+columns is called. A new measure is one more entry.
 """
 
 from collections.abc import Sequence
@@ -42,6 +42,7 @@ __all__ = [
     "optional",
     "require_known",
     "ssim_fits",
+    "versions",
 ]
 
 # In the order of a table's lines. What costs nothing is always measured, all else when asked for.
@@ -76,6 +77,11 @@ def asked(extra: Sequence[str]) -> dict[str, Measure]:
     """All that is measured where `extra` is asked for, what is always measured first."""
     always = [name for name, measure in MEASURES.items() if not measure.cost]
     return {name: MEASURES[name] for name in (*always, *extra)}
+
+
+def versions(extra: Sequence[str]) -> dict[str, int]:
+    """What is measured, and the version of each: numbers of another version are others."""
+    return {name: measure.version for name, measure in sorted(asked(extra).items())}
 
 
 def of_split(name: str) -> bool:

@@ -62,8 +62,8 @@ def create(
       dropout: rate inside the blocks of a wide ResNet.
       axis_name: the pmap axis over which BatchNorm takes its batch statistics.
       activation: the non-linearity, everywhere in the model.
-      shape: what else the family can be told: `shortcut` and `widths` of `cifar_resnet`,
-        `channels` and `stem_window` of `resnext`.
+      shape: what else the family can be told: `shortcut` and `widths` of `cifar_resnet`, `biases`
+        of `wide_resnet`, `channels` and `stem_window` of `resnext`.
 
     Raises:
       UserError: no such model, fewer than two classes, or an option that the model does not have.

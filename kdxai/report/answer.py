@@ -170,7 +170,8 @@ def compared(table: pd.DataFrame, one: str, other: str, design: Design) -> str:
 
 
 def upper(sentence: str) -> str:
-    return f"{sentence[:1].upper()}{sentence[1:]}"
+    """With a capital, where it does not begin with a model's own name."""
+    return f"The {sentence[4:]}" if sentence.startswith("the ") else sentence
 
 
 def sign(row: pd.Series, metric: str) -> str:

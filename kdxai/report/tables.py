@@ -153,7 +153,7 @@ def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
 def missing(found: Mapping[str, Sequence[str]]) -> list[str]:
     """What could not be measured or checked, of which models; a sentence each."""
     return [
-        f"Without {name}: {', '.join(models)} - no parameters are seen that it could change."
+        f"Not measured: {name} of {', '.join(models)}, whose parameters cannot be seen."
         for name, models in found.items()
     ]
 

@@ -25,7 +25,7 @@ from kdxai.study.audit import Audit
 from kdxai.study.identity import sha256
 from kdxai.study.measure import Measured
 from kdxai.study.members import Member
-from kdxai.training import runs
+from kdxai.training import history, runs
 
 
 def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.DataFrame:
@@ -206,9 +206,9 @@ def read_histories(trained: Sequence[Member]) -> dict[str, pd.DataFrame]:
     """What there is of the training curves: a missing or damaged one is left out with a warning."""
     histories = {}
     for one in trained:
-        path = Path(one.place) / runs.HISTORY
+        path = Path(one.place) / history.HISTORY
         try:
-            rows = pd.DataFrame(runs.read_history(Path(one.place)))
+            rows = pd.DataFrame(history.read(Path(one.place)))
         except UserError as error:
             warnings.warn(f"{error}; the training curves leave it out", stacklevel=2)
             continue

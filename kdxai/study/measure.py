@@ -198,8 +198,8 @@ def explained(
         )
         return numbered(found, images)
 
-    versions = {name: measure.version for name, measure in sorted(measures.asked(extra).items())}
-    depends = [shelf.model(model), shelf.images(split, images), repr(protocol), versions]
+    depends: list[Any] = [shelf.model(model), shelf.images(split, images), repr(protocol)]
+    depends.append(measures.versions(extra))
     if any(measures.of_split(name) for name in extra):
         depends.append(shelf.images(split))
     return shelf.kept(columns, depends, rows)

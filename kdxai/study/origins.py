@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
+from kdxai.externals import is_external
 from kdxai.models import Network
 from kdxai.study import imports
 from kdxai.training import loop
@@ -51,10 +52,11 @@ def of(name: str, settings: ConfigDict) -> Origin:
 
 
 def needed(name: str, settings: ConfigDict) -> str:
-    """The model that one is made from; "" for none.
+    """The model of the study that one is made from; "" for none.
 
     Raises:
       UserError: as `of`.
     """
     key = of(name, settings).made_from
-    return settings.get(key, "") if key else ""
+    source = settings.get(key, "") if key else ""
+    return "" if is_external(source) else source

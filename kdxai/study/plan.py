@@ -72,7 +72,7 @@ def cell(config: ConfigDict, workdir: Path, seed: int, name: str) -> Cell:
         for part in key.split("."):
             value = value[part]
         settings.update_from_flattened_dict({key: value + seed})
-    if source := origin.made_from and settings[origin.made_from]:
+    if source := origins.needed(name, config.models[name]):
         settings[origin.made_from] = str(directory(workdir, seed, source))
     return Cell(name, seed, origin, settings, directory(workdir, seed, name))
 

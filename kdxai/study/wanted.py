@@ -14,7 +14,7 @@ from kdxai.errors import UserError
 from kdxai.externals import External
 from kdxai.metrics.coherency import WINDOW
 from kdxai.models import LAST, Network
-from kdxai.protocol import Protocol, reads_cut
+from kdxai.protocol import Protocol, reads_cut, require_method
 from kdxai.study.design import Pair
 from kdxai.study.plan import listed
 
@@ -85,6 +85,8 @@ def protocols(evaluation: ConfigDict) -> list[Protocol]:
     methods = listed(evaluation.methods)
     if not methods or len(set(methods)) < len(methods):
         raise UserError(f"methods='{evaluation.methods}': name at least one, each once")
+    for method in methods:
+        require_method(method)
     if evaluation.stage != LAST and not any(map(reads_cut, methods)):
         raise UserError(
             f"stage={evaluation.stage} does nothing to {', '.join(methods)}; leave it out"

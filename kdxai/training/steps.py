@@ -138,10 +138,15 @@ def make_train_step(
     return train_step
 
 
-def make_teacher_step(teacher: Network, view: View) -> Callable[..., jax.Array]:
+def make_teacher_step(
+    teacher: Callable[[Any, jax.Array], jax.Array], view: View
+) -> Callable[..., jax.Array]:
     """The step `(variables, constants, indices [B], epoch []) -> [B, K]` float32 logits.
 
-    The teacher runs in evaluation mode on the views that the student sees in that epoch.
+    The teacher sees the views that the student sees in that epoch.
+
+    Args:
+      teacher: (variables, [B, H, W, C] normalised) -> [B, K] logits.
     """
 
     def teacher_step(
@@ -152,7 +157,7 @@ def make_teacher_step(teacher: Network, view: View) -> Callable[..., jax.Array]:
         streamed: jax.Array | None = None,
     ) -> jax.Array:
         images = views(constants, indices, epoch, view, streamed)
-        return logits_of(teacher, variables, images)
+        return teacher(variables, images)
 
     return teacher_step
 

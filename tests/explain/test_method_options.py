@@ -57,7 +57,7 @@ def test_the_tree_of_a_config():
         ("smooth_grad", {"key": 2}, "no option 'key'"),
         ("cam", {"relu": False}, "no option 'relu'"),
         ("mask", {"steps": 1}, "'mask' has no options"),
-        ("integrated_gradients", {"steps": 0}, "integrated_gradients.steps is 1 to 100,000, not 0"),
+        ("integrated_gradients", {"steps": 0}, "integrated_gradients.steps is 1 to 4,096, not 0"),
         ("integrated_gradients", {"steps": 2.5}, "steps is a whole number, not 2.5"),
         ("integrated_gradients", {"steps": True}, "steps is a whole number, not True"),
         (

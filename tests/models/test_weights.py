@@ -14,7 +14,7 @@ from scripts import ROOT
 
 from kdxai import models
 from kdxai.errors import UserError
-from kdxai.models import weights
+from kdxai.models import trained, weights
 
 STORED = json.loads((ROOT / "tests/references/torch_networks.json").read_text())
 ZOO = ROOT.parent / "shared" / "zoo"
@@ -52,10 +52,30 @@ def test_what_the_weights_say():
         "widths": (5, 3, 5, 2, 5, 4, 6, 7, 6, 9, 7, 1, 7),
     }
     assert options("resnext11-4x1-w3") == {"channels": 8, "stem_window": 1}
+    assert options("wrn-16-1-w3") == {"biases": True}
     # A narrow network under the usual name has its widths in the weights.
     widths = weights.convert(state_of("resnet8-w4"), "resnet8").architecture["widths"]
     assert widths == (4, 4, 4, 8, 8, 16, 16)
     assert weights.convert(state_of("resnet14"), "resnet14").num_classes == 5
+
+
+def test_a_model_directory_keeps_them(tmp_path):
+    converted = weights.convert(state_of("resnet14"), "resnet14")
+    model = models.create(**converted.architecture, num_classes=5)
+    of = {"mean": np.zeros(3), "std": np.ones(3), "class_names": tuple("abcde"), "facts": {}}
+    trained.save(
+        trained.Trained(
+            model=model,
+            architecture=converted.architecture,
+            variables=converted.variables,
+            image_shape=(32, 32, 3),
+            **of,
+        ),
+        tmp_path,
+    )
+    loaded = trained.load(tmp_path)
+    assert loaded.model == model
+    chex.assert_trees_all_equal(loaded.variables, converted.variables)
 
 
 WEIAICUNZAI = [

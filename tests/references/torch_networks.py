@@ -126,6 +126,37 @@ class WideResNet(nn.Module):
         return self.fc(F.relu(self.bn1(x)).mean((2, 3)))
 
 
+class BiasedBlock(nn.Module):
+    def __init__(self, inputs, width, stride):
+        super().__init__()
+        self.bn1, self.bn2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(width)
+        self.conv1 = nn.Conv2d(inputs, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1)
+        changes = stride != 1 or inputs != width
+        self.shortcut = nn.Sequential(*[nn.Conv2d(inputs, width, 1, stride)] * changes)
+
+    def forward(self, x):
+        y = self.conv1(F.relu(self.bn1(x)))
+        return self.conv2(F.relu(self.bn2(y))) + self.shortcut(x)
+
+
+class BiasedWideResNet(nn.Module):  # meliketoy's
+    def __init__(self, depth, width, classes, base=16):
+        super().__init__()
+        self.conv1, inputs = nn.Conv2d(3, base, 3, padding=1), base
+        for stage in (1, 2, 3):
+            outputs, blocks = base * width * 2 ** (stage - 1), []
+            for block in range((depth - 4) // 6):
+                blocks.append(BiasedBlock(inputs, outputs, 2 if stage > 1 and not block else 1))
+                inputs = outputs
+            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
+        self.bn1, self.linear = nn.BatchNorm2d(inputs), nn.Linear(inputs, classes)
+
+    def forward(self, x):
+        x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
+        return self.linear(F.relu(self.bn1(x)).mean((2, 3)))
+
+
 def basic(counts, base):
     return [[(base * 2**s,) * 2] * count for s, count in enumerate(counts)]
 
@@ -164,6 +195,7 @@ SMALL = {
     "resnet18-imagenet-w2": lambda: torchvision(basic([2, 2, 2, 2], 2), 2),
     "resnet50-imagenet-w1": lambda: torchvision(bottlenecks([3, 4, 6, 3], 1, 4), 1),
     "wrn-10-2-w4": lambda: WideResNet(10, 2, 5, 4),
+    "wrn-16-1-w3": lambda: BiasedWideResNet(16, 1, 5, 3),
     "resnext11-2x2-w4": lambda: resnext(11, 2, 2, 4),
     # As pytorch-cifar has them: a 1x1 stem, twice as many channels as between.
     "resnext11-4x1-w3": lambda: resnext(11, 4, 1, 3, window=1, outputs=8),

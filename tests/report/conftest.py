@@ -13,7 +13,7 @@ from kdxai.report import figures, write
 from kdxai.report.figures import Panel
 from kdxai.study.measure import Measured
 from kdxai.study.members import Member
-from kdxai.training import runs
+from kdxai.training import history
 
 HISTORY = [
     {
@@ -35,7 +35,7 @@ def measured(tmp_path, monkeypatch):
         model = SimpleNamespace(variables={}, facts=facts | {"best_epoch": 3})
         members.append(Member(name, int(seed), model, str(tmp_path / key)))
         (tmp_path / key).mkdir()
-        files.write_csv(tmp_path / key / runs.HISTORY, HISTORY)
+        files.write_csv(tmp_path / key / history.HISTORY, HISTORY)
     image = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
     label = np.arange(200) % len(CLASSES)
     split = datasets.Split(image, label, None)

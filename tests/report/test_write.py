@@ -22,7 +22,7 @@ from kdxai.report import figures, markdown, overlay, tables, write
 from kdxai.report.figures import Panel
 from kdxai.study import run
 from kdxai.training import config as training
-from kdxai.training import loop, runs
+from kdxai.training import history, loop
 
 CONFIG = ConfigDict({"seeds": 2})
 
@@ -50,14 +50,14 @@ def test_all_files(measured, tmp_path):
 
 
 def test_a_missing_history_stops_no_report(measured, tmp_path, recwarn):
-    (tmp_path / "teacher, seed 0" / runs.HISTORY).unlink()
-    (tmp_path / "student, seed 0" / runs.HISTORY).write_bytes(b"\xff\x00,1\n")
-    (tmp_path / "control, seed 0" / runs.HISTORY).write_text("epoch,step\n1,2\n")
+    (tmp_path / "teacher, seed 0" / history.HISTORY).unlink()
+    (tmp_path / "student, seed 0" / history.HISTORY).write_bytes(b"\xff\x00,1\n")
+    (tmp_path / "control, seed 0" / history.HISTORY).write_text("epoch,step\n1,2\n")
     files = written(measured, tmp_path / "out")
     assert "figures/training-curves.png" in files  # of the untrained one, which has a history here
     told = [str(one.message) for one in recwarn if "curves leave it out" in str(one.message)]
     assert [next(name for name in MODELS if name in one) for one in told] == list(MODELS[:3])
-    (tmp_path / "untrained, seed 0" / runs.HISTORY).unlink()
+    (tmp_path / "untrained, seed 0" / history.HISTORY).unlink()
     files = written(measured, tmp_path / "none")
     assert "figures/training-curves.png" not in files
     assert "training-curves" not in (tmp_path / "none" / "report.md").read_text()
@@ -66,7 +66,7 @@ def test_a_missing_history_stops_no_report(measured, tmp_path, recwarn):
 def test_curves_are_those_of_the_history(measured, monkeypatch):
     drawn = {}
     monkeypatch.setattr(figures, "curves", lambda path, histories: drawn.update(histories))
-    found = write.read_histories([cell for cell in measured.cells if cell.seed == 0])
+    found = write.read_histories([one for one in measured.members if one.seed == 0])
     assert list(found) == list(MODELS)
     assert list(found["student"].validation_accuracy) == [0.2, 0.4, pytest.approx(0.6)]
 
@@ -201,9 +201,7 @@ def test_pictures_are_of_the_images_drawn_and_of_the_first_seed(measured, monkey
     found = write.explain_first(measured)
     write.draw_figures(measured, found, tmp_path)
     drawn = measured.wanted.drawn
-    first = [
-        one for cell, one in zip(measured.cells, measured.trained, strict=True) if not cell.seed
-    ]
+    first = [one.model for one in measured.members if not one.seed]
     assert [one for one, _ in asked] == first
     assert all(indices == list(drawn) for _, indices in asked)
     images, names, columns = shown["maps-cam.png"]

@@ -9,9 +9,10 @@ from scripts import ROOT
 from test_stats import COLUMNS, at_most, world
 
 from kdxai.errors import UserError
-from kdxai.study import intervals, paper, run, stats
+from kdxai.study import intervals, origins, paper, run, stats
 from kdxai.study.claims import check, holm, judge, ledger, pairs, verdict
 from kdxai.study.measure import Measured
+from kdxai.study.origins import ORIGINS
 
 MODELS = ["teacher", "student", "control"]
 
@@ -368,13 +369,15 @@ def test_a_study_judges_claims_about_agreement(monkeypatch, tmp_path):
             columns = {"model": one, "other": other, "seed": 0, "method": "cam"}
             agreement.append(pd.DataFrame(values | {"image": np.arange(n)}).assign(**columns))
         return Measured(
-            told, cells, cells, dataset, what, data.assign(drawn=True), pd.concat(agreement), {},
-            *[pd.DataFrame()] * 3,
+            told, cells, dataset, what, data.assign(drawn=True), pd.concat(agreement), {},
+            *[pd.DataFrame()] * 3, {},
         )  # fmt: skip
 
-    for name in ("train", "require_defined"):
+    for name in ("make", "require_defined"):
         monkeypatch.setattr(run, name, lambda *_: None)
-    monkeypatch.setattr(run.loop, "check", lambda *_: None)
+    monkeypatch.setattr(run.plan, "made", lambda cells: cells)
+    nothing = {name: one._replace(check=lambda *_: None) for name, one in ORIGINS.items()}
+    monkeypatch.setattr(origins, "ORIGINS", nothing)
     data_set = SimpleNamespace(test=SimpleNamespace(label=np.arange(n)))
     monkeypatch.setattr(run.datasets, "load", lambda **_: data_set)
     monkeypatch.setattr(run.datasets, "fingerprint", lambda _: "0")

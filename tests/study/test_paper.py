@@ -1,5 +1,6 @@
 """The paper's literal protocol against a restatement in numpy float64, network and all."""
 
+import fresh
 import jax
 import numpy as np
 import pytest
@@ -10,8 +11,6 @@ from skimage.metrics import structural_similarity
 from kdxai import classifiers, evaluate, models
 from kdxai.protocol import SOUND
 from kdxai.study.paper import PRESETS, ladder, literal
-from kdxai.training import config
-from kdxai.training.runs import TrainedModel
 
 MEAN, STD = np.array([0.4914, 0.4822, 0.4465]), np.array([0.247, 0.243, 0.261])
 
@@ -107,14 +106,10 @@ def test_literal_is_the_restatement(name, network):
         lambda leaf: np.float32(leaf + 0.3 * rng.normal(size=leaf.shape) * (leaf.ndim == 1)),
         variables["params"],
     )
-    settings = config.default()
-    settings.model.name = name
     variables = {"params": params, "batch_stats": variables["batch_stats"]}
-    trained = TrainedModel(model, variables, settings, {})
     protocol = literal(model)
-    rows = evaluate.evaluate(
-        classifiers.as_classifier(trained, protocol), images, labels, protocol, mean=MEAN, std=STD
-    )
+    classifier = classifiers.as_classifier(fresh.trained(model, variables), protocol)
+    rows = evaluate.evaluate(classifier, images, labels, protocol, mean=MEAN, std=STD)
     exact = jax.tree.map(np.float64, params)
     drops = 0
     for i in range(6):

@@ -5,9 +5,9 @@ from scripts import Process
 
 from kdxai import devices
 from kdxai.data import augment, datasets
-from kdxai.training import feed, loop, steps
+from kdxai.training import epochs, feed, loop, steps
 from kdxai.training.feed import place
-from kdxai.training.program import build
+from kdxai.training.program import build, create_model
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def test_alpha_zero_trains_bit_identically_to_no_teacher(
 def test_evaluation_counts_every_image_once(tiny_config, dataset):
     """Against plain numpy on the whole split at once; 30 images are no multiple of the batch."""
     program = build(tiny_config, dataset)
-    loss, accuracy = loop.evaluate(
+    loss, accuracy = epochs.evaluate(
         program.eval_step, program.state.variables, place(dataset.test, dataset)
     )
-    model = loop.runs.create_model(tiny_config, 3)
+    model = create_model(tiny_config, 3)
     images = augment.normalise(dataset.test.image, dataset.mean, dataset.std)
     logits = np.float64(model.apply(program.state.variables, images))
     label = dataset.test.label
@@ -85,7 +85,7 @@ def write_numbers(config, path):
     """What a run of this config computes on the devices that there are."""
     dataset = datasets.load(**config.data)
     variables, losses = run(config, dataset)
-    evaluation = loop.evaluate(
+    evaluation = epochs.evaluate(
         build(config, dataset).eval_step,
         devices.replicate(variables),
         place(dataset.test, dataset),
@@ -120,11 +120,11 @@ def evaluate_at_length(config, images):
     image = np.resize(dataset.test.image, (images, *dataset.test.image.shape[1:]))
     split = datasets.Split(image, np.resize(dataset.test.label, images), None)
     program = build(config, dataset)
-    loop.evaluate(program.eval_step, program.state.variables, place(split, dataset))
+    epochs.evaluate(program.eval_step, program.state.variables, place(split, dataset))
 
 
 def test_many_batches_on_two_devices_do_not_wait_for_each_other(tiny_config):
     """XLA's threads on a CPU deadlock, and it aborts, where too many programs are under way."""
-    images = 50 * loop.EVAL_BATCH
+    images = 50 * epochs.EVAL_BATCH
     done = Process(evaluate_at_length, tiny_config, images, devices=2).wait()
     assert done.returncode == 0, done.stderr

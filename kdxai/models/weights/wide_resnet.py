@@ -1,12 +1,15 @@
-"""Names of wide residual networks that compute as their authors' do.
+"""Names of wide residual networks.
 
-That is, with the stride in the first convolution of a block and the shortcut at its activated
-input. Repositories whose convolutions have biases differ in this and are refused by them.
+A network without biases is taken to compute as its authors' does: the stride in the first
+convolution of a block, the shortcut at its activated input. Names do not tell whether it does.
 """
 
-from kdxai.models.weights.source import Reader, Source, no_options
+from collections.abc import Sequence
+from typing import Any
 
-TABLE = {  # xternalz's, which most of the field has copied; `layer` of others
+from kdxai.models.weights.source import Reader, Source
+
+TABLE = {  # xternalz's, which most of the field has copied; meliketoy's
     "stem/Conv_0": ("conv1",),
     "block": ("block{stage}.layer.{block}", "layer{stage}.{block}"),
     "block/BatchNorm_0": ("bn1",),
@@ -27,4 +30,9 @@ def recognise(source: Source) -> str | None:
     return name + (f"-w{base}" if base != 16 else "")
 
 
-WIDE_RESNET = Reader(TABLE, recognise, no_options)
+def options(source: Source, numbers: Sequence[int], base_width: int) -> dict[str, Any]:
+    """Biases, which tell meliketoy's blocks from others."""
+    return {"biases": True} if source.name("stem/Conv_0", "bias") in source.state else {}
+
+
+WIDE_RESNET = Reader(TABLE, recognise, options)
