@@ -1,0 +1,151 @@
+"""A PyTorch model of any architecture as a kdxai classifier, cut at any of its modules.
+
+    pip install 'kdxai[study,torchax]'
+
+`as_classifier` is all there is to it; import this file, or copy it. The model is traced to JAX by
+torchax and keeps its own weights: to the digit of float32 it gives PyTorch's logits, and it can be
+jitted, vmapped, differentiated and spread over devices like any other.
+
+For those who convert from the library grad-cam: its `target_layers=[net.layer4]` is `cut="layer4"`
+here. Grad-CAM, HiResCAM and LayerCAM are the same to 1e-6 once a map is scaled again after it has
+been resized, as grad-cam does: `min_max(resize(min_max(map), image.shape[:2]))`. Where the module
+behind the cut works in place (ReLU(inplace=True)), grad-cam multiplies its gradients with what that
+module has left; here the map is the cut's own output.
+"""
+
+import copy
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jax.tree_util import Partial
+from torch import nn
+
+from kdxai.errors import UserError
+from kdxai.explain import Classifier
+
+try:
+    import torchax
+except (ImportError, AttributeError) as error:  # 0.0.13 fails with the latter
+    raise UserError(
+        f"torchax does not start ({error}): pip install 'torch>=2.13' 'torchax>=0.0.14.dev0'"
+    ) from error
+
+
+def as_classifier(module: nn.Module, cut: str, image_shape: tuple[int, int, int]) -> Classifier:
+    """A copy of a PyTorch classifier, in evaluation mode and float32, cut behind one module.
+
+    Its two functions are `jax.tree_util.Partial`s of the same weights, a dictionary of arrays.
+
+    Args:
+      module: [N, C, H, W] images, normalised -> [N, K] logits.
+      cut: the name of the module in it whose output [N, c, h, w] is the map to be explained, as
+        `module.named_modules()` has it, such as "layer4" or "features.8".
+      image_shape: (H, W, C) of the images.
+
+    Raises:
+      UserError: there is no such module, its output is not a grid, or something that the logits
+        need goes past it.
+    """
+    height, width, channels = image_shape
+    module = copy.deepcopy(module).cpu().float().eval()
+    weights, run = torchax.extract_jax(_Cut(module, cut))
+
+    @jax.jit
+    def features(weights: Any, image: jax.Array) -> jax.Array:
+        image = jnp.float32(image).transpose(2, 0, 1)
+        return run(weights, (image[None],))[0].transpose(1, 2, 0)
+
+    @jax.jit
+    def classify(weights: Any, grid: jax.Array) -> jax.Array:
+        # What the front half makes of no image is used by nothing, so it is not even compiled.
+        blank = jnp.zeros((1, channels, height, width))
+        return run(weights, (blank, jnp.float32(grid).transpose(2, 0, 1)[None]))[0]
+
+    classifier = Classifier(Partial(features, weights), Partial(classify, weights))
+    _require_own_logits(classifier, module, cut, image_shape)
+    return classifier
+
+
+class _Reached(Exception):
+    """The forward pass has come to the cut."""
+
+
+class _Cut(nn.Module):
+    """A module of which either half can be run."""
+
+    def __init__(self, net: nn.Module, cut: str) -> None:
+        super().__init__()
+        self.net, self.cut = net, cut
+        if cut not in dict(net.named_modules()) or cut == "":
+            known = ", ".join(name for name, _ in net.named_children())
+            raise UserError(
+                f"there is no module '{cut}' to cut {_name(net)} at: it has {known}, and "
+                "what module.named_modules() lists within them"
+            )
+
+    def forward(self, image: torch.Tensor, grid: torch.Tensor | None = None) -> torch.Tensor:
+        """The output at the cut; with a `grid` in place of that output, the logits."""
+        outputs: list[Any] = []
+
+        def at_cut(_module: nn.Module, _inputs: Any, output: Any) -> torch.Tensor:
+            outputs.append(output)
+            if grid is None:
+                raise _Reached
+            return grid
+
+        handle = self.net.get_submodule(self.cut).register_forward_hook(at_cut)
+        try:
+            logits = self.net(image)
+        except _Reached:
+            return self._require_grid(outputs[0], image)
+        finally:
+            handle.remove()
+        if len(outputs) != 1:
+            raise UserError(
+                f"the forward pass of {_name(self.net)} uses '{self.cut}' {len(outputs)} times, so "
+                "it is no cut: choose a module that is used once"
+            )
+        if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+            raise UserError(
+                f"{_name(self.net)} must return [N, K] logits, not {_shape(logits)}: wrap it in a "
+                "module that does"
+            )
+        return logits
+
+    def _require_grid(self, output: Any, image: torch.Tensor) -> torch.Tensor:
+        """The output at the cut. Of a square image the grid is square, or the axes are others."""
+        grid = isinstance(output, torch.Tensor) and output.ndim == 4
+        if not grid or (image.shape[2] == image.shape[3] and output.shape[2] != output.shape[3]):
+            raise UserError(
+                f"the output of '{self.cut}' must be a grid [N, c, h, w], not {_shape(output)}: "
+                "cut the model elsewhere"
+            )
+        return output
+
+
+def _require_own_logits(
+    classifier: Classifier, module: nn.Module, cut: str, image_shape: tuple[int, int, int]
+) -> None:
+    """Of one random image. What goes past the cut would be that of a blank image."""
+    image = np.random.default_rng(0).normal(size=image_shape).astype(np.float32)
+    with jax.default_matmul_precision("float32"):
+        logits = np.asarray(classifier(jnp.asarray(image)))
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(image.transpose(2, 0, 1)[None]))[0].numpy()
+    error, scale = np.abs(logits - expected).max(), np.abs(expected).max()
+    if not error <= 1e-3 * scale:
+        raise UserError(
+            f"cut at '{cut}', {_name(module)} misses its own logits by {error:.2g}: some of what "
+            "they need goes past that module (by a shortcut): cut where all of it comes through"
+        )
+
+
+def _name(value: Any) -> str:
+    return type(value).__name__
+
+
+def _shape(output: Any) -> str:
+    return str(list(output.shape)) if isinstance(output, torch.Tensor) else f"a {_name(output)}"
