@@ -9,13 +9,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.tree_util import Partial
 
-from kdxai import explain
+from kdxai import devices, explain
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.lifting import lift
 from kdxai.models import LAST, Network
 from kdxai.protocol import SOUND, Protocol
-from kdxai.training import devices
 
 if TYPE_CHECKING:
     from kdxai.training.runs import TrainedModel

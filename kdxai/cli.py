@@ -210,8 +210,8 @@ def _prepare(config: "ConfigDict", *, several: bool) -> None:
     import jax
     from absl import flags, logging
 
+    from kdxai import devices
     from kdxai.data import datasets
-    from kdxai.training import devices
 
     if not flags.FLAGS.is_parsed():  # absl would warn of it at the first line
         flags.FLAGS.mark_as_parsed()
@@ -364,6 +364,6 @@ def nearest(key: str, known: Iterable[str]) -> str | None:
 
 
 def _flatten(config: Any) -> dict[str, Any]:
-    from kdxai.training.runs import flatten
+    from kdxai.settings import flatten
 
     return flatten(config)

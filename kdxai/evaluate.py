@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from kdxai import inputs, measures
+from kdxai import devices, inputs, measures
 from kdxai.classifiers import everywhere, own_part, require_obeyed
 from kdxai.data import augment
 from kdxai.data.stream import Records
@@ -27,7 +27,6 @@ from kdxai.metrics import agreement, faithfulness
 from kdxai.metrics.finite import require_finite
 from kdxai.progress import progress
 from kdxai.protocol import Protocol
-from kdxai.training import devices
 
 
 def _each(row: Callable[..., Any], shared: Any, *entries: Any) -> Any:

@@ -17,8 +17,8 @@ from scripts import ROOT
 import kdxai
 from kdxai import cli, errors
 from kdxai.errors import UserError
+from kdxai.settings import difference, flatten
 from kdxai.training import config as training
-from kdxai.training.runs import difference, flatten
 
 
 def run(monkeypatch, script, *arguments, needs="optim", **options):

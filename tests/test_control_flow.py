@@ -12,13 +12,13 @@ import pytest
 from jax.extend import core
 
 from kdxai import classifiers, drawing, evaluate, models
+from kdxai.devices import AXIS
 from kdxai.explain import METHODS
 from kdxai.measures import EXTRA
 from kdxai.protocol import Protocol
 from kdxai.training import config as training
 from kdxai.training import state as states
 from kdxai.training import steps
-from kdxai.training.devices import AXIS
 from kdxai.training.runs import TrainedModel
 
 LOOPS = ("scan", "while", "cond")

@@ -9,7 +9,8 @@ from scripts import ROOT
 
 # Each may import itself and what stands before it, but for the pairs below.
 ORDER = [
-    *("errors", "progress", "inputs", "lifting", "scaling"),
+    *("errors", "progress", "files", "fingerprints", "settings", "devices"),
+    *("inputs", "lifting", "scaling"),
     *("data", "models", "training", "explain"),
     *("metrics", "protocol", "classifiers", "measures", "drawing", "evaluate"),
     *("study", "report", "benchmark", "cli"),

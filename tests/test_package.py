@@ -24,7 +24,15 @@ IMPORTED = {
 }
 # Rooms, and single modules of other rooms, that need the library's dependencies alone.
 LIBRARY = ("explain", "metrics", "models", "data/augment.py", "data/stream.py")
-LIBRARY += ("classifiers.py", "drawing.py", "inputs.py", "lifting.py", "training/devices.py")
+LIBRARY += (
+    "classifiers.py",
+    "drawing.py",
+    "inputs.py",
+    "lifting.py",
+    "devices.py",
+    "files.py",
+    "fingerprints.py",
+)
 LIBRARY += ("evaluate.py", "measures.py", "protocol.py", "progress.py", "scaling.py")
 
 

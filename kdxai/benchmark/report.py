@@ -14,6 +14,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from kdxai import files
 from kdxai.report import tables
 from kdxai.training import runs
 
@@ -111,7 +112,7 @@ def show(rows: list[Row]) -> None:
 
 def write(workdir: Path, config: ConfigDict, rows: list[Row]) -> None:
     """`benchmark.json`, complete, and `benchmark.md`, the table."""
-    runs.write_json(
+    files.write_json(
         workdir / "benchmark.json",
         {
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -121,7 +122,7 @@ def write(workdir: Path, config: ConfigDict, rows: list[Row]) -> None:
             "rows": [row._asdict() for row in rows],
         },
     )
-    runs.write_text(workdir / "benchmark.md", tables.markdown(readable(rows)) + "\n")
+    files.write_text(workdir / "benchmark.md", tables.markdown(readable(rows)) + "\n")
 
 
 def machine() -> dict[str, Any]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from kdxai.data import datasets
 from kdxai.training import config as training
-from kdxai.training import devices, loop
+from kdxai.training import loop
+from kdxai.training.feed import share
 
 if __name__ == "__main__":
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -19,6 +20,6 @@ if __name__ == "__main__":
     config.batch_size = int(sys.argv[3])
     config.data.update(name="shapes", train_size=max(1000, config.batch_size))
     program = loop.build(config, datasets.load(**config.data))
-    batch = devices.share(np.arange(config.batch_size, dtype=np.int32))
+    batch = share(np.arange(config.batch_size, dtype=np.int32))
     _, totals = program.train_step(program.state, program.constants(0), batch)
     print(totals.means()[0])

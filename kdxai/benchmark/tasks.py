@@ -13,14 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from kdxai import classifiers, drawing
+from kdxai import classifiers, devices, drawing
 from kdxai.explain import METHODS, Classifier
 from kdxai.explain.maps import min_max, resize
 from kdxai.metrics import adcc, baselines, coherency, complexity, faithfulness, perturbation
 from kdxai.protocol import Protocol
 from kdxai.training import config as training
-from kdxai.training import devices, runs, steps
+from kdxai.training import runs, steps
 from kdxai.training import state as states
+from kdxai.training.feed import share
 from kdxai.training.runs import TrainedModel
 from kdxai.training.state import Totals, TrainState
 
@@ -237,7 +238,7 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
         logits = jax.jit(teacher_step)(trained.variables, constants, np.arange(size), 0)
         constants = constants._replace(teacher_logits=logits)
     state, known = devices.replicate((state, (constants, trained.variables)))
-    indices = np.arange(size) if jit else devices.share(np.arange(size))
+    indices = np.arange(size) if jit else share(np.arange(size))
 
     def call() -> np.ndarray:
         nonlocal state

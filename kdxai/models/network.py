@@ -109,6 +109,11 @@ class Network(nn.Module):
         return self.head(x.astype(jnp.float32).mean((1, 2)))
 
     @property
+    def dtype(self) -> Any:
+        """That the units compute in."""
+        return next(iter(self.units.values())).layers.dtype
+
+    @property
     def activation(self) -> Callable[[jax.Array], jax.Array]:
         """The non-linearity of all units."""
         return next(iter(self.units.values())).layers.activation

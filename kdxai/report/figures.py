@@ -14,8 +14,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from kdxai import files
 from kdxai.report.tables import title
-from kdxai.training import runs
 
 MAP_COLOURS = "inferno"
 # Columns of a history that are drawn.
@@ -69,7 +69,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
-    runs.write_bytes(path, buffer.getvalue())
+    files.write_bytes(path, buffer.getvalue())
 
 
 def _show(ax: Axes, image: np.ndarray) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kdxai import classifiers, drawing, evaluate
+from kdxai import classifiers, drawing, evaluate, files
 from kdxai.data import augment
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
+from kdxai.fingerprints import fingerprint
 from kdxai.protocol import Protocol
 from kdxai.report import figures, html, markdown
 from kdxai.report.figures import Panel
@@ -23,7 +24,6 @@ from kdxai.report.tables import LADDER, MAIN
 from kdxai.study.audit import Audit
 from kdxai.study.measure import Measured
 from kdxai.study.plan import Cell
-from kdxai.study.records import make_directory
 from kdxai.training import runs
 from kdxai.training.runs import TrainedModel
 
@@ -51,7 +51,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     results = {
         f"{cell.name}, seed {cell.seed}": {
             **model.result,
-            "sha256": runs.fingerprint(model.variables),
+            "sha256": fingerprint(model.variables),
         }
         for cell, model in zip(measured.cells, measured.trained, strict=True)
     }
@@ -62,7 +62,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         **runs.machine(),
     }
     text = markdown.report(results, measured, pictures, provenance)
-    runs.write_text(workdir / "report.md", text)
+    files.write_text(workdir / "report.md", text)
     page = html.Page(
         data=measured.dataset.name,
         class_names=measured.dataset.class_names,
@@ -77,8 +77,8 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         ladder=measured.ladder,
         trust=measured.trust,
     )
-    runs.write_text(workdir / "report.html", html.page(page))
-    runs.write_json(
+    files.write_text(workdir / "report.html", html.page(page))
+    files.write_json(
         workdir / "study.json",
         {"config": config.to_dict(), "models": results, "provenance": provenance},
     )
@@ -101,7 +101,7 @@ def write_table(path: Path, table: pd.DataFrame, **options: Any) -> None:
 
     numbers = table.select_dtypes("number").columns
     texts = {name: table[name].map(harmless) for name in table if name not in numbers}
-    runs.write_text(path, table.assign(**texts).to_csv(index=False, **options))
+    files.write_text(path, table.assign(**texts).to_csv(index=False, **options))
 
 
 def write_audit(found: Audit, workdir: str | Path) -> None:
@@ -152,7 +152,7 @@ def gallery(measured: Measured, panels: Panels) -> html.Gallery:
 
 def draw_figures(measured: Measured, panels: Panels, directory: Path) -> list[str]:
     """Training curves, maps and Table 1 as pictures, of the first seed; returns their names."""
-    make_directory(directory)
+    files.make_directory(directory)
     first = first_seed(measured)
     dataset, what = measured.dataset, measured.wanted
     shown = what.drawn[: what.evaluation.gallery]

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from kdxai import files
 from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError, line
+from kdxai.settings import difference
 from kdxai.study.config import VERSION
 from kdxai.training import runs
 
@@ -186,7 +188,7 @@ def study_cells(workdir: str | Path) -> tuple[list[Cell], Dataset]:
     path = Path(workdir) / runs.CONFIG
     if not path.exists():
         raise UserError(f"{workdir} holds no study; give a work directory of launch/study.py")
-    settings = runs.read_json(path)
+    settings = files.read_json(path)
     settings.pop(runs.CONTENT, None)
     config = ConfigDict(settings)
     if config.get("version") != VERSION:
@@ -257,7 +259,7 @@ def load_data(cells: Sequence[Cell]) -> Dataset:
         if data != ours[0]:
             raise UserError(
                 f"{cells[0].workdir} and {cell.workdir} have different data: "
-                f"{runs.difference(ours[0], data)}"
+                f"{difference(ours[0], data)}"
             )
     try:
         dataset = datasets.load(**cells[0].config.data)
@@ -268,7 +270,7 @@ def load_data(cells: Sequence[Cell]) -> Dataset:
         ) from error
     found = datasets.fingerprint(dataset)
     for cell in cells:
-        kept = runs.read_json(cell.workdir / runs.CONFIG).get(runs.CONTENT, {})
+        kept = files.read_json(cell.workdir / runs.CONFIG).get(runs.CONTENT, {})
         if kept.get("data.data_dir", found) != found:
             raise UserError(
                 f"the data set '{dataset.name}' is not what {cell.workdir} was trained on; bring "

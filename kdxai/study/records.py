@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdxai import files
 from kdxai.data.datasets import Split
 from kdxai.errors import UserError
-from kdxai.training import runs
+from kdxai.fingerprints import fingerprint
 from kdxai.training.runs import TrainedModel
 
 # Of what records hold and how it is computed. Raise it where a measure gives other numbers or other
@@ -65,7 +66,7 @@ class Shelf:
         def read() -> str:
             parts = {"variables": trained.variables, "mean": trained.mean, "std": trained.std}
             what = json.dumps(trained.config.model.to_dict(), sort_keys=True)
-            return f"{what} {trained.model.num_classes} {runs.fingerprint(parts)}"
+            return f"{what} {trained.model.num_classes} {fingerprint(parts)}"
 
         return self._once(read, trained.variables, trained.config, trained.result)
 
@@ -79,7 +80,7 @@ class Shelf:
                 part = numbers[start : start + CHUNK]
                 masks = None if split.mask is None else split.mask[part]
                 known = {"id": part, "label": split.label[part], "mask": masks}
-                digest.update(runs.fingerprint({"image": split.image[part], **known}).encode())
+                digest.update(fingerprint({"image": split.image[part], **known}).encode())
             return digest.hexdigest()
 
         return self._once(read, split.image, split.label, split.mask, rows)
@@ -117,22 +118,8 @@ def write_checked(path: Path, text: str) -> None:
     Raises:
       UserError: it cannot be written.
     """
-    make_directory(path.parent)
-    runs.write_bytes(path, checksum(text.encode()) + b"\n" + text.encode())
-
-
-def make_directory(path: Path) -> None:
-    """A directory to write to.
-
-    Raises:
-      UserError: it is not there and cannot be made, or it is a link, maybe to elsewhere.
-    """
-    if path.is_symlink():
-        raise UserError(f"{path} is a symbolic link; delete it")
-    try:
-        path.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    files.make_directory(path.parent)
+    files.write_bytes(path, checksum(text.encode()) + b"\n" + text.encode())
 
 
 def checksum(content: bytes) -> bytes:

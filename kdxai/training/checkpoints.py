@@ -23,8 +23,9 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from kdxai.errors import UserError, is_out_of_memory
+from kdxai.fingerprints import fingerprint
 from kdxai.training import hosts
-from kdxai.training.state import TrainState, fingerprint
+from kdxai.training.state import TrainState
 
 # What is noted beside each state: how good it is, where it was validated, and its fingerprint.
 METRIC, SHA256 = "validation_accuracy", "sha256"

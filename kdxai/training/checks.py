@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from kdxai import models
+from kdxai import devices, models
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
-from kdxai.training import devices, runs
+from kdxai.settings import flatten
+from kdxai.training import runs
 from kdxai.training import state as states
 
 
@@ -57,7 +58,7 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
     Raises:
       UserError: a setting is out of its range.
     """
-    settings = runs.flatten(config)
+    settings = flatten(config)
     for name, range_ in RANGES.items():
         if not range_.holds(settings[name]):
             raise UserError(f"{name} must be {range_}, not {settings[name]}")

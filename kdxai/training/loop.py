@@ -6,7 +6,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -18,15 +18,20 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from kdxai.data.datasets import Dataset, Split, fingerprint
+from kdxai import devices, files
+from kdxai.data import datasets
+from kdxai.data.datasets import Dataset, Split
 from kdxai.data.stream import Order, Records
 from kdxai.errors import UserError
+from kdxai.fingerprints import fingerprint
+from kdxai.models.trained import Trained, save
 from kdxai.progress import progress
-from kdxai.training import checkpoints, devices, hosts, runs, signals, steps
+from kdxai.training import checkpoints, hosts, runs, signals, steps
 from kdxai.training import state as states
 from kdxai.training.checkpoints import Checkpoints
 from kdxai.training.checks import check, check_teacher
 from kdxai.training.curves import curves
+from kdxai.training.feed import feed
 from kdxai.training.teacher import TeacherLogits
 
 # Steps the host may run ahead of the devices; bounds how late SIGTERM is answered. Below 32, see
@@ -73,7 +78,7 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
       SystemExit: 143 on SIGTERM, after saving.
     """
     workdir = Path(workdir)
-    content = {"data.data_dir": fingerprint(dataset)}
+    content = {"data.data_dir": datasets.fingerprint(dataset)}
     hosts.require_same(
         f"{config.to_json()} {content}",
         "the processes of this run have different configs or data; give all the same",
@@ -92,16 +97,16 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
         signals.held() as asked,
         devices.memory("lower batch_size, or use more devices"),
     ):
-        hosts.on_first(lambda: runs.remove_partial(workdir))
+        hosts.on_first(lambda: files.remove_partial(workdir))
         result = run(config, workdir, dataset, asked)
-        hosts.on_first(lambda: runs.write_json(workdir / runs.RESULT, result))
+        hosts.on_first(lambda: files.write_json(workdir / runs.RESULT, result))
     return result
 
 
 def taught_by(teacher: str) -> str:
     """A finished teacher's fingerprint, computed where an older version made the run."""
     _, result = runs.finished(teacher)
-    return result.get(runs.SHA256) or runs.fingerprint(runs.load(teacher).variables)
+    return result.get(runs.SHA256) or fingerprint(runs.load(teacher).variables)
 
 
 def recorded(config: ConfigDict, workdir: Path) -> ConfigDict:
@@ -135,12 +140,12 @@ def run(config: ConfigDict, workdir: Path, dataset: Dataset, asked: signals.Held
     _, test_accuracy = evaluate(
         program.eval_step, best.variables, resident(dataset.test, dataset), streamed(dataset.test)
     )
-    return {
+    result = {
         "model": config.model.name,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
         "best_epoch": int(best.step) // program.steps_per_epoch,
         runs.BEST_STEP: int(best.step),
-        runs.SHA256: runs.fingerprint(best.variables),
+        runs.SHA256: fingerprint(best.variables),
         "validation_accuracy": validation_accuracy,
         "test_accuracy": test_accuracy,
         "seconds": sum(row["seconds"] for row in history),
@@ -152,6 +157,31 @@ def run(config: ConfigDict, workdir: Path, dataset: Dataset, asked: signals.Held
         "dtype": jnp.dtype(runs.compute_dtype(config.model.dtype)).name,
         "machine": runs.machine(),
     }
+    hosts.on_first(lambda: save(as_trained(config, dataset, best.variables, result), workdir))
+    return result
+
+
+def as_trained(
+    config: ConfigDict, dataset: Dataset, variables: Mapping[str, Any], result: Mapping[str, Any]
+) -> Trained:
+    """What later rooms know of a run."""
+    facts = ("model", "parameters", "test_accuracy", "validation_accuracy", "best_epoch", "seconds")
+    height, width, channels = dataset.train.image.shape[1:]
+    return Trained(
+        model=runs.create_model(config, len(dataset.class_names)),
+        architecture={"name": config.model.name, "dropout": config.model.dropout},
+        variables=variables,
+        mean=dataset.mean,
+        std=dataset.std,
+        class_names=tuple(dataset.class_names),
+        image_shape=(height, width, channels),
+        facts={
+            **{name: result[name] for name in facts},
+            "data": config.data.to_dict(),
+            "data_fingerprint": datasets.fingerprint(dataset),
+            "origin": {"kind": "train", "teacher": config.teacher, "machine": result["machine"]},
+        },
+    )
 
 
 def build(config: ConfigDict, dataset: Dataset) -> Program:
@@ -224,7 +254,7 @@ def fit(
         add_point = hosts.on_first(
             lambda: stack.enter_context(curves(workdir / "tensorboard", first_step))
         )
-        batches = stack.enter_context(closing(devices.feed(order, program.train_images)))
+        batches = stack.enter_context(closing(feed(order, program.train_images)))
         task = bar.add_task(workdir.name, total=total, completed=first_step, note="")
         say = partial(bar.console.print, highlight=False, soft_wrap=True)
         for line in introduction(program, config.epochs):
@@ -253,7 +283,7 @@ def fit(
                 stop(saved, asked.number)  # the newest checkpoint is the state
 
         def write(row: dict[str, Any]) -> None:
-            runs.write_csv(workdir / runs.HISTORY, history)
+            files.write_csv(workdir / runs.HISTORY, history)
             if add_point:
                 add_point(row["step"], row)
 
@@ -345,7 +375,7 @@ def evaluate(
     size = len(constants.label)
     batch = -(-EVAL_BATCH // jax.device_count()) * jax.device_count()
     indices = np.pad(np.arange(size, dtype=np.int32), (0, -size % batch), constant_values=-1)
-    fed = devices.feed(list(indices.reshape(-1, batch)), images, workers=0)
+    fed = feed(list(indices.reshape(-1, batch)), images, workers=0)
     totals = devices.fetch(eval_step(variables, constants, *parts) for parts in fed)
     return jax.tree.map(lambda *leaves: sum(leaves), *totals).means()
 

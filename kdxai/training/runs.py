@@ -5,26 +5,24 @@ import csv
 import json
 import os
 import platform
-import re
 import textwrap
-import time
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from kdxai import models
+from kdxai import devices, files, models
 from kdxai.errors import UserError
-from kdxai.training import checkpoints, devices, hosts
+from kdxai.fingerprints import fingerprint
+from kdxai.settings import difference, flatten
+from kdxai.training import checkpoints, hosts
 from kdxai.training import state as states
-from kdxai.training.state import fingerprint
 
 CONFIG, RESULT, HISTORY, LOCK = "config.json", "result.json", "history.csv", "lock"
 CONTENT = "content"  # in config.json, of `claim`
@@ -41,7 +39,6 @@ NEEDED: dict[str, tuple[Any, Any]] = {
     "image_shape": (list, int),
 }
 LATER: dict[str, tuple[Any, Any]] = {BEST_STEP: (int, None), SHA256: (str, None)}
-SHOWN = 5  # settings that a refusal names
 
 
 class TrainedModel(NamedTuple):
@@ -70,95 +67,6 @@ class TrainedModel(NamedTuple):
         return np.asarray(self.result["std"], np.float32)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file at once: a reader sees the old content or the new one, never half of it.
-
-    Raises:
-      UserError: it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # hosts may share process numbers
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _sync_names(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _sync_names(directory: Path) -> None:
-    """Put on the disk what the files of a directory are called, where the system can."""
-    with contextlib.suppress(OSError):
-        number = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
-
-
-def remove_partial(directory: Path, age: float = 0.0) -> None:
-    """Delete what `write_bytes` left in a directory as it was killed.
-
-    Args:
-      age: seconds since it was touched; where others write too, more than a write takes.
-    """
-    for path in directory.iterdir():
-        with contextlib.suppress(OSError):  # another may delete it
-            partial = re.fullmatch(r"\..+\.[0-9a-f]{32}", path.name) and path.is_file()
-            if partial and time.time() - path.stat().st_mtime >= age:
-                path.unlink()
-
-
-def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of UTF-8."""
-    write_bytes(path, text.encode())
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def there(path: Path) -> bool:
-    """Whether there is such a file, readable or not."""
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        pass
-    return True
-
-
-def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
-    """Args:
-      remedy: what a user is to do about a damaged file.
-
-    Raises:
-      UserError: the file is missing, cannot be read or is damaged.
-    """
-    remedy = remedy or f"delete {path.parent} to start again"
-    try:
-        value = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged; {remedy}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged: it holds no settings by name; {remedy}")
-    return value
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows of the same keys; no rows leave no file."""
-    if rows:
-        lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
-        write_text(path, "\n".join(lines) + "\n")
-
-
 def claim(workdir: Path, config: ConfigDict, content: Mapping[str, str] | None = None) -> None:
     """Make the directory this config's, or check that it is.
 
@@ -177,20 +85,20 @@ def claim(workdir: Path, config: ConfigDict, content: Mapping[str, str] | None =
     wanted = json.loads(config.to_json()) | ({CONTENT: dict(content)} if content else {})
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        found = read_json(path) if there(path) else None
+        found = files.read_json(path) if files.there(path) else None
     except OSError as error:
         raise UserError(
             f"cannot use {workdir}: {error.strerror}; choose another --workdir"
         ) from error
     if found is None:
-        write_json(path, wanted)
+        files.write_json(path, wanted)
     elif changes := difference(_compared(found, wanted), _compared(wanted, found)):
         raise UserError(
             f"{workdir} was made with another config: {changes}; change it back or choose another "
             "--workdir"
         )
     elif found != wanted and found.get(CONTENT) == wanted.get(CONTENT):
-        write_json(path, wanted)  # what has moved is found where it is now
+        files.write_json(path, wanted)  # what has moved is found where it is now
 
 
 def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,59 +121,8 @@ def occupied(workdir: Path) -> Iterator[None]:
     Raises:
       UserError: another is training in it.
     """
-    with hosts.on_first(lambda: _lock(workdir / LOCK)) or contextlib.nullcontext():
+    with hosts.on_first(lambda: files.lock(workdir / LOCK)) or contextlib.nullcontext():
         yield
-
-
-def _lock(path: Path) -> IO[str]:
-    """An open file, locked until it is closed."""
-    try:
-        import fcntl  # not on Windows, where all but training may work
-    except ImportError:
-        raise UserError(
-            "training keeps others out of its directory by a lock that Windows does not have; "
-            "train on Linux, macOS or WSL"
-        ) from None
-    if path.is_symlink():
-        raise UserError(f"{path} is a symbolic link; delete it")
-    try:  # neither cutting a file that is there nor following a link
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise UserError(
-            f"another process is training in {path.parent}; wait for it or choose another --workdir"
-        ) from None
-    except OSError:  # a file system without locks
-        pass
-    return file
-
-
-def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """`optim.lr 0.1 -> 0.05, ...`: where two nested settings differ, the first few of them."""
-    a, b = flatten(before), flatten(after)
-    missing = "(none)"
-    changes = [
-        textwrap.shorten(f"{key} {a.get(key, missing)} -> {b.get(key, missing)}", 200)
-        for key in sorted(a | b)
-        if a.get(key, missing) != b.get(key, missing)
-    ]
-    more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
-    return ", ".join(changes[:SHOWN] + more)
-
-
-def flatten(values: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Nested settings -> {"optim.lr": 0.1, ...}."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping | ConfigDict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def read_result(workdir: Path) -> dict[str, Any] | None:
@@ -275,10 +132,10 @@ def read_result(workdir: Path) -> dict[str, Any] | None:
       UserError: the file is damaged.
     """
     path = Path(workdir) / RESULT
-    if not there(path):
+    if not files.there(path):
         return None
     remedy = "delete it and give the run's command again, which writes it anew"
-    result = read_json(path, remedy)
+    result = files.read_json(path, remedy)
     if lacking := sorted(NEEDED.keys() - result.keys()):
         raise UserError(f"{path} is damaged: it has no '{lacking[0]}'; {remedy}")
     for name, (kind, element) in (NEEDED | LATER).items():
@@ -360,7 +217,7 @@ def finished(workdir: str | Path) -> tuple[ConfigDict, dict[str, Any]]:
     if not os.path.isdir(workdir):
         raise UserError(f"there is no directory {workdir}; train the model there first")
     path = workdir / CONFIG
-    if not there(path):
+    if not files.there(path):
         raise UserError(
             f"{workdir} holds no training run; give a work directory of launch/train.py"
         )
@@ -370,7 +227,7 @@ def finished(workdir: str | Path) -> tuple[ConfigDict, dict[str, Any]]:
             f"the run in {workdir} is not finished; continue it with the command that started it"
         )
     remedy = "restore it from a copy, or delete the directory and train again"
-    config = read_json(path, remedy)
+    config = files.read_json(path, remedy)
     config.pop(CONTENT, None)
     if not all(isinstance(config.get(part), dict) for part in ("data", "model", "optim")):
         raise UserError(f"{path} is damaged: it is no config of a training run; {remedy}")

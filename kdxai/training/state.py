@@ -1,12 +1,10 @@
 """What a training run carries from step to step, and how it starts."""
 
-import hashlib
 from collections import Counter
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
 from ml_collections import ConfigDict
@@ -107,16 +105,3 @@ def create_train_state(
         opt_state=tx.init(variables["params"]),
         totals=Totals.zero(),
     )
-
-
-def fingerprint(tree: Any) -> str:
-    """SHA-256 of every array's path, type, shape and values, however they are stored.
-
-    Equal for the runs of one config on one machine, also where one was continued.
-    """
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

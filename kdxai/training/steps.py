@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from kdxai.data import augment
+from kdxai.devices import AXIS
 from kdxai.models import Network
 from kdxai.training import losses
-from kdxai.training.devices import AXIS
 from kdxai.training.state import Totals, TrainState
 
 

@@ -17,9 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdxai import devices, files
 from kdxai.data.stream import Records
 from kdxai.errors import UserError
-from kdxai.training import devices, hosts, runs, steps
+from kdxai.fingerprints import fingerprint
+from kdxai.training import hosts, steps
+from kdxai.training.feed import feed
 from kdxai.training.runs import TrainedModel
 
 BATCH = 128  # views per device and call, fixed: the last bit of a logit depends on it
@@ -64,10 +67,10 @@ class TeacherLogits:
         )
         name = teacher.result["data"].replace("/", "-")
         dtype = teacher.config.model.dtype
-        who = runs.fingerprint(teacher.variables)[:16]
-        parts = [lower(step, teacher, train, images), runs.fingerprint(train)]
+        who = fingerprint(teacher.variables)[:16]
+        parts = [lower(step, teacher, train, images), fingerprint(train)]
         if images is not None:
-            parts += [images.name, runs.fingerprint({"rows": images.rows})]
+            parts += [images.name, fingerprint({"rows": images.rows})]
         what = digest(*parts)
         self.directory = workdir / "views" / f"{name}-{dtype}-seed{view_seed}-{who}-{what}"
         self.size = len(train.label)
@@ -116,7 +119,7 @@ class TeacherLogits:
         epochs = np.full(jax.local_device_count(), epoch, np.int32)
         plan = list(padded.reshape(-1, batch))
         # Few examples are read before a worker process has started.
-        fed = devices.feed(plan, self._images, *(() if len(plan) > devices.AHEAD else (0,)))
+        fed = feed(plan, self._images, *(() if len(plan) > devices.AHEAD else (0,)))
         parts: list[np.ndarray] = []
         for logits in devices.fetch(
             self._step(self._variables, self._train, indices, epochs, *streamed)
@@ -170,12 +173,12 @@ class TeacherLogits:
             if self.directory.is_symlink() or self.directory.parent.is_symlink():
                 raise OSError(0, "a symbolic link leads elsewhere")
             self.directory.mkdir(parents=True, exist_ok=True)
-            runs.remove_partial(self.directory, age=STALE)
+            files.remove_partial(self.directory, age=STALE)
             need = (self._epochs - epoch) * logits.nbytes
             free = shutil.disk_usage(self.directory).free
             if need > SHARE * free:
                 raise OSError(0, f"{need >> 20} MiB to come, {free >> 20} MiB free")
-            runs.write_bytes(self.path(epoch), buffer.getvalue())
+            files.write_bytes(self.path(epoch), buffer.getvalue())
         except (OSError, UserError) as error:
             if self._kept:
                 why = getattr(error, "strerror", None) or error

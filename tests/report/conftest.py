@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from report_pages import CLASSES, content
 
+from kdxai import files
 from kdxai.data import datasets
 from kdxai.report import figures, write
 from kdxai.report.figures import Panel
@@ -36,7 +37,7 @@ def measured(tmp_path, monkeypatch):
         runs_of = SimpleNamespace(variables={}, result=result, config=settings)
         trained.append(runs_of)
         (tmp_path / key).mkdir()
-        runs.write_csv(tmp_path / key / runs.HISTORY, HISTORY)
+        files.write_csv(tmp_path / key / runs.HISTORY, HISTORY)
     image = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
     label = np.arange(200) % len(CLASSES)
     split = datasets.Split(image, label, None)

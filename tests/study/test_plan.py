@@ -5,8 +5,8 @@ import pytest
 from scripts import ROOT
 
 from kdxai.errors import UserError
+from kdxai.settings import flatten
 from kdxai.study.plan import plan, share, teachers_first
-from kdxai.training.runs import flatten
 
 
 @pytest.fixture

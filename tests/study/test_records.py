@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
+from kdxai import files
 from kdxai.data.datasets import Split
 from kdxai.errors import UserError
 from kdxai.protocol import SOUND
@@ -177,9 +178,9 @@ def test_names_that_read_alike_have_files_of_their_own(tmp_path, measured):
 
 def test_fingerprints_are_taken_once(tmp_path, measured, monkeypatch):
     seen = []
-    fingerprint = records.runs.fingerprint
+    fingerprint = records.fingerprint
     monkeypatch.setattr(
-        records.runs, "fingerprint", lambda values: seen.append(1) or fingerprint(values)
+        records, "fingerprint", lambda values: seen.append(1) or fingerprint(values)
     )
     shelf = Shelf(tmp_path)
     for method in ("cam", "grad_cam", "layer_cam"):
@@ -238,7 +239,7 @@ def test_no_link_of_a_strangers_directory_is_written_through(tmp_path, name):
     elsewhere.mkdir()
     (tmp_path / name).symlink_to(elsewhere)
     with pytest.raises(UserError, match=f"{name} is a symbolic link; delete it"):
-        records.make_directory(tmp_path / name)
+        files.make_directory(tmp_path / name)
     assert not list(elsewhere.iterdir())
 
 

@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 from scripts import ROOT
 
-from kdxai import models
+from kdxai import files, models
 from kdxai.data import datasets
 from kdxai.errors import UserError
 from kdxai.protocol import REPAIRS, SOUND, ladder
@@ -431,7 +431,7 @@ def test_a_share_of_a_study_measures_its_own_models(config, monkeypatch, tmp_pat
     assert cells == given["trained"]
     assert shelf.directory == tmp_path / "run" / "records"
     assert len(what.images) == 16
-    assert runs.read_json(tmp_path / "run" / "config.json")["cell"] == ""
+    assert files.read_json(tmp_path / "run" / "config.json")["cell"] == ""
 
 
 def test_what_is_measured_of_several_models(config, monkeypatch, tmp_path):

@@ -14,8 +14,10 @@ import jax
 import numpy as np
 import pytest
 
+from kdxai import files
 from kdxai.data import datasets
 from kdxai.errors import UserError
+from kdxai.fingerprints import fingerprint
 from kdxai.training import checkpoints, loop, runs
 from kdxai.training.curves import curves
 
@@ -83,7 +85,7 @@ def remove(path):
 
 
 def saved_at(workdir, step, like):
-    return runs.fingerprint(checkpoints.best(workdir, step, like))
+    return fingerprint(checkpoints.best(workdir, step, like))
 
 
 def test_any_part_of_the_newest_checkpoint_may_be_lost_or_garbage(unfinished, like, tmp_path):
@@ -105,7 +107,7 @@ def test_any_part_of_the_newest_checkpoint_may_be_lost_or_garbage(unfinished, li
                 warnings.simplefilter("always")
                 state = newest(copy, like)
             step = int(state.step)
-            assert runs.fingerprint(state) == right[step], (path, damage)
+            assert fingerprint(state) == right[step], (path, damage)
             with closing(checkpoints.Checkpoints(copy)) as saved:
                 assert saved.newest_step() == step
                 if step == 12 and went_back < 3:
@@ -145,7 +147,7 @@ def test_a_flipped_bit_is_found(unfinished, like, tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state = newest(copy, like)
-        assert runs.fingerprint(state) == right[int(state.step)]
+        assert fingerprint(state) == right[int(state.step)]
         went_back += int(state.step) == 12
         remove(copy)
     assert went_back > 3
@@ -229,7 +231,7 @@ def test_nothing_is_deleted_where_nothing_can_be_read(unfinished, like):
 
 def test_the_best_is_read_by_its_name_and_nothing_else(run):
     """Whatever becomes of the files around it; and reading changes nothing."""
-    right = runs.fingerprint(runs.load(run).variables)
+    right = fingerprint(runs.load(run).variables)
     assert right == json.loads((run / runs.RESULT).read_text())["sha256"]
     directory = run / "checkpoints"
     for damage in (
@@ -244,7 +246,7 @@ def test_the_best_is_read_by_its_name_and_nothing_else(run):
     ):
         damage()
         before = below(run)
-        assert runs.fingerprint(runs.load(run).variables) == right
+        assert fingerprint(runs.load(run).variables) == right
         assert below(run) == before
 
 
@@ -346,7 +348,7 @@ def test_a_path_of_other_signs_is_none_of_them(config, dataset, tmp_path):
     config.epochs = 0
     workdir = tmp_path / "a b,{c}]%5b'é#gs:x"
     result = loop.train(config, workdir, dataset)
-    assert runs.fingerprint(runs.load(workdir).variables) == result["sha256"]
+    assert fingerprint(runs.load(workdir).variables) == result["sha256"]
 
 
 @pytest.mark.parametrize("name", ["s3:", "gs:x", "s3:/bucket"])
@@ -453,6 +455,6 @@ def test_a_write_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Path, "replace", lambda self, to: done.append(self.read_bytes()) or replace(self, to)
     )
-    runs.write_bytes(tmp_path / "file", b"content")
+    files.write_bytes(tmp_path / "file", b"content")
     assert done == ["sync", b"content", "sync"]
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -5,7 +5,8 @@ import sys
 import jax.numpy as jnp
 import pytest
 
-from kdxai.training import devices, runs
+from kdxai import devices
+from kdxai.training import runs
 
 ONEDNN = {devices.ONEDNN: True}
 
@@ -46,7 +47,7 @@ def test_a_device_of_every_core(batch_sizes, environment, count):
     """In a process of its own, as JAX looks for devices once."""
     code = (
         "import os; os.sched_getaffinity = lambda _: {0, 1}\n"
-        "import jax; from kdxai.training import devices\n"
+        "import jax; from kdxai import devices\n"
         f"devices.use_cores({batch_sizes}); print(jax.device_count())"
     )
     clean = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from kdxai.training.runs import fingerprint
+from kdxai.fingerprints import fingerprint
 
 VARIABLES = {
     "params": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.zeros(3)},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kdxai.errors import UserError
-from kdxai.training import config, devices, hosts, runs
+from kdxai.training import config, feed, hosts, runs
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_the_shares_of_all_processes_are_the_batch(monkeypatch):
     shares = []
     for process in range(3):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        shares.append(devices.share(batch))
+        shares.append(feed.share(batch))
     assert {share.shape for share in shares} == {(2, 2, 2)}
     np.testing.assert_array_equal(np.concatenate(shares).reshape(12, 2), batch)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdxai.data import datasets
-from kdxai.training import devices, loop, runs
+from kdxai.training import feed, loop, runs
 
 
 def test_a_finished_run_is_read_before_anything_is_built(tiny_config, tmp_path, monkeypatch):
@@ -23,7 +23,7 @@ def test_sigterm_within_an_epoch_loses_no_step(tiny_config, tmp_path, monkeypatc
     dataset = datasets.load(**tiny_config.data)
     loop.train(tiny_config, tmp_path / "undisturbed", dataset)
 
-    share, calls = devices.share, []
+    share, calls = feed.share, []
 
     def interrupted(values):
         calls.append(len(values))
@@ -32,7 +32,7 @@ def test_sigterm_within_an_epoch_loses_no_step(tiny_config, tmp_path, monkeypatc
         return share(values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(devices, "share", interrupted)
+        patch.setattr(feed, "share", interrupted)
         with pytest.raises(SystemExit) as stopped:
             loop.train(tiny_config, tmp_path / "run", dataset)
     assert stopped.value.code == 143

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from kdxai import models
+from kdxai import devices, models
 from kdxai.data import datasets
 from kdxai.errors import UserError, is_out_of_memory
-from kdxai.training import checks, devices, loop, state
+from kdxai.settings import flatten
+from kdxai.training import checks, loop, state
 
 HUGE = 10**30
 
@@ -61,7 +62,7 @@ GOOD = {
 def test_every_number_has_a_range(tiny_config):
     numbers = {
         name
-        for name, value in loop.runs.flatten(tiny_config).items()
+        for name, value in flatten(tiny_config).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
     assert numbers == set(BAD)

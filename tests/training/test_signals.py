@@ -8,7 +8,7 @@ import pytest
 from scripts import start
 
 from kdxai.data import datasets
-from kdxai.training import checkpoints, loop, runs, signals
+from kdxai.training import checkpoints, feed, loop, runs, signals
 
 
 def end_of(number, block):
@@ -92,9 +92,9 @@ def test_a_signal_at_the_very_end_does_not_lose_the_result(tiny_config, tmp_path
 
 def test_orbax_says_nothing_of_a_save_within_an_epoch(tiny_config, tmp_path, monkeypatch, caplog):
     """It would ask for a metric, which no unfinished epoch has."""
-    share = loop.devices.share
+    share = feed.share
     monkeypatch.setattr(
-        loop.devices, "share", lambda values: os.kill(os.getpid(), signal.SIGTERM) or share(values)
+        feed, "share", lambda values: os.kill(os.getpid(), signal.SIGTERM) or share(values)
     )
     with caplog.at_level("WARNING"), pytest.raises(SystemExit):
         loop.train(tiny_config, tmp_path / "run", datasets.load(**tiny_config.data))

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from scripts import Process
 
+from kdxai import devices
 from kdxai.data import augment, datasets
-from kdxai.training import devices, loop, steps
+from kdxai.training import feed, loop, steps
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def run(config, dataset, step_count=3):
     state, losses = program.state, []
     for step in range(step_count):
         batch = np.arange(step * config.batch_size, (step + 1) * config.batch_size, dtype=np.int32)
-        state, totals = program.train_step(state, program.constants(0), devices.share(batch))
+        state, totals = program.train_step(state, program.constants(0), feed.share(batch))
         losses.append(totals.means()[0])
     return jax.device_get(state.variables), losses
 

@@ -8,7 +8,7 @@ import collections
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kdxai.data import stream
 from kdxai.errors import UserError, is_out_of_memory
 
 AXIS = "batch"
@@ -193,26 +192,3 @@ def memory(advice: str) -> Iterator[None]:
             raise
         kind = jax.local_devices()[0].device_kind
         raise UserError(f"the memory of this device ({kind}) is not enough; {advice}") from error
-
-
-def share(values: np.ndarray) -> np.ndarray:
-    """The global batch [B, ...] -> this process's part of it, [local devices, B / devices, ...]."""
-    parts = values.reshape(jax.process_count(), jax.local_device_count(), -1, *values.shape[1:])
-    return parts[jax.process_index()]
-
-
-def feed(
-    plan: stream.Plan, images: stream.Records | None, workers: int = stream.WORKERS
-) -> Generator[tuple[np.ndarray, ...], None, None]:
-    """This process's part of every global batch [B] of indices: what a step takes at its end.
-
-    Args:
-      images: those that the indices count, where they are streamed.
-      workers: as for `stream.batches`.
-    """
-    if images is None:
-        yield from ((share(plan[i]),) for i in range(len(plan)))
-        return
-    own = stream.Part(plan, jax.process_index(), jax.process_count())
-    for i, part in enumerate(stream.batches(images, own, workers)):
-        yield share(plan[i]), part.reshape(jax.local_device_count(), -1, *part.shape[1:])
