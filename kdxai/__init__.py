@@ -12,6 +12,7 @@ __all__ = [
     "METHODS",
     "SOUND",
     "Classifier",
+    "External",
     "Protocol",
     "UserError",
     "errors",
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from kdxai import errors, evaluate, explain, measures, metrics, protocol
     from kdxai.errors import UserError
     from kdxai.explain import METHODS, Classifier
+    from kdxai.externals import External
     from kdxai.protocol import SOUND, Protocol
 
 _HOMES = {
     "METHODS": "explain",
     "SOUND": "protocol",
     "Classifier": "explain",
+    "External": "externals",
     "Protocol": "protocol",
     "UserError": "errors",
 }

@@ -1,11 +1,13 @@
 """Any model -> a classifier that can be explained, compiled and spread over devices."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
@@ -14,20 +16,41 @@ from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.lifting import lift
 from kdxai.models import LAST, Network
+from kdxai.models.trained import Trained
 from kdxai.protocol import SOUND, Protocol
 
-if TYPE_CHECKING:
-    from kdxai.training.runs import TrainedModel
+
+class External(NamedTuple):
+    """A classifier of one's own, with what must be known of it to study it as a `Trained`.
+
+    Attributes:
+      classifier: of one normalised image.
+      mean, std: [C], by which images in [0, 1] are normalised.
+      class_names: K names.
+      image_shape: (H, W, C) of the images that it takes.
+      facts: what else is known, as JSON holds it.
+    """
+
+    classifier: Classifier
+    mean: np.ndarray
+    std: np.ndarray
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    facts: Mapping[str, Any] = {}
 
 
-def as_classifier(trained: "TrainedModel", protocol: Protocol = SOUND) -> Classifier:
-    """A kdxai model as a classifier of one normalised image, cut and run as a protocol says.
+def as_classifier(trained: Trained | External, protocol: Protocol = SOUND) -> Classifier:
+    """A model as a classifier of one normalised image, cut and run as a protocol says.
 
-    A pytree: the parameters are leaves, so it can be an argument of a jitted function.
+    Of a kdxai model it is a pytree: the parameters are leaves, so it can be an argument of a jitted
+    function.
 
     Raises:
-      UserError: the model has no such stage.
+      UserError: the model has no such stage, or the protocol sets what it does not do.
     """
+    if isinstance(trained, External):
+        require_obeyed(trained.classifier, protocol)
+        return trained.classifier
     model, variables = trained.model, trained.variables
     half = partial(Part, model=model, stage=protocol.stage, mode=protocol.mode)
     guided = None  # the rule is one of ReLUs

@@ -10,9 +10,32 @@ from numpy.typing import ArrayLike
 from kdxai.errors import UserError
 from kdxai.explain import METHODS, Classifier
 from kdxai.explain.maps import min_max, resize
-from kdxai.measures import Explanation
 from kdxai.models import Network
-from kdxai.protocol import TRUTH, Protocol, options
+from kdxai.protocol import TRUTH, Protocol, takes
+
+
+class Explanation(NamedTuple):
+    """One image, explained before and after masking.
+
+    Attributes:
+      class_index: [] the class explained, c.
+      raw: [h, w] the method's map on its own grid.
+      native: [h, w] the same, scaled to [0, 1].
+      heatmap: [H, W] M, `native` on the image's grid.
+      masked: [H, W, C] E = z * M, the normalised image under its map.
+      raw_masked, heatmap_masked: of E, for the same class.
+      logits, logits_masked: [K] of the image and of E.
+    """
+
+    class_index: jax.Array
+    raw: jax.Array
+    native: jax.Array
+    heatmap: jax.Array
+    masked: jax.Array
+    raw_masked: jax.Array
+    heatmap_masked: jax.Array
+    logits: jax.Array
+    logits_masked: jax.Array
 
 
 class Drawn(NamedTuple):
@@ -50,10 +73,9 @@ def draw(
     if protocol.method == TRUTH:
         raw = jnp.asarray(mask, jnp.float32)
     else:
-        known = options(protocol.method)
-        choices = {"key": key, "relu": protocol.relu}
-        choices = {name: value for name, value in choices.items() if name in known}
-        raw = METHODS[protocol.method](classifier, image, class_index, **choices)
+        given = {"key": key, "relu": protocol.relu}
+        given = {name: value for name, value in given.items() if takes(protocol.method, name)}
+        raw = METHODS[protocol.method](classifier, image, class_index, **given, **protocol.options)
     native = min_max(raw)
     return Drawn(raw, native, resize(native, image.shape[:2]))
 

@@ -32,22 +32,6 @@ def images(given: Any) -> Any:
     return given
 
 
-def partners(given: Any, like: Any) -> np.ndarray:
-    """[N, 3, H, W, C] uint8, three images for each of `like` [N, H, W, C].
-
-    Raises:
-      UserError: another type or shape.
-    """
-    given = np.asarray(given)
-    wanted = (len(like), 3, *like.shape[1:])
-    if given.dtype != np.uint8 or given.shape != wanted:
-        raise UserError(
-            f"partners must be uint8 {list(wanted)}, but are {given.dtype} {list(given.shape)}; "
-            "take them as images[mosaic_partners(...)]"
-        )
-    return given
-
-
 def normalisation(mean: ArrayLike, std: ArrayLike, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of images in [0, 1], each float32 [C].
 

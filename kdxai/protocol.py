@@ -1,12 +1,13 @@
 """The choices of an evaluation as one frozen value."""
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from flax.core import FrozenDict
 
 from kdxai.errors import UserError
-from kdxai.explain import METHODS, ON_IMAGE
+from kdxai.explain import METHODS, Option
 from kdxai.models import LAST, Network
 
 TRUTH = "mask"  # the control that needs no model: the data set's own ground-truth mask
@@ -38,6 +39,8 @@ class Protocol:
       complexity: the mean of the map on the image's grid; or the matrix 1-norm of the native map,
         its largest column sum, which grows with the grid.
       split: the images that are explained.
+      options: of the method, by name, such as {"steps": 64}; only those that are not its defaults
+        are kept, so that protocols that do the same are equal.
     """
 
     method: str = "cam"
@@ -53,35 +56,79 @@ class Protocol:
     complexity: Literal["mean", "matrix_1_norm"] = "mean"
     baseline: Literal["blur", "mean", "black"] = "blur"
     split: Literal["test", "train"] = "test"
+    options: Mapping[str, Option] = FrozenDict()
 
     def __post_init__(self) -> None:
-        known = [*METHODS, TRUTH]
-        if self.method not in known:
-            raise UserError(f"there is no method '{self.method}'; known: {', '.join(known)}")
+        require_method(self.method)
         hints = get_type_hints(type(self))
         for field in fields(self):
-            allowed, value = get_args(hints[field.name]), getattr(self, field.name)
-            if allowed and value not in allowed:
-                raise UserError(f"{field.name} is {' or '.join(allowed)}, not '{value}'")
+            hint, value = hints[field.name], getattr(self, field.name)
+            if get_origin(hint) is Literal and value not in get_args(hint):
+                raise UserError(f"{field.name} is {' or '.join(get_args(hint))}, not '{value}'")
+        object.__setattr__(self, "options", FrozenDict(checked_options(self.method, self.options)))
         if self.stage != LAST and not reads_cut(self.method):
             raise UserError(f"stage does nothing to the method '{self.method}'; leave it out")
         if self.foreign_head and self.method != "cam":
             raise UserError(f"foreign_head is for cam, not for '{self.method}'; leave it out")
-        if not self.relu and "relu" not in options(self.method):
+        if not self.relu and not takes(self.method, "relu"):
             raise UserError(f"relu=False does nothing to the method '{self.method}'; leave it out")
+
+    @property
+    def copies(self) -> int:
+        """Of an image, in flight while its map is drawn."""
+        return 2 if self.method == TRUTH else METHODS[self.method].copies(self.options)
+
+
+def require_method(name: str) -> None:
+    """Raises:
+    UserError: there is no such method.
+    """
+    known = [*METHODS, TRUTH]
+    if name not in known:
+        raise UserError(f"there is no method '{name}'; known: {', '.join(known)}")
 
 
 def reads_cut(method: str) -> bool:
     """Whether a method's map depends on where the model is cut."""
-    return method not in ON_IMAGE and method != TRUTH
+    return method != TRUTH and not METHODS[method].on_image
 
 
-def options(method: str) -> frozenset[str]:
-    """The names of what a method can be told beyond model, image and class."""
+def takes(method: str, name: str) -> bool:
+    """Whether a method can be told `key` or `relu`."""
+    return method != TRUTH and METHODS[method].takes(name)
+
+
+def checked_options(method: str, options: Mapping[str, Any]) -> dict[str, Option]:
+    """A method's options that are not its defaults.
+
+    Raises:
+      UserError: there is no such method or option, or it is out of its range.
+    """
+    require_method(method)
     if method == TRUTH:
-        return frozenset()
-    known = inspect.signature(METHODS[method]).parameters.values()
-    return frozenset(one.name for one in known if one.kind is inspect.Parameter.KEYWORD_ONLY)
+        if options:
+            raise UserError(f"the method '{TRUTH}' has no options")
+        return {}
+    return METHODS[method].checked(method, options)
+
+
+def read_options(
+    given: Mapping[str, Mapping[str, Any]], methods: Collection[str]
+) -> dict[str, dict[str, Option]]:
+    """The `Protocol.options` of each method that is drawn, from a tree as `default_options` is one.
+
+    Raises:
+      UserError: there is no such method or option, it is out of its range, or it is set for a
+        method that is not drawn.
+    """
+    found = {method: checked_options(method, options) for method, options in given.items()}
+    for method, options in found.items():
+        if options and method not in methods:
+            raise UserError(
+                f"options.{method}.{next(iter(options))} is set, but the method '{method}' is not "
+                "drawn; add it to methods or leave the option out"
+            )
+    return {method: found.get(method, {}) for method in methods}
 
 
 SOUND = Protocol()

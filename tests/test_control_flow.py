@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from kdxai import classifiers, drawing, evaluate, models
+from kdxai import classifiers, drawing, models
 from kdxai.devices import AXIS
+from kdxai.evaluate.rows import Entry, measured_rows
 from kdxai.explain import METHODS
-from kdxai.measures import EXTRA
+from kdxai.measures import optional
 from kdxai.protocol import Protocol
 from kdxai.training import config as training
+from kdxai.training import objectives, steps
 from kdxai.training import state as states
-from kdxai.training import steps
 from kdxai.training.runs import TrainedModel
 
 LOOPS = ("scan", "while", "cond")
@@ -80,30 +81,34 @@ def test_methods(method, trained):
 def test_measures_of_a_method_of_many_gradients(trained):
     classifier = classifiers.as_classifier(trained)
     truth = IMAGES[..., 0] > 0
-    traced = evaluate._rows.trace(
-        *(classifier, LABELS, IMAGES, LABELS, truth, np.zeros(3), np.ones(3)),
-        partners=np.stack([IMAGES] * 3, 1),
-        cascade={"down": {"head": np.zeros((2, 16, 16))}},
-        randomised=classifier,
+    prepared = {
+        "randomisation": np.zeros((2, 16, 16), np.float32),
+        "cascade": {"top_down": {"head": np.zeros((2, 16, 16), np.float32)}},
+        "grid": np.stack([IMAGES] * 3, 1),
+    }
+    traced = measured_rows.trace(
+        classifier,
+        Entry(LABELS, IMAGES, LABELS, truth, prepared),
+        (np.zeros(3), np.ones(3)),
         protocol=Protocol(method="smooth_grad"),
-        extra=tuple(EXTRA),
+        extra=tuple(optional()),
     )
     assert gradients_in_loops(traced.jaxpr.jaxpr) == 0
 
 
-@pytest.mark.parametrize("distil", [False, True])
-def test_train_steps(distil, trained):
+@pytest.mark.parametrize("teacher", ["", "runs/teacher"])
+def test_train_steps(teacher, trained):
     config = training.default()
+    config.teacher = teacher
     model = models.create("wrn-10-1", num_classes=4, axis_name=AXIS)
     tx = states.optimizer(config.optim, lambda step: 0.1)
     step = steps.make_train_step(
         model,
         tx,
-        steps_per_epoch=1,
+        objectives.choose(config),
+        steps.View(seed=0, pad=4, flip=True, cutout=4),
         seed=0,
-        view_seed=0,
-        augmentation={"pad": 4, "flip": True, "cutout": 4},
-        distil=distil,
+        steps_per_epoch=1,
     )
     params, stats = trained.variables["params"], trained.variables["batch_stats"]
     state = states.TrainState(jnp.int32(0), params, stats, tx.init(params), states.Totals.zero())

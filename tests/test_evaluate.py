@@ -15,8 +15,10 @@ from skimage.metrics import structural_similarity
 
 from kdxai import classifiers, evaluate, models
 from kdxai.errors import UserError
+from kdxai.evaluate import rows as rows_module
 from kdxai.explain import Classifier
 from kdxai.explain.maps import min_max, resize
+from kdxai.measures import MEASURES, Column, Measure, Preparation
 from kdxai.protocol import Protocol
 from kdxai.training import config
 from kdxai.training.runs import TrainedModel
@@ -172,11 +174,11 @@ def test_zero_and_constant_maps_are_marked_and_measured():
 
 def test_memory_does_not_grow_with_the_images():
     """Every chunk is the same program on the same shapes, so one compilation serves all."""
-    evaluate._rows.clear_cache()
+    rows_module.measured_rows.clear_cache()
     one = classifier()
     for count in (4, 8, 9):
         run(IMAGES[:count], LABELS[:count], chunk=4, classifier=one)
-    assert evaluate._rows._cache_size() == 1
+    assert rows_module.measured_rows._cache_size() == 1
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -236,9 +238,9 @@ def test_randomisation_asks_for_a_randomised_model():
     with pytest.raises(UserError, match="needs a classifier of randomised parameters"):
         run(extra=["randomisation"])
     other = classifier(np.random.default_rng(5).normal(size=HEAD.shape))
-    rows = run(extra=["randomisation"], randomised=other)
+    rows = run(extra=["randomisation"], prepared={"randomisation": other})
     assert rows.randomised_similarity.mean() < 0.9
-    same = run(extra=["randomisation"], randomised=classifier())
+    same = run(extra=["randomisation"], prepared={"randomisation": classifier()})
     np.testing.assert_allclose(same.randomised_similarity, 1, atol=1e-5)
 
 
@@ -259,8 +261,10 @@ COLOURED[np.arange(60), :, :, COLOUR] += 20
 PLAIN = {"mean": np.full(5, 0.41, "f"), "std": np.full(5, 0.2, "f")}
 
 
-def in_colour(which, extra, model=None, images=COLOURED, **options):
+def in_colour(which, extra, model=None, images=COLOURED, prepared=None, **options):
     options = {"protocol": Protocol(), "ids": which, "extra": [extra], **PLAIN, **options}
+    if prepared is not None:
+        options["prepared"] = {extra: prepared}
     return evaluate.evaluate(model or colours(), images[which], COLOUR[which], **options)
 
 
@@ -272,7 +276,7 @@ def partners_of(model=None, **options):
 def test_the_grid_pointing_game_by_hand():
     """The image's share of the colour of its class, above the least in the mosaic."""
     partners = COLOURED[partners_of()]
-    rows = in_colour(np.arange(60), "grid", partners=partners)
+    rows = in_colour(np.arange(60), "grid", prepared=partners)
     for i, row in rows.iterrows():
         tiles = np.stack([COLOURED[i], *partners[i]])[..., row.explained] / 255
         tiles = np.maximum(tiles - 0.41, 0)
@@ -285,7 +289,7 @@ def test_the_images_stand_in_every_cell():
     """All white: the value is the weight of the cell, over the least."""
     white = np.full_like(COLOURED, 255)
     rows = in_colour(
-        np.arange(60), "grid", colours(cells=(1, 2, 3, 4)), white, partners=white[partners_of()]
+        np.arange(60), "grid", colours(cells=(1, 2, 3, 4)), white, prepared=white[partners_of()]
     )
     values, counts = np.unique(rows.grid_pointing_game.round(4), return_counts=True)
     np.testing.assert_allclose(values, [0, 1 / 6, 2 / 6, 3 / 6], atol=1e-4)
@@ -295,7 +299,7 @@ def test_the_images_stand_in_every_cell():
 def test_the_truth_of_a_mosaic_lies_in_its_cell():
     masks = np.zeros((60, 12, 12), bool)
     masks[:, 3:6, 2:9] = True
-    options = {"masks": masks[:9], "partners": COLOURED[partners_of()][:9]}
+    options = {"masks": masks[:9], "prepared": COLOURED[partners_of()][:9]}
     rows = in_colour(np.arange(9), "grid", protocol=Protocol(method="mask"), **options)
     np.testing.assert_allclose(rows.grid_pointing_game, 1)
 
@@ -335,7 +339,7 @@ CASCADE = {
 
 @functools.cache
 def cascaded():
-    return in_colour(np.arange(6), "cascade", cascade=CASCADE)
+    return in_colour(np.arange(6), "cascade", prepared=CASCADE)
 
 
 def test_the_cascade_by_hand():
@@ -367,14 +371,14 @@ def test_the_cascade_by_hand():
 
 
 def test_all_stages_are_one_program():
-    evaluate._heatmaps.clear_cache()
+    rows_module.drawn_maps.clear_cache()
     one, pytrees = colours(), {}
     for name in "abc":  # of one function, as kdxai's models are
         head = jnp.float32(np.random.default_rng(ord(name)).normal(size=(5, 5)))
         classify = jax.tree_util.Partial(_pooled, head)
         pytrees[name] = Classifier(jax.tree_util.Partial(one.features), classify, head)
-    in_colour(np.arange(9), "cascade", cascade={"some": pytrees}, chunk=4)
-    assert evaluate._heatmaps._cache_size() == 1
+    in_colour(np.arange(9), "cascade", prepared={"top_down": pytrees}, chunk=4)
+    assert rows_module.drawn_maps._cache_size() == 1
 
 
 def _pooled(head, features):
@@ -384,15 +388,15 @@ def _pooled(head, features):
 def test_a_grid_does_not_depend_on_the_batch():
     partners, order = COLOURED[partners_of()], np.array([5, 3, 3, 7, 0])
     model = colours(cells=(1, 2, 3, 4))  # so that the cell counts
-    whole = in_colour(np.arange(8), "grid", model, partners=partners[:8])
-    rows = in_colour(order, "grid", model, partners=partners[order], chunk=2)
+    whole = in_colour(np.arange(8), "grid", model, prepared=partners[:8])
+    rows = in_colour(order, "grid", model, prepared=partners[order], chunk=2)
     assert whole.grid_pointing_game.nunique() == 8
     np.testing.assert_allclose(rows.grid_pointing_game, whole.grid_pointing_game[order], atol=1e-5)
 
 
 def test_a_cascade_does_not_depend_on_the_batch():
     order = np.array([5, 3, 3, 1, 0])
-    rows = in_colour(order, "cascade", cascade=CASCADE, chunk=2)
+    rows = in_colour(order, "cascade", prepared=CASCADE, chunk=2)
     names = [name for name in rows if name.startswith("cascade")]
     np.testing.assert_allclose(rows[names], cascaded()[names].iloc[order], atol=1e-5)
 
@@ -419,6 +423,21 @@ def test_unknown_measures_are_refused():
         run(extra=["vibes"])
 
 
+def test_a_new_measure_is_one_entry(monkeypatch):
+    mine = Measure(
+        lambda subject: {"mine": subject.explanation.heatmap.mean() + subject.prepared.mean()},
+        {"mine": Column("Mine", 0)},
+        cost=3,
+        preparation=Preparation("another model", lambda source: None),
+    )
+    monkeypatch.setitem(MEASURES, "mine", mine)
+    with pytest.raises(UserError, match="the measure 'mine' needs another model"):
+        run(extra=["mine"])
+    rows = run(extra=["mine"], prepared={"mine": classifier()})
+    np.testing.assert_allclose(rows.mine, 2 * rows.complexity, rtol=1e-5)
+    assert evaluate.chunk_size(Protocol(), ["mine"], (32, 32)) == 128 // 3
+
+
 def test_no_images_are_refused():
     with pytest.raises(UserError, match="no images"):
         run(IMAGES[:0], LABELS[:0])
@@ -426,12 +445,12 @@ def test_no_images_are_refused():
 
 def test_models_of_one_architecture_share_a_compilation():
     model = models.create("plain3-w4", num_classes=5)
-    evaluate._rows.clear_cache()
+    rows_module.measured_rows.clear_cache()
     for seed in (0, 1):
         variables = model.init(jax.random.key(seed), np.zeros((1, 16, 16, 3)))
         trained = TrainedModel(model, variables, config.default(), {})
         run(classifier=classifiers.as_classifier(trained))
-    assert evaluate._rows._cache_size() == 1
+    assert rows_module.measured_rows._cache_size() == 1
 
 
 def test_networks_that_differ_in_their_activation_are_two():
@@ -496,9 +515,10 @@ def test_probabilities_are_no_logits():
     with pytest.raises(UserError, match="return logits"):
         images = np.concatenate([IMAGES, IMAGES[:1]])
         evaluate.mosaic_partners(ended, images, np.arange(10) % 5, protocol, **normal)
-    for beside in ({"randomised": ended}, {"cascade": {"down": {"1_head": ended}}}):
+    beside = {"randomisation": ended, "cascade": {"top_down": {"1_head": ended}}}
+    for measure in beside:
         with pytest.raises(UserError, match="return logits"):
-            run(protocol=protocol, **beside)
+            run(protocol=protocol, extra=[measure], prepared=beside)
 
 
 def test_a_log_softmax_at_the_end_changes_nothing():
@@ -621,7 +641,7 @@ def test_memory_that_does_not_suffice_is_told(monkeypatch):
     def full(*_):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 34359738368 bytes.")
 
-    monkeypatch.setattr(evaluate, "_rows", full)
+    monkeypatch.setattr(rows_module, "measured_rows", full)
     with pytest.raises(UserError, match="memory .* is not enough; give a smaller chunk than 64"):
         run(chunk=64)
 

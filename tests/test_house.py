@@ -11,9 +11,9 @@ from scripts import ROOT
 ORDER = [
     *("errors", "progress", "files", "fingerprints", "settings", "devices"),
     *("inputs", "lifting", "scaling"),
-    *("data", "models", "training", "explain"),
-    *("metrics", "protocol", "classifiers", "measures", "drawing", "evaluate"),
-    *("study", "report", "benchmark", "cli"),
+    *("data", "models", "explain", "externals", "training"),
+    *("metrics", "protocol", "classifiers", "drawing", "measures", "evaluate"),
+    *("study", "report", "cli"),
 ]
 STRANGERS = {
     "explain": {"data", "models", "training", "progress"},

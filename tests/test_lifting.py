@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 from kdxai import evaluate
+from kdxai.evaluate.rows import measured_rows
 from kdxai.explain import Classifier, guided_relu
 from kdxai.lifting import lift
 from kdxai.protocol import Protocol
@@ -86,7 +87,7 @@ def test_comparisons_mosaics_and_cascades_see_the_change_too():
     def everything(one):
         rows = evaluate.compare(of(one), of(other), images, protocol, **NORMAL)
         partners = evaluate.mosaic_partners(of(one), images, labels, protocol, **NORMAL)
-        cascade = {"down": {"1_head": of(one)}}
+        cascade = {"top_down": {"1_head": of(one)}}
         rows = rows.join(
             evaluate.evaluate(
                 of(other),
@@ -95,9 +96,8 @@ def test_comparisons_mosaics_and_cascades_see_the_change_too():
                 protocol,
                 **NORMAL,
                 extra=["cascade", "randomisation"],
-                randomised=of(one),
-                cascade=cascade,
-            )[["cascade_down", "randomised_similarity"]]
+                prepared={"cascade": cascade, "randomisation": of(one)},
+            )[["cascade_top_down", "randomised_similarity"]]
         )
         return rows.assign(partners=list(map(tuple, partners)))
 
@@ -105,7 +105,7 @@ def test_comparisons_mosaics_and_cascades_see_the_change_too():
     nnx.update(net, nnx.state(Five(3)))
     after, right = everything(net), everything(Five(3))
     pd.testing.assert_frame_equal(after, right)
-    for name in ("pearson", "partners", "cascade_down", "randomised_similarity"):
+    for name in ("pearson", "partners", "cascade_top_down", "randomised_similarity"):
         assert not before[name].equals(after[name]), name
 
 
@@ -123,7 +123,7 @@ def test_a_dictionary_that_a_closure_reads():
 
 
 def test_closures_of_one_architecture_share_a_compilation():
-    evaluate._rows.clear_cache()
+    measured_rows.clear_cache()
 
     def equinox(seed):
         net = eqx.nn.Conv2d(3, 6, 3, key=jax.random.key(seed))
@@ -137,7 +137,7 @@ def test_closures_of_one_architecture_share_a_compilation():
 
     for seed in range(3):
         measured(equinox(seed))
-    assert evaluate._rows._cache_size() == 1
+    assert measured_rows._cache_size() == 1
 
 
 def test_what_differs_in_its_derivative_alone_is_another_program():

@@ -15,8 +15,10 @@ from scipy.special import log_softmax, logsumexp, softmax
 from skimage.metrics import structural_similarity
 
 from kdxai import measures
+from kdxai.drawing import Explanation
+from kdxai.errors import UserError
 from kdxai.explain import METHODS, Classifier, min_max, resize
-from kdxai.measures import Explanation, Subject
+from kdxai.measures import MEASURES, Subject
 from kdxai.protocol import Protocol
 
 SIDE, CLASSES, N = 14, 5, 10
@@ -37,6 +39,8 @@ CASCADE = {
     direction: {stage: RNG.random((N, SIDE, SIDE)).astype(np.float32) for stage in stages}
     for direction, stages in STAGES.items()
 }
+PREPARED = {"cascade": CASCADE, "grid": PARTNERS}
+CORE = ("core", "localisation")
 PROTOCOLS = {
     "sound": Protocol(),
     "literal": Protocol(
@@ -81,7 +85,7 @@ def draw(model, image, class_index, mask=None):
     return resize(min_max(raw), image.shape[:2])
 
 
-def subject(protocol, i, image, label, mask, partners, cascade):
+def subject(protocol, i, image, label, mask, prepared=None):
     """The subject of one image, explained for its label."""
     model = classifier(HEAD)
     raw = METHODS["cam"](model, image, label, relu=False)
@@ -108,30 +112,32 @@ def subject(protocol, i, image, label, mask, partners, cascade):
         key=jax.random.fold_in(jax.random.key(0), i),
         mean=jnp.asarray(MEAN),
         std=jnp.asarray(STD),
-        randomised=classifier(OTHER_HEAD),
-        partners=partners,
-        cascade=cascade,
+        prepared=prepared,
     )
 
 
 @functools.cache
-def measured(measure, protocol="sound"):
-    """[N] columns of one measure by name, and what they are restated from."""
+def measured(names, protocol="sound"):
+    """[N] columns of some measures by name, and what they are restated from."""
 
     @jax.jit
     @jax.vmap
-    def run(*entries):
-        one = subject(PROTOCOLS[protocol], *entries)
-        return measure(one), one.explanation, one.key
+    def run(i, image, label, mask, prepared):
+        one = subject(PROTOCOLS[protocol], i, image, label, mask)
+        prepared = {**prepared, "randomisation": draw(classifier(OTHER_HEAD), image, label)}
+        values = measures.answer(one) if "core" in names else {}
+        for name in names:
+            values |= MEASURES[name](one._replace(prepared=prepared.get(name)))
+        return values, one.explanation, one.key
 
-    values, explanation, keys = run(np.arange(N), IMAGES, LABELS, MASKS, PARTNERS, CASCADE)
+    values, explanation, keys = run(np.arange(N), IMAGES, LABELS, MASKS, PREPARED)
     explanation = jax.tree.map(lambda part: np.asarray(part, np.float64), explanation)
     return jax.device_get(values), explanation, keys
 
 
-def assert_columns(measure, restate, protocol="sound", tolerance=2e-5):
+def assert_columns(names, restate, protocol="sound", tolerance=2e-5):
     """Each column of each image as restated of (its Explanation, its key, i); none is missing."""
-    values, explanations, keys = measured(measure, protocol)
+    values, explanations, keys = measured(names, protocol)
     for i in range(N):
         e = Explanation(*(part[i] for part in explanations))
         expected = restate(e._replace(class_index=int(e.class_index)), keys[i], i)
@@ -199,9 +205,7 @@ def with_adcc(values):
 
 
 def test_core():
-    columns = assert_columns(
-        measures.core, lambda e, key, i: with_adcc(of_logits(e) | of_maps(e, MASKS[i]))
-    )
+    columns = assert_columns(CORE, lambda e, key, i: with_adcc(of_logits(e) | of_maps(e, MASKS[i])))
     # The test can fail: no column says always the same, or the same as its neighbour.
     for name, column in vars(columns).items():
         assert np.unique(column).size > 1, name
@@ -229,17 +233,17 @@ def test_core_of_the_literal_protocol():
             }
         )
 
-    columns = assert_columns(measures.core, restate, "literal", tolerance=1e-4)
+    columns = assert_columns(CORE, restate, "literal", tolerance=1e-4)
     assert (columns.average_drop > 0.01).any() and np.unique(columns.increase).size > 1
 
 
 def test_no_masks_no_localisation():
     model = jax.eval_shape(
-        lambda: measures.core(
-            subject(Protocol(), 0, IMAGES[0], jnp.int32(1), None, PARTNERS[0], None)
+        lambda: MEASURES["localisation"](
+            subject(Protocol(), 0, IMAGES[0], jnp.int32(1), None, PARTNERS[0])
         )
     )
-    assert not {"energy_inside", "pointing_game", "iou", "mask_area"} & set(model)
+    assert not model
 
 
 def curves(e, fill, steps=20):
@@ -278,7 +282,7 @@ def test_perturbation(protocol):
             "sufficiency": (come[-1] - np.interp(at, x, come)).mean(),
         }
 
-    columns = assert_columns(measures.by_perturbation, restate, protocol)
+    columns = assert_columns(("perturbation",), restate, protocol)
     assert np.abs(columns.symmetric_relevance_gain).max() > 0.02
 
 
@@ -314,7 +318,7 @@ def test_road():
         x, gone, come = curves(e, fill)
         return {"road": np.trapezoid(come, x) - np.trapezoid(gone, x)}
 
-    assert_columns(measures.by_road, restate, tolerance=1e-4)
+    assert_columns(("road",), restate, tolerance=1e-4)
 
 
 def test_sensitivity():
@@ -327,7 +331,7 @@ def test_sensitivity():
         sizes = np.sqrt((moved**2).sum((1, 2))) / np.sqrt((e.heatmap**2).sum())
         return {"max_sensitivity": sizes.max(), "average_sensitivity": sizes.mean()}
 
-    assert_columns(measures.by_noise, restate, tolerance=1e-4)
+    assert_columns(("sensitivity",), restate, tolerance=1e-4)
 
 
 def histogram_entropy(heatmap):
@@ -351,7 +355,7 @@ def test_randomisation():
             "other_class_similarity": spearman(e.heatmap, another),
         }
 
-    assert_columns(measures.by_randomisation, restate, tolerance=1e-4)
+    assert_columns(("randomisation",), restate, tolerance=1e-4)
 
 
 def test_cascade():
@@ -365,7 +369,7 @@ def test_cascade():
                 values |= {f"{name}_{s}": x for s, x in zip(stages, curve, strict=True)}
         return values
 
-    assert_columns(measures.by_cascade, restate)
+    assert_columns(("cascade",), restate)
 
 
 def test_grid():
@@ -381,7 +385,7 @@ def test_grid():
         own = heatmap[row * SIDE :, column * SIDE :][:SIDE, :SIDE]
         return {"grid_pointing_game": own.sum() / heatmap.sum()}
 
-    assert_columns(measures.by_grid, restate, tolerance=1e-4)
+    assert_columns(("grid",), restate, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("scale", [True, np.uint8(255)])
@@ -390,9 +394,9 @@ def test_the_truth_of_a_mosaic_is_the_truth_of_its_cell(scale):
 
     @jax.jit
     def run(mask):
-        one = subject(Protocol(), 3, IMAGES[0], jnp.int32(1), mask, PARTNERS[0], None)
+        one = subject(Protocol(), 3, IMAGES[0], jnp.int32(1), mask, PARTNERS[0])
         truth = one._replace(draw=lambda model, image, c, mask: min_max(mask))
-        return measures.by_grid(truth) | measures.core(one)
+        return MEASURES["grid"](truth) | MEASURES["localisation"](one)
 
     values = run(MASKS[0] * scale)
     assert values["grid_pointing_game"] == 1
@@ -404,7 +408,21 @@ def test_a_degenerate_map_is_named():
     assert [measures.DEGENERATE[k] for k in kinds] == ["", "zero", "constant"]
 
 
-def test_no_measure_is_forgotten():
-    of = {measures.by_perturbation, measures.by_road, measures.by_noise}
-    of |= {measures.by_randomisation, measures.by_cascade, measures.by_grid}
-    assert set(measures.EXTRA.values()) == of
+def test_a_measure_without_a_title_is_none():
+    one = subject(Protocol(), 0, IMAGES[0], jnp.int32(1), MASKS[0])
+    nameless = MEASURES["core"]._replace(compute=lambda one: {"area": one.image.mean()})
+    with pytest.raises(ValueError, match="'area' has no title; declare it"):
+        nameless(one)
+    with pytest.raises(ValueError, match="'complexity_mine' has no title"):  # no detail of one
+        nameless._replace(compute=lambda one: {"complexity_mine": 0})(one)
+    for name, measure in MEASURES.items():
+        assert measure.columns, name
+        assert all(c.title and c.better in (-1, 0, 1) for c in measure.columns.values()), name
+    titles = [c.title for measure in MEASURES.values() for c in measure.columns.values()]
+    assert len(set(titles)) == len(titles)
+
+
+def test_a_cascade_runs_down_or_up():
+    one = subject(Protocol(), 0, IMAGES[0], jnp.int32(1), MASKS[0], {"down": {"1_head": MASKS[0]}})
+    with pytest.raises(UserError, match="top_down or bottom_up, not 'down'"):
+        MEASURES["cascade"](one)

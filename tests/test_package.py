@@ -27,13 +27,14 @@ LIBRARY = ("explain", "metrics", "models", "data/augment.py", "data/stream.py")
 LIBRARY += (
     "classifiers.py",
     "drawing.py",
+    "externals.py",
     "inputs.py",
     "lifting.py",
     "devices.py",
     "files.py",
     "fingerprints.py",
 )
-LIBRARY += ("evaluate.py", "measures.py", "protocol.py", "progress.py", "scaling.py")
+LIBRARY += ("evaluate", "measures", "protocol.py", "progress.py", "scaling.py")
 
 
 def names(requirements):
@@ -66,8 +67,6 @@ def test_what_the_library_imports_is_what_it_depends_on():
     study = names(PROJECT["project"]["optional-dependencies"]["study"])
     for path in sorted((ROOT / "kdxai").rglob("*.py")):
         place = path.relative_to(ROOT / "kdxai").as_posix()
-        if place == "benchmark/peers.py":  # the extra `bench`
-            continue
         allowed = library if place.startswith(LIBRARY) else library | study
         assert set(strangers(path)) <= allowed, place
 
@@ -85,6 +84,19 @@ def test_import_is_light_and_the_library_needs_no_study():
         "import kdxai.models, kdxai.metrics.road\n"
         "assert evaluate is sys.modules['kdxai.evaluate'] and METHODS is explain.METHODS\n"
         "assert Protocol() == SOUND and Classifier._fields[:2] == ('features', 'classify')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_evaluation_needs_no_training():
+    """Nor what only training and data sets bring in, which takes seconds to import."""
+    heavy = ("orbax", "tensorstore", "tensorflow_datasets", "optax", "ml_collections", "matplotlib")
+    code = (
+        "import sys, kdxai.evaluate\n"
+        "found = {name.partition('.')[0] for name in sys.modules}\n"
+        f"assert not found & {set(heavy)}, found\n"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('kdxai.')}\n"
+        "assert not rooms & {'training', 'study', 'report', 'cli'}, rooms"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

@@ -6,13 +6,22 @@ MedMNIST holds all three. Beside them there may be an `info.json`: `class_names`
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from kdxai.data.stream import Records
+from kdxai.data.sources import (
+    STD,
+    Dataset,
+    Request,
+    Split,
+    checked_class_names,
+    checked_labels,
+    mean_and_std_of,
+    require_classes,
+)
 from kdxai.errors import UserError, line
 
 CLASS_NAMES = {
@@ -21,42 +30,32 @@ CLASS_NAMES = {
         *("dog", "frog", "horse", "ship", "truck"),
     )
 }
-CHUNK = 500  # images in memory at once while they are counted
 MEDMNIST = {"train": "train", "validation": "val", "test": "test"}  # how it calls the splits
-STD = (1e-4, 10.0)  # that images are divided by; a grey level is 0.004, and pixels are in [0, 1]
 
 
-class Split(NamedTuple):
-    """Some images of a data set.
+def serves(request: Request) -> bool:
+    """Whether the directory holds decoded arrays, or is or holds a file of MedMNIST."""
+    return _is_decoded(request.directory) or _archive(request).is_file()
 
-    Attributes:
-      image: uint8 [N, H, W, C]; `Records` where it is too large for memory.
-      label: int32 [N].
-      mask: bool [N, H, W], where the object is, if the data set tells; else None.
+
+def load(request: Request) -> Dataset:
+    """The arrays of a directory or of a file of MedMNIST.
+
+    Raises:
+      UserError: as of `read`.
     """
+    if _is_decoded(request.directory):
+        return read(request.name, request.directory)
+    return read_archive(request.name, _archive(request))
 
-    image: np.ndarray | Records
-    label: np.ndarray
-    mask: np.ndarray | None
+
+def _is_decoded(directory: Path) -> bool:
+    return any((directory / f"{split}.npz").exists() for split in ("train", "test"))
 
 
-class Dataset(NamedTuple):
-    """A data set in memory.
-
-    Attributes:
-      name: as asked for.
-      class_names: one for each label.
-      mean, std: float32 [C], of the pixels of all training images (before validation images are cut
-        off and before `train_size`), scaled to [0, 1].
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    mean: np.ndarray
-    std: np.ndarray
-    train: Split
-    validation: Split
-    test: Split
+def _archive(request: Request) -> Path:
+    place = request.directory
+    return place if place.suffix == ".npz" else place / f"{request.name}.npz"
 
 
 def read(name: str, directory: Path) -> Dataset:
@@ -110,7 +109,7 @@ def _dataset(name: str, place: Path, splits: Mapping[str, Split]) -> Dataset:
     require_classes(place, train.label)
     normalisation = _given_normalisation(info, info_path, train.image.shape[-1])
     mean, std = normalisation or mean_and_std_of(place, train.image)
-    validation = splits.get("validation", Split(train.image[:0], train.label[:0], None))
+    validation = splits.get("validation", train.select(slice(0)))
     return Dataset(name, class_names, mean, std, train, validation, splits["test"])
 
 
@@ -174,69 +173,6 @@ def _cure(image: np.ndarray) -> str:
     return "store (image // 257).astype('uint8') of 16-bit images"
 
 
-def checked_labels(what: str, label: np.ndarray, count: int) -> np.ndarray:
-    """Integers [N] or [N, 1] -> int32 [N].
-
-    Raises:
-      UserError: anything else.
-    """
-    if label.shape == (count, 1):
-        label = label[:, 0]
-    if label.dtype.kind not in "iu" or label.shape != (count,):
-        hint = ""
-        if label.ndim == 2 and len(label) == count:
-            hint = "; if a row marks its one class with 1, store label.argmax(1)"
-        elif label.shape == (count,) and label.dtype.kind in "fb":
-            hint = "; store label.astype(int) if they are whole numbers"
-        raise UserError(
-            f"{what} is {label.dtype} {list(label.shape)}: it must be one integer for each of "
-            f"{count} images{hint}"
-        )
-    low, high = int(label.min()), int(label.max())
-    if low < 0 or high >= 2**31:  # before int32 wraps
-        raise UserError(f"{what} goes from {low} to {high}: classes are counted from 0")
-    return label.astype(np.int32)
-
-
-def require_classes(place: Path, label: np.ndarray) -> None:
-    """Raises:
-    UserError: the training images are of less than two classes.
-    """
-    if (label == label[0]).all():
-        raise UserError(
-            f"all training images in {place} are of class {label[0]}: to tell classes apart, give "
-            "images of two or more"
-        )
-
-
-def checked_class_names(
-    given: tuple[str, ...], splits: Mapping[str, Split], place: Path
-) -> tuple[str, ...]:
-    """The names of all classes, which are numbers where none are given.
-
-    Raises:
-      UserError: labels and names do not fit, or there are no names and the training images do not
-        have every class.
-    """
-    low = min(int(split.label.min()) for split in splits.values())
-    high = max(int(split.label.max()) for split in splits.values())
-    if given:
-        if high >= len(given):
-            raise UserError(
-                f"labels in {place} go from {low} to {high}: with {len(given)} classes they must "
-                f"go from 0 to {len(given) - 1}"
-            )
-        return given
-    used = np.unique(splits["train"].label)
-    if len(used) <= high:
-        missing = np.flatnonzero(np.append(used, -1) != np.arange(len(used) + 1))[0]
-        raise UserError(
-            f"labels in {place} go up to {high}, but no training image is of class {missing}: "
-            "number the classes from 0 without a gap, or name all in info.json (class_names)"
-        )
-    return tuple(map(str, range(len(used))))
-
-
 def _read_info(path: Path) -> dict[str, Any]:
     """What `info.json` says, class names as a tuple of texts; empty where there is none."""
     try:
@@ -274,53 +210,5 @@ def _given_normalisation(
             f"mean {mean.tolist()} and std {std.tolist()} in {path} are not those of pixels scaled "
             f"to [0, 1]: mean must be from 0 to 1 and std from {STD[0]} to {STD[1]}; divide those "
             "of pixels up to 255 by 255, or delete both"
-        )
-    return mean, std
-
-
-# Mean and deviation.
-
-
-def mean_and_std_of(
-    place: str | Path, image: np.ndarray | Records
-) -> tuple[np.ndarray, np.ndarray]:
-    """`mean_and_std` of all images at once."""
-    return mean_and_std(place, chunks(image), image.shape[-1])
-
-
-def chunks(image: np.ndarray | Records) -> Iterator[np.ndarray]:
-    """Some images at a time."""
-    return (image[start : start + CHUNK] for start in range(0, len(image), CHUNK))
-
-
-def mean_and_std(
-    place: str | Path, chunks: Iterable[np.ndarray], channels: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [n, H, W, C] pieces -> float32 [C], [C] of values in [0, 1], through exact counts.
-
-    Args:
-      place: of the data, for an error message.
-
-    Raises:
-      UserError: a channel never changes.
-    """
-    counts = np.zeros((channels, 256), np.int64)
-    for chunk in chunks:
-        for channel in range(channels):
-            counts[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
-    values = np.arange(256) / 255
-
-    def moments(weights: np.ndarray) -> tuple[float, float]:
-        mean = np.average(values, weights=weights)
-        return mean, np.sqrt(np.average((values - mean) ** 2, weights=weights))
-
-    mean, std = np.array([moments(weights) for weights in counts], np.float32).T
-    constant = np.flatnonzero(std < STD[0])
-    if constant.size:
-        channel = constant[0]
-        raise UserError(
-            f"channel {channel} of {channels} (counted from 0) is {255 * mean[channel]:.0f} in all "
-            f"training images of {place}, so they cannot be divided by its deviation: leave it out "
-            "(of RGBA pictures store image[..., :3])"
         )
     return mean, std

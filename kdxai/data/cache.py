@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kdxai.data.arrays import Split, mean_and_std_of
+from kdxai.data.sources import Split, mean_and_std_of
 from kdxai.errors import UserError
 
 STALE = 24 * 3600  # seconds after which nobody writes an unfinished directory any more

@@ -20,7 +20,9 @@ from unittest import mock
 
 import numpy as np
 
-from kdxai.data.arrays import Split, checked_labels
+from kdxai.data import stored
+from kdxai.data.sources import Dataset, Request, checked_labels
+from kdxai.data.stored import Stored
 from kdxai.data.tfrecord import TFRecords
 from kdxai.errors import UserError, line
 
@@ -28,6 +30,19 @@ TIMEOUT = 10  # seconds without an answer before a download fails
 PIL_MODES = {1: "L", 3: "RGB"}  # by number of channels
 SPLITS = ("train", "test")
 OWN = "tensorflow_datasets.core.features."  # where TFDS has its features
+
+
+def load(request: Request) -> Dataset:
+    """A data set of TFDS by its name, prepared (with a download) where it has to be.
+
+    Raises:
+      UserError: it cannot be had, or its images or labels do not suit.
+    """
+    name, directory = request.name, request.directory
+    found = find(name, directory) or prepare(name, directory)
+    version = "-".join(found.relative_to(directory).parts)
+    key = f"{version}-{fingerprint(found)}"
+    return stored.load(request, key, lambda: describe(name, found))
 
 
 class PreparedImages:
@@ -154,8 +169,8 @@ def _feature_classes(features: Any) -> Iterator[str]:
             yield from _feature_classes(value)
 
 
-def describe(name: str, prepared: Path) -> tuple[tuple[int, ...], tuple[str, ...], int]:
-    """Image shape, class names and number of training images of a prepared TFDS directory.
+def describe(name: str, prepared: Path) -> Stored:
+    """A prepared TFDS directory, of which only the metadata are read.
 
     Raises:
       UserError: it cannot be read, or does not suit.
@@ -186,7 +201,8 @@ def describe(name: str, prepared: Path) -> tuple[tuple[int, ...], tuple[str, ...
             f"{prepared} is stored as {file_format.value}, which cannot be read without "
             f"TensorFlow: store it anew (tfds build {name} --file_format=array_record)"
         )
-    return shape, class_names, splits["train"].num_examples
+    images = {split: PreparedImages(prepared, split, shape) for split in SPLITS}
+    return Stored(prepared, class_names, shape, splits["train"].num_examples, images)
 
 
 def find(name: str, directory: Path) -> Path | None:
@@ -219,7 +235,7 @@ def prepare(name: str, directory: Path) -> Path:
     """Let TFDS download and prepare a data set; returns the directory of its version."""
     import tensorflow_datasets as tfds
 
-    known = ["shapes", *tfds.list_builders(with_community_datasets=False)]
+    known = ["folder", "shapes", *tfds.list_builders(with_community_datasets=False)]
     if name.split("/")[0] not in known:
         near = difflib.get_close_matches(name, known)
         raise UserError(
@@ -308,15 +324,3 @@ def _image_shape_and_class_names(
             "uint8, all of one size, with 1 or 3 channels"
         )
     return image.shape, tuple(label.names)
-
-
-def decode(name: str, prepared: Path) -> tuple[tuple[str, ...], dict[str, Split]]:
-    """Class names and splits of a prepared TFDS directory."""
-    shape, class_names, _ = describe(name, prepared)
-
-    def decoded(split: str) -> Split:
-        source = PreparedImages(prepared, split, shape)
-        label = source.labels()
-        return Split(source[range(len(label))], label, None)
-
-    return class_names, {split: decoded(split) for split in SPLITS}

@@ -7,10 +7,6 @@ of float32, so a model that normalises within sees 0 to 255 as floats. What diff
 grad-cam is said in `kdxai.explain.cam`.
 """
 
-from collections.abc import Callable
-
-import jax
-
 from kdxai.explain.cam import (
     ablation_cam,
     cam,
@@ -33,48 +29,51 @@ from kdxai.explain.gradients import (
     guided_relu,
     integrated_gradients,
     integrated_gradients_with_error,
+    require_variance,
     smooth_grad,
     var_grad,
 )
 from kdxai.explain.maps import min_max, resize
-from kdxai.explain.occlusion import occlusion
+from kdxai.explain.method import Method, Option
+from kdxai.explain.occlusion import occlusion, require_cover
 
-METHODS: dict[str, Callable[..., jax.Array]] = {
-    "cam": cam,
-    "grad_cam": grad_cam,
-    "grad_cam_plus_plus": grad_cam_plus_plus,
-    "hires_cam": hires_cam,
-    "xgrad_cam": xgrad_cam,
-    "layer_cam": layer_cam,
-    "score_cam": score_cam,
-    "ablation_cam": ablation_cam,
-    "eigen_cam": eigen_cam,
-    "grad_cam_elementwise": grad_cam_elementwise,
-    "gradient": gradient,
-    "gradient_x_input": gradient_x_input,
-    "smooth_grad": smooth_grad,
-    "var_grad": var_grad,
-    "integrated_gradients": integrated_gradients,
-    "guided_backpropagation": guided_backpropagation,
-    "guided_grad_cam": guided_grad_cam,
-    "occlusion": occlusion,
-    "random": random,
-    "centred_gaussian": centred_gaussian,
-    "edges": edges,
+METHODS: dict[str, Method] = {
+    "cam": Method(cam),
+    "grad_cam": Method(grad_cam),
+    "grad_cam_plus_plus": Method(grad_cam_plus_plus),
+    "hires_cam": Method(hires_cam),
+    "xgrad_cam": Method(xgrad_cam),
+    "layer_cam": Method(layer_cam),
+    "score_cam": Method(score_cam, batch=("chunk",)),
+    "ablation_cam": Method(ablation_cam, batch=("chunk",)),
+    "eigen_cam": Method(eigen_cam),
+    "grad_cam_elementwise": Method(grad_cam_elementwise),
+    "gradient": Method(gradient, on_image=True),
+    "gradient_x_input": Method(gradient_x_input, on_image=True),
+    "smooth_grad": Method(smooth_grad, batch=("chunk", "samples"), on_image=True),
+    "var_grad": Method(
+        var_grad, batch=("chunk", "samples"), on_image=True, require=require_variance
+    ),
+    "integrated_gradients": Method(integrated_gradients, batch=("chunk", "steps"), on_image=True),
+    "guided_backpropagation": Method(guided_backpropagation, on_image=True),
+    "guided_grad_cam": Method(guided_grad_cam),
+    "occlusion": Method(occlusion, batch=("chunk",), on_image=True, require=require_cover),
+    "random": Method(random),
+    "centred_gaussian": Method(centred_gaussian),
+    "edges": Method(edges, on_image=True),
 }
 
-# Methods that draw the same map wherever the classifier is cut.
-ON_IMAGE = frozenset(
-    {
-        *("gradient", "gradient_x_input", "smooth_grad", "var_grad", "integrated_gradients"),
-        *("guided_backpropagation", "occlusion", "edges"),
-    }
-)
+
+def default_options() -> dict[str, dict[str, Option]]:
+    """Method -> option -> default, of the methods that have options: a config's `options`."""
+    return {name: method.defaults for name, method in METHODS.items() if method.defaults}
+
 
 __all__ = [
     "METHODS",
-    "ON_IMAGE",
     "Classifier",
+    "Method",
+    "default_options",
     "guided_relu",
     "integrated_gradients_with_error",
     "min_max",

@@ -13,7 +13,7 @@ the gradients of `chunk` images (times the caller's own batch), and of one image
 per repeat.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,10 +83,17 @@ def var_grad(
     Raises:
       UserError: fewer than 2 samples.
     """
-    if samples < 2:
-        raise UserError(f"var_grad needs at least 2 samples to have a variance, not {samples}.")
+    require_variance(samples=samples)
     gradients = _noisy_gradients(classifier, image, class_index, key, samples, noise, chunk)
     return _sensitivity(gradients.var(0))
+
+
+def require_variance(*, samples: int, **_: Any) -> None:
+    """Raises:
+    UserError: there are too few samples for one.
+    """
+    if samples < 2:
+        raise UserError(f"var_grad needs at least 2 samples to have a variance, not {samples}.")
 
 
 class Attribution(NamedTuple):

@@ -1,5 +1,7 @@
 """Occlusion: what covering a part of the image does to the logit."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -29,11 +31,7 @@ def occlusion(
     Raises:
       UserError: the windows would leave pixels uncovered.
     """
-    if not 1 <= stride <= window:
-        raise UserError(
-            f"occlusion needs 1 <= stride <= window to cover every pixel, but stride is {stride} "
-            f"and window is {window}."
-        )
+    require_cover(window=window, stride=stride)
     image = one_image(image)
     rows, columns = (_windows(size, window, stride) for size in image.shape[:2])
     whole = score(classifier(image), class_index)
@@ -49,6 +47,17 @@ def occlusion(
     falls = falls.reshape(len(rows), len(columns))
     total = jnp.einsum("ih,ij,jw->hw", rows, falls, columns, precision="highest")
     return total / (rows.sum(0)[:, None] * columns.sum(0))
+
+
+def require_cover(*, window: int, stride: int, **_: Any) -> None:
+    """Raises:
+    UserError: the windows would leave pixels uncovered.
+    """
+    if not 1 <= stride <= window:
+        raise UserError(
+            f"occlusion needs 1 <= stride <= window to cover every pixel, but stride is {stride} "
+            f"and window is {window}."
+        )
 
 
 def _windows(size: int, window: int, stride: int) -> jax.Array:

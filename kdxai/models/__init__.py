@@ -1,27 +1,43 @@
 """Flax linen image classifiers, made by name."""
 
+import inspect
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from kdxai.errors import UserError
+from kdxai.models.cifar_resnet import cifar_resnet
 from kdxai.models.network import LAST, Layers, Network
 from kdxai.models.plain import plain
-from kdxai.models.resnet import resnet
+from kdxai.models.resnet import imagenet_resnet, resnet
 from kdxai.models.resnext import resnext
 from kdxai.models.wide_resnet import wide_resnet
 
 __all__ = ["LAST", "Network", "create"]
 
-RESNETS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-NAMES = (
-    "wrn-D-K (such as wrn-28-10; D = 6n + 4), resnet10, resnet18, resnet34, resnext29-8x64 "
-    "(D = 9n + 2), plain5; -w16 behind a name sets the base width"
+
+class Family(NamedTuple):
+    """`pattern` is that of a whole name; its groups, integers, are the first arguments of `make`,
+    whose keyword-only ones are the options that the family has."""
+
+    pattern: str
+    make: Callable[..., Network]
+    names: str
+
+
+FAMILIES = (
+    Family(r"wrn-(\d+)-(\d+)", wide_resnet, "wrn-D-K (such as wrn-28-10; D = 6n + 4)"),
+    Family("resnet(10|18|34)", resnet, "resnet10, resnet18, resnet34"),
+    Family(r"resnet(\d+)", cifar_resnet, "resnetD (D = 6n + 2: resnet20, resnet56)"),
+    Family("resnet(18|34|50)-imagenet", imagenet_resnet, "resnet50-imagenet (or 18, 34)"),
+    Family(r"resnext(\d+)-(\d+)x(\d+)", resnext, "resnext29-8x64 (D = 9n + 2)"),
+    Family(r"plain(\d+)", plain, "plain5"),
 )
+NAMES = f"{', '.join(family.names for family in FAMILIES)}; -w16 behind a name sets the base width"
 
 
 def create(
@@ -32,57 +48,53 @@ def create(
     dropout: float = 0.0,
     axis_name: str | None = None,
     activation: Callable[[jax.Array], jax.Array] = nn.relu,
+    **shape: Any,
 ) -> Network:
     """Make a model by name.
 
     Args:
-      name: `wrn-D-K` (depth D = 6n + 4, width K), `resnet10`, `resnet18`, `resnet34`,
-        `resnextD-CxW` (D = 9n + 2, C groups of W channels) or `plainD` (D layers), with `-wB`
-        for a base width B other than the usual 16 (WRN) or 64.
+      name: `wrn-D-K` (depth D = 6n + 4, width K); `resnet10`, `resnet18`, `resnet34` (3x3 stem,
+        four stages); `resnetD` (D = 6n + 2, three stages, as for CIFAR); `resnet18-imagenet`,
+        `resnet34-imagenet`, `resnet50-imagenet` (7x7 stem); `resnextD-CxW` (D = 9n + 2, C groups
+        of W channels) or `plainD` (D layers), with `-wB` for a base width B other than the usual
+        16 (WRN and `resnetD`) or 64.
       dtype: compute dtype; parameters, statistics and logits are float32 whatever it is.
       dropout: rate inside the blocks of a wide ResNet.
       axis_name: the pmap axis over which BatchNorm takes its batch statistics.
       activation: the non-linearity, everywhere in the model.
+      shape: what else the family can be told: `shortcut` and `widths` of `cifar_resnet`, `biases`
+        of `wide_resnet`, `channels` and `stem_window` of `resnext`.
 
     Raises:
-      UserError: no such model, fewer than two classes, or dropout for a model without it.
+      UserError: no such model, fewer than two classes, or an option that the model does not have.
     """
     if num_classes < 2:
         raise UserError(f"a classifier needs at least 2 classes, not {num_classes}")
     if not 0 <= dropout < 1:
         raise UserError(f"dropout must be in [0, 1), not {dropout}")
+    layers = Layers(dtype=jnp.dtype(dtype), axis_name=axis_name, activation=activation)
+    options = shape | ({"dropout": dropout} if dropout else {})
+    family, numbers, base = parse(name)
+    options |= base
+    known = inspect.getfullargspec(family.make).kwonlyargs
+    if unknown := sorted(options.keys() - set(known)):
+        off = "set model.dropout=0" if unknown == ["dropout"] else "leave it out"
+        raise UserError(f"'{name}' has no {unknown[0]}; {off}")
+    return family.make(*numbers, num_classes, layers, **options)
+
+
+def parse(name: str) -> tuple[Family, tuple[int, ...], dict[str, int]]:
+    """The family of a model's name, the numbers in it, and its `base_width` where it has one.
+
+    Raises:
+      UserError: no family has such a name.
+    """
     if re.search(r"[2-9]\d{3}|\d{5}", name):
         raise UserError(f"'{name[:80]}': no depth and no width may be 2000 or more")
-    shared = Layers(dtype=jnp.dtype(dtype), axis_name=axis_name, activation=activation)
     kind, base = name, {}
     if found := re.fullmatch(r"(.*?)-w([1-9]\d*)", name):
         kind, base = found[1], {"base_width": int(found[2])}
-    if wrn := re.fullmatch(r"wrn-(\d+)-(\d+)", kind):
-        depth, width = map(int, wrn.groups())
-        if depth < 10 or depth % 6 != 4 or width < 1:
-            raise UserError(
-                f"'{name}': the depth of a wide ResNet is 10, 16, 22, 28, ... and its width at "
-                "least 1"
-            )
-        return wide_resnet(depth, width, num_classes, shared, dropout, **base)
-    network = without_dropout(kind, num_classes, shared, base)
-    if network is None:
-        raise UserError(f"there is no model '{name}'; known: {NAMES}")
-    if dropout:
-        raise UserError(f"'{name}' has no dropout; set model.dropout=0")
-    return network
-
-
-def without_dropout(
-    kind: str, num_classes: int, shared: Layers, base: dict[str, int]
-) -> Network | None:
-    """A model of the other families, None where there is none; `base` may hold a `base_width`."""
-    if kind in RESNETS:
-        return resnet(RESNETS[kind], num_classes, shared, **base)
-    if (found := re.fullmatch(r"plain(\d+)", kind)) and int(found[1]) >= 3:
-        return plain(int(found[1]), num_classes, shared, **base)
-    if found := re.fullmatch(r"resnext(\d+)-([1-9]\d*)x([1-9]\d*)", kind):
-        depth, cardinality, group_width = map(int, found.groups())
-        if depth >= 11 and depth % 9 == 2:
-            return resnext(depth, cardinality, group_width, num_classes, shared, **base)
-    return None
+    for family in FAMILIES:
+        if found := re.fullmatch(family.pattern, kind):
+            return family, tuple(map(int, found.groups())), base
+    raise UserError(f"there is no model '{name}'; known: {NAMES}")

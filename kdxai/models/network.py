@@ -1,6 +1,6 @@
 """The shape that every kdxai model has: named units in sequence, then a pooled linear head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,20 +92,37 @@ class Network(nn.Module):
     def setup(self):
         self.head = nn.Dense(self.num_classes)
 
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """[N, H, W, C] normalised images -> [N, K] float32 logits."""
-        return self.classify(self.features(x, train=train), train=train)
+    def __call__(
+        self, x: jax.Array, train: bool = False, taps: Sequence[str] | None = None
+    ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+        """[N, H, W, C] normalised images -> [N, K] float32 logits.
+
+        With `taps`, names of stages: the logits and {tap: [N, h, w, c] map at the end of that
+        stage}, in one pass.
+        """
+        maps, start = {}, 0
+        for tap in sorted(taps or (), key=self.cut):
+            x = self.run(x, train, start, self.cut(tap))
+            maps[tap], start = x, self.cut(tap)
+        logits = self.pool(self.run(x, train, start, len(self.units)))
+        return logits if taps is None else (logits, maps)
 
     def features(self, x: jax.Array, train: bool = False, stage: str = LAST) -> jax.Array:
         """[N, H, W, C] images -> [N, h, w, c] feature map at the end of `stage`."""
-        for name in list(self.units)[: self.cut(stage)]:
-            x = self.units[name](x, train)
-        return x
+        return self.run(x, train, 0, self.cut(stage))
 
     def classify(self, x: jax.Array, train: bool = False, stage: str = LAST) -> jax.Array:
         """[N, h, w, c] feature map at the end of `stage` -> [N, K] float32 logits."""
-        for name in list(self.units)[self.cut(stage) :]:
+        return self.pool(self.run(x, train, self.cut(stage), len(self.units)))
+
+    def run(self, x: jax.Array, train: bool, start: int, stop: int) -> jax.Array:
+        """The units from `start` up to `stop`."""
+        for name in list(self.units)[start:stop]:
             x = self.units[name](x, train)
+        return x
+
+    def pool(self, x: jax.Array) -> jax.Array:
+        """[N, h, w, c] last feature map -> [N, K] float32 logits."""
         return self.head(x.astype(jnp.float32).mean((1, 2)))
 
     @property

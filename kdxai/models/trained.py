@@ -29,6 +29,18 @@ NEEDED: dict[str, tuple[Any, Any]] = {
     "sha256": (str, None),
     "facts": (dict, None),
 }
+# Of the facts, where they are known.
+FACTS: dict[str, Any] = {
+    "model": str,
+    "parameters": int,
+    "test_accuracy": int | float,
+    "validation_accuracy": int | float,
+    "best_epoch": int,
+    "seconds": int | float,
+    "data": dict,
+    "data_fingerprint": str,
+    "origin": dict,
+}
 
 
 class Trained(NamedTuple):
@@ -99,9 +111,16 @@ def read(directory: str | Path) -> dict[str, Any]:
         value = found.get(name)
         parts = value if isinstance(value, list) else []
         if not (isinstance(value, kind) and all(isinstance(part, element) for part in parts)):
-            shown = textwrap.shorten(repr(value), 60)
-            raise UserError(f"{path} is damaged: its '{name}' is {shown}; {REMEDY}")
+            raise _damaged(path, name, value)
+    for name, kind in FACTS.items():
+        if name in found["facts"] and not isinstance(found["facts"][name], kind):
+            raise _damaged(path, name, found["facts"][name])
     return found
+
+
+def _damaged(path: Path, name: str, value: Any) -> UserError:
+    shown = textwrap.shorten(repr(value), 60)
+    return UserError(f"{path} is damaged: its '{name}' is {shown}; {REMEDY}")
 
 
 def load(directory: str | Path, dtype: Any = jnp.float32) -> Trained:
@@ -127,7 +146,7 @@ def load(directory: str | Path, dtype: Any = jnp.float32) -> Trained:
     names = tuple(found["class_names"])
     try:
         model = models.create(**found["architecture"], num_classes=len(names), dtype=dtype)
-    except TypeError as error:
+    except (TypeError, UserError) as error:
         raise UserError(f"{Path(directory) / MODEL} is damaged: {error}; {REMEDY}") from error
     height, width, channels = found["image_shape"]
     return Trained(

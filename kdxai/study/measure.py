@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
@@ -14,8 +13,6 @@ from ml_collections import ConfigDict
 from kdxai import classifiers, evaluate, measures
 from kdxai.data.datasets import Dataset, Split
 from kdxai.errors import UserError
-from kdxai.explain import Classifier
-from kdxai.metrics import randomisation
 from kdxai.metrics.coherency import WINDOW
 from kdxai.models import LAST
 from kdxai.protocol import Protocol, reads_cut
@@ -238,7 +235,7 @@ def sanity(
     records = []
     for protocol, extra in (
         (what.protocols[0], ["randomisation"]),
-        (replace(what.protocols[0], method="random"), []),
+        (replace(what.protocols[0], method="random", options={}), []),
     ):
         for (name, seed), model in models.items():
             columns = {"model": name, "seed": seed, "method": f"sanity-{protocol.method}"}
@@ -259,33 +256,28 @@ def explained(
     """A model's rows for some images of a split, behind `columns`."""
 
     def rows() -> pd.DataFrame:
-        classifier = classifiers.as_classifier(trained, protocol)
-        options: dict[str, Any] = {"mean": trained.mean, "std": trained.std}
-        options["name"] = " ".join(map(str, columns.values()))
-        partners = None
-        if "grid" in extra:
-            # Of the whole split, so that they do not depend on which images are measured.
-            chosen = evaluate.mosaic_partners(
-                classifier, split.image, split.label, protocol, **options
-            )
-            partners = split.image[chosen[images]]
+        name = " ".join(map(str, columns.values()))
+        prepared = evaluate.prepare(
+            trained, split.image, split.label, protocol, extra, chosen=images, name=name
+        )
         found = evaluate.evaluate(
-            classifier,
+            classifiers.as_classifier(trained, protocol),
             split.image[images],
             split.label[images],
             protocol,
+            mean=trained.mean,
+            std=trained.std,
             masks=None if split.mask is None else split.mask[images],
             ids=images,
             extra=extra,
-            randomised=randomised(trained, protocol) if "randomisation" in extra else None,
-            cascade=cascade(trained, protocol) if "cascade" in extra else None,
-            partners=partners,
-            **options,
+            prepared=prepared,
+            name=name,
         )
         return numbered(found, images)
 
-    depends = [shelf.model(trained), shelf.images(split, images), repr(protocol), sorted(extra)]
-    if "grid" in extra:
+    depends: list[Any] = [shelf.model(trained), shelf.images(split, images), repr(protocol)]
+    depends.append(measures.versions(extra))
+    if any(measures.of_split(name) for name in extra):
         depends.append(shelf.images(split))
     return shelf.kept(columns, depends, rows)
 
@@ -321,46 +313,6 @@ def compared(
 def numbered(rows: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
     """Rows behind the numbers of their images."""
     return rows.assign(image=images)[["image", *rows]]
-
-
-def randomised(trained: TrainedModel, protocol: Protocol) -> Classifier:
-    """The model with every parameter's entries shuffled."""
-    return with_variables(trained, shuffled(trained), protocol)
-
-
-def cascade(trained: TrainedModel, protocol: Protocol) -> dict[str, dict[str, Classifier]]:
-    """The model with more and more of its stages shuffled, down from the head and up from the stem.
-
-    The steps are stages, not units: models of any depth have about as many.
-
-    Returns:
-      direction -> number and name of the last stage shuffled -> classifier. They share their
-      parameters, so that all together take the memory of two. The last is `randomised`.
-    """
-    stages = {f"units_{name}": name.partition(".")[0] for name in trained.model.units}
-    stages["head"] = "head"
-    fresh = shuffled(trained)
-    classifiers = {}
-    for direction, groups in (("top_down", [*reversed(stages)]), ("bottom_up", [*stages])):
-        ends = {}  # of a stage's units the last one counts, with all of them shuffled
-        steps = randomisation.cascade(trained.variables, fresh, groups)
-        for group, variables in zip(groups, steps, strict=True):
-            ends[stages[group]] = with_variables(trained, variables, protocol)
-        classifiers[direction] = {
-            f"{number}_{stage}": classifier
-            for number, (stage, classifier) in enumerate(ends.items(), 1)
-        }
-    return classifiers
-
-
-def shuffled(trained: TrainedModel) -> Mapping[str, Any]:
-    return randomisation.shuffled(trained.variables, jax.random.key(0))
-
-
-def with_variables(
-    trained: TrainedModel, variables: Mapping[str, Any], protocol: Protocol
-) -> Classifier:
-    return classifiers.as_classifier(trained._replace(variables=variables), protocol)
 
 
 def by(

@@ -5,13 +5,13 @@ replicates.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from kdxai.errors import UserError
+from kdxai.measures import MEASURES, Column
 from kdxai.metrics.adcc import adcc
 from kdxai.study.intervals import FOR_TESTS, SHARES, Sample, estimate
 
@@ -22,67 +22,32 @@ FEWEST = 20  # images from which the interval of a mean covers, see `intervals.e
 AGREEMENT = ("pearson", "spearman", "ssim", "top_k_iou")
 
 
-class Statistic(NamedTuple):
-    """A line of Table 1.
+# What is made over images, not of one.
+MADE: dict[str, Column] = {
+    "accuracy": Column("Accuracy", 1),
+    "ece": Column("Calibration error (ECE)", -1),
+    "same_class": Column("Same class as the reference", 1),
+    "agreement_pearson": Column("Agreement with the reference (Pearson)", 1),
+    "agreement_spearman": Column("Agreement with the reference (Spearman)", 1),
+    "agreement_ssim": Column("Agreement with the reference (SSIM)", 1),
+    "agreement_top_k_iou": Column("Agreement with the reference (IoU of the top 10 %)", 1),
+}
 
-    Attributes:
-      title: how people call it.
-      better: +1 where more is better, -1 where less is, 0 where neither.
-    """
 
-    title: str
-    better: int
+def every_statistic() -> dict[str, Column]:
+    """The lines of Table 1 by name, in order."""
+    found = dict(MADE)
+    for measure in MEASURES.values():
+        for name, column in measure.columns.items():
+            found[name] = column
+            if name == "adcc":
+                found["adcc_of_means"] = Column("ADCC (of the means)", 1)
+    return found
 
 
 # The mean over images of a column of the records or of `arranged`, save for two that are made of
 # several means (`statistics`). With several seeds it is the mean of theirs.
-STATISTICS: dict[str, Statistic] = {
-    "accuracy": Statistic("Accuracy", 1),
-    "ece": Statistic("Calibration error (ECE)", -1),
-    "same_class": Statistic("Same class as the reference", 1),
-    "agreement_pearson": Statistic("Agreement with the reference (Pearson)", 1),
-    "agreement_spearman": Statistic("Agreement with the reference (Spearman)", 1),
-    "agreement_ssim": Statistic("Agreement with the reference (SSIM)", 1),
-    "agreement_top_k_iou": Statistic("Agreement with the reference (IoU of the top 10 %)", 1),
-    "average_drop": Statistic("Average drop", -1),
-    "complexity": Statistic("Complexity", -1),
-    "ssim": Statistic("Coherency (SSIM)", 1),
-    "coherency": Statistic("Coherency (Pearson)", 1),
-    "adcc": Statistic("ADCC (mean of images)", 1),
-    "adcc_of_means": Statistic("ADCC (of the means)", 1),
-    "increase": Statistic("Increase in confidence", 1),
-    "logit_drop": Statistic("Logit drop (in deviations)", -1),
-    "complexity_native": Statistic("Complexity (native grid)", -1),
-    "average_gain": Statistic("Average gain", 1),
-    "logit_increase": Statistic("Increase in logit", 1),
-    "pearson": Statistic("Pearson's r", 1),
-    "spearman": Statistic("Spearman's rho", 1),
-    "entropy": Statistic("Entropy", -1),
-    "gini": Statistic("Gini index", 1),
-    "effective_area": Statistic("Effective area", -1),
-    "pixel_flipping": Statistic("Pixel-flipping", 1),
-    "comprehensiveness": Statistic("Comprehensiveness", 1),
-    "sufficiency": Statistic("Sufficiency", -1),
-    "deletion": Statistic("Deletion", -1),
-    "insertion": Statistic("Insertion", 1),
-    "symmetric_relevance_gain": Statistic("Insertion - deletion", 1),
-    "road": Statistic("ROAD (least - most relevant)", 1),
-    "max_sensitivity": Statistic("Max-sensitivity", -1),
-    "average_sensitivity": Statistic("Average sensitivity", -1),
-    "randomised_entropy_rise": Statistic("Entropy rise, shuffled parameters", 1),
-    "randomised_similarity": Statistic("Similarity, shuffled parameters", -1),
-    "other_class_similarity": Statistic("Similarity, another class", -1),
-    "cascade_top_down": Statistic("Similarity, cascade from the head (Spearman)", -1),
-    "cascade_top_down_ssim": Statistic("Similarity, cascade from the head (SSIM)", -1),
-    "cascade_bottom_up": Statistic("Similarity, cascade from the stem (Spearman)", -1),
-    "cascade_bottom_up_ssim": Statistic("Similarity, cascade from the stem (SSIM)", -1),
-    "grid_pointing_game": Statistic("Grid pointing game (2x2 mosaic)", 1),
-    "energy_inside": Statistic("Energy inside the object", 1),
-    "pointing_game": Statistic("Pointing game", 1),
-    "iou": Statistic("IoU with the object", 1),
-    "mask_area": Statistic("The object's area", 0),
-}
-
+STATISTICS = every_statistic()
 
 # Properties of a model, not of its maps.
 OF_MODEL = ("accuracy", "ece", "same_class")

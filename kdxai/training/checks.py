@@ -3,15 +3,15 @@
 import math
 from typing import NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from kdxai import devices, models
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.settings import flatten
-from kdxai.training import runs
+from kdxai.training import objectives
 from kdxai.training import state as states
+from kdxai.training.program import create_model
 
 
 class Range(NamedTuple):
@@ -53,7 +53,7 @@ MOST_STEPS = 2**31 - 1  # counted in int32
 
 
 def check(config: ConfigDict, dataset: Dataset) -> models.Network:
-    """Everything about a run that can be wrong before its teacher is there; returns its model.
+    """Everything about a run that can be wrong but for its teacher; returns its model.
 
     Raises:
       UserError: a setting is out of its range.
@@ -76,29 +76,6 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
             f"augment.pad and augment.cutout are numbers of pixels from 0, below {side} and up to "
             f"{side} for these images, not {config.augment.pad} and {config.augment.cutout}"
         )
+    objectives.choose(config)
     states.learning_rate(config.optim, config.epochs, size // config.batch_size)
-    return runs.create_model(config, len(dataset.class_names))
-
-
-def check_teacher(config: ConfigDict, dataset: Dataset) -> None:
-    """What `check` leaves out, as a study's teachers are trained after it.
-
-    Raises:
-      UserError: the config's teacher is not finished, or was trained on other classes, data or
-        normalisation.
-    """
-    if not config.teacher:
-        return
-    _, result = runs.finished(config.teacher)
-    for what, its, ours in (
-        ("classes", result["class_names"], list(dataset.class_names)),
-        ("data set", result["data"], dataset.name),
-        ("image shape", result["image_shape"], list(dataset.train.image.shape[1:])),
-    ):
-        if its != ours:
-            raise UserError(f"teacher and student differ in {what}: {its} and {ours}")
-    if not all(np.allclose(result[name], getattr(dataset, name)) for name in ("mean", "std")):
-        raise UserError(
-            "teacher and student differ in normalisation: "
-            f"mean {result['mean']} and {dataset.mean.tolist()}; give both the same training images"
-        )
+    return create_model(config, len(dataset.class_names))

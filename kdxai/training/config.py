@@ -13,10 +13,14 @@ def default() -> ConfigDict:
             "batch_size": 128,  # global, over all devices
             "data": {
                 "name": "cifar10",
-                "data_dir": placeholder(str),  # TFDS directory, or one with train.npz and test.npz
+                "data_dir": placeholder(
+                    str
+                ),  # of TFDS, of train.npz and test.npz, or of a folder's pictures
                 "train_size": placeholder(int),  # images to train on; None: all that are left
                 "validation_size": placeholder(int),  # None: a tenth of the training split
                 "resident_mib": placeholder(int),  # more images than that stream; None: by memory
+                "size": placeholder(int),  # of name=folder: pixels a side that pictures are made
+                "test_share": placeholder(float),  # of name=folder without train/, test/; None: 0.2
             },
             "augment": {
                 "seed": 0,  # view of example i in epoch e depends on (augment.seed, e, i) alone
@@ -40,6 +44,7 @@ def default() -> ConfigDict:
                 "warmup_epochs": 0.0,
                 "label_smoothing": 0.0,
             },
+            "objective": placeholder(str),  # of training.objectives; None: by the teacher
             "teacher": "",  # a finished run's work directory; "": train on labels alone
             "distill": {
                 "temperature": 6.0,

@@ -11,7 +11,7 @@ import optax
 from kdxai.data import augment
 from kdxai.devices import AXIS
 from kdxai.models import Network
-from kdxai.training import losses
+from kdxai.training.objectives import Objective, Outputs, cross_entropy
 from kdxai.training.state import Totals, TrainState
 
 
@@ -43,39 +43,48 @@ def pixels(constants: Constants, indices: jax.Array, streamed: jax.Array | None)
     return constants.image[indices]
 
 
+class View(NamedTuple):
+    """How the views of the training images are drawn: the settings `augment` of a run.
+
+    Attributes:
+      seed: the view of example i in epoch e depends on (seed, e, i) alone.
+      pad, flip, cutout: as for `augment.augment`.
+    """
+
+    seed: int
+    pad: int
+    flip: bool
+    cutout: int
+
+
 def views(
     constants: Constants,
     indices: jax.Array,
     epoch: jax.Array,
-    seed: int,
+    view: View,
     streamed: jax.Array | None = None,
-    **options: Any,
 ) -> jax.Array:
     """The normalised augmented views of some examples: [B] indices -> [B, H, W, C] float32.
 
-    The view of example i in epoch e depends on (seed, e, i) alone: not on the batch, the device or
-    the model, so teacher and student see the same one and it can be made again.
+    They depend neither on the batch nor on the device nor on the model, so teacher and student see
+    the same ones and they can be made again.
     """
+    seed, pad, flip, cutout = view
     epoch_key = jax.random.fold_in(jax.random.key(seed), epoch)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(epoch_key, indices)
-    images = jax.vmap(lambda key, image: augment.augment(key, image, **options))(
-        keys, pixels(constants, indices, streamed)
-    )
+    draw = partial(augment.augment, pad=pad, flip=flip, cutout=cutout)
+    images = jax.vmap(draw)(keys, pixels(constants, indices, streamed))
     return augment.normalise(images, constants.mean, constants.std)
 
 
 def make_train_step(
     model: Network,
     tx: optax.GradientTransformation,
+    objective: Objective,
+    view: View,
     *,
-    steps_per_epoch: int,
     seed: int,
-    view_seed: int,
-    augmentation: dict[str, Any],
-    smoothing: float = 0.0,
-    distil: bool = False,
-    temperature: float = 1.0,
-    alpha: float = 0.0,
+    steps_per_epoch: int,
 ) -> Callable[..., tuple[TrainState, Totals]]:
     """The step `(state, constants, indices [B]) -> (state, the epoch's totals)` of a training run.
 
@@ -84,10 +93,6 @@ def make_train_step(
 
     Args:
       seed: of the dropout masks.
-      view_seed: of the augmentation.
-      augmentation: options of `augment.augment`.
-      distil: learn from `Constants.teacher_logits` too; else from the labels alone.
-      temperature, alpha: of the paper's L_kd.
     """
 
     def train_step(
@@ -97,22 +102,13 @@ def make_train_step(
         streamed: jax.Array | None = None,
     ) -> tuple[TrainState, Totals]:
         epoch = state.step // steps_per_epoch
-        images = views(constants, indices, epoch, view_seed, streamed, **augmentation)
+        images = views(constants, indices, epoch, view, streamed)
         labels = constants.label[indices]
         dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
-
-        targets: tuple[jax.Array, ...] = (labels,)
-        if distil:
+        teacher = None
+        if objective.taught:
             assert constants.teacher_logits is not None
-            per_example = partial(
-                losses.knowledge_distillation,
-                temperature=temperature,
-                alpha=alpha,
-                smoothing=smoothing,
-            )
-            targets = (constants.teacher_logits[indices], labels)
-        else:
-            per_example = partial(losses.cross_entropy, smoothing=smoothing)
+            teacher = Outputs(constants.teacher_logits[indices])
 
         def mean_loss(params: Any) -> tuple[jax.Array, Any]:
             logits, updates = model.apply(
@@ -122,7 +118,7 @@ def make_train_step(
                 rngs={"dropout": dropout_key},
                 mutable=["batch_stats"],
             )
-            loss = jax.vmap(per_example)(logits, *targets)
+            loss = jax.vmap(objective.loss)(Outputs(logits), teacher, labels)
             return loss.mean(), (loss, logits, updates["batch_stats"])
 
         gradient, (loss, logits, batch_stats) = jax.grad(mean_loss, has_aux=True)(state.params)
@@ -143,14 +139,14 @@ def make_train_step(
 
 
 def make_teacher_step(
-    teacher: Network, *, view_seed: int, augmentation: dict[str, Any]
+    teacher: Callable[[Any, jax.Array], jax.Array], view: View
 ) -> Callable[..., jax.Array]:
     """The step `(variables, constants, indices [B], epoch []) -> [B, K]` float32 logits.
 
-    The teacher runs in evaluation mode on the views that the student sees in that epoch.
+    The teacher sees the views that the student sees in that epoch.
 
     Args:
-      view_seed, augmentation: those of the student's `make_train_step`.
+      teacher: (variables, [B, H, W, C] normalised) -> [B, K] logits.
     """
 
     def teacher_step(
@@ -160,8 +156,8 @@ def make_teacher_step(
         epoch: jax.Array,
         streamed: jax.Array | None = None,
     ) -> jax.Array:
-        images = views(constants, indices, epoch, view_seed, streamed, **augmentation)
-        return logits_of(teacher, variables, images)
+        images = views(constants, indices, epoch, view, streamed)
+        return teacher(variables, images)
 
     return teacher_step
 
@@ -184,7 +180,7 @@ def make_eval_step(model: Network) -> Callable[..., Totals]:
         images = augment.normalise(images, constants.mean, constants.std)
         labels = constants.label[indices]
         logits = logits_of(model, variables, images)
-        loss = jax.vmap(losses.cross_entropy)(logits, labels)
+        loss = jax.vmap(cross_entropy)(logits, labels)
         return batch_totals(loss, logits, labels, (indices >= 0).astype(jnp.float32))
 
     return eval_step

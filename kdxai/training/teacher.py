@@ -1,212 +1,115 @@
-"""The teacher's logits of every view, computed once and kept beside the teacher.
+"""Whom a student learns from: any model directory, or a classifier of one's own."""
 
-The view of example i in epoch e depends on (seed, e, i) alone, so a teacher's logits are one array
-[epochs, N, K] for all its students, whatever their architecture, seed, temperature or alpha.
-"""
-
-import hashlib
-import io
-import shutil
-import warnings
-from collections.abc import Callable
-from importlib import metadata
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
-from kdxai import devices, files
-from kdxai.data.stream import Records
+from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
+from kdxai.externals import External, is_external, load_external
 from kdxai.fingerprints import fingerprint
-from kdxai.training import hosts, steps
-from kdxai.training.feed import feed
-from kdxai.training.runs import TrainedModel
-
-BATCH = 128  # views per device and call, fixed: the last bit of a logit depends on it
-ROWS = 16  # of an epoch that are compared with the teacher when they are read
-SHARE = 0.25  # of the free disk that the logits of one run may take
-STALE = 86_400  # seconds after which a half-written file is nobody's; clocks of hosts differ
-TOLERANCE = 0.1  # of the logits' standard deviation; far above rounding, far below another image's
+from kdxai.lifting import lift
+from kdxai.models import trained
+from kdxai.training.steps import logits_of
 
 
-class TeacherLogits:
-    """The logits of one teacher, epoch by epoch, of the views of one training split.
-
-    They are kept below the teacher's work directory, a file per epoch, in a directory named by all
-    that they depend on: data set, compute dtype, view seed, and two fingerprints, of the teacher's
-    variables and of the program, the images, their normalisation and the device.
+class Teacher(NamedTuple):
+    """A classifier of a batch as a function of arrays.
 
     Attributes:
-      directory: that of the files; it can be deleted at any time.
-      size: N, the number of training images.
+      apply: (variables, [B, H, W, C] normalised) -> [B, K] logits.
+      variables: a pytree of arrays.
+      mean, std: [C], by which it normalises images.
+      num_classes: K.
+      dtype: that it computes in.
+      label: what its logits are filed under, for a person who looks for them.
+      directory: where they are kept.
     """
 
-    def __init__(
-        self,
-        teacher: TrainedModel,
-        workdir: Path,
-        train: steps.Constants,
-        *,
-        images: Records | None = None,
-        epochs: int,
-        view_seed: int,
-        augmentation: dict[str, Any],
+    apply: Callable[[Any, jax.Array], jax.Array]
+    variables: Any
+    mean: np.ndarray
+    std: np.ndarray
+    num_classes: int
+    dtype: Any
+    label: str
+    directory: Path
+
+
+def load(place: str, dtype: Any) -> Teacher:
+    """A model directory, or what `path/to/file.py:function` returns.
+
+    Args:
+      dtype: that a model of a directory is to compute in; another has its own.
+
+    Raises:
+      UserError: there is no finished model, or it is damaged; as `load_external`.
+    """
+    known: External | trained.Trained
+    if is_external(place):
+        file, _, label = place.partition(":")
+        directory, dtype = Path(file).parent, jnp.float32
+        known = load_external(place)
+        variables: Any = _lifted(known)
+        apply: Callable[..., jax.Array] = _each
+    else:
+        directory = Path(place)
+        known = model = trained.load(place, dtype)
+        label = f"{dataset_of(model.facts)}-{jnp.dtype(dtype).name}".replace("/", "-")
+        apply, variables = partial(logits_of, model.model), model.variables
+    return Teacher(
+        apply=apply,
+        variables=variables,
+        mean=known.mean,
+        std=known.std,
+        num_classes=len(known.class_names),
+        dtype=dtype,
+        label=label,
+        directory=directory,
+    )
+
+
+def _lifted(external: External) -> Partial:
+    """The classifier as a pytree: the arrays that it reads, wherever it has them from."""
+    image = jax.ShapeDtypeStruct(external.image_shape, jnp.float32)
+    return lift(lambda image: external.classifier(image), image)
+
+
+def _each(classifier: Partial, images: jax.Array) -> jax.Array:
+    return jax.vmap(classifier)(images).astype(jnp.float32)
+
+
+def require_fitting(place: str, dataset: Dataset) -> str:
+    """The fingerprint of a teacher that fits a student's data.
+
+    It may be normalised otherwise: both see the same views, each as it is used to.
+
+    Raises:
+      UserError: as `load`, or it has other classes, data or another image shape.
+    """
+    if is_external(place):
+        external = load_external(place)
+        file = np.frombuffer(Path(place.partition(":")[0]).read_bytes(), np.uint8)
+        known, who = external._asdict(), fingerprint((_lifted(external), file))
+    else:
+        known = trained.read(place)
+        who = known["sha256"]
+    for what, its, ours in (
+        ("classes", list(known["class_names"]), list(dataset.class_names)),
+        ("data set", dataset_of(known["facts"], dataset.name), dataset.name),
+        ("image shape", list(known["image_shape"]), list(dataset.train.image.shape[1:])),
     ):
-        """Args:
-        workdir: the teacher's.
-        train: what is resident on the devices.
-        images: those of training, where they are streamed.
-        epochs: of the student's run; what would not fit on the disk is not kept.
-        view_seed, augmentation: as for `steps.make_train_step`.
-        """
-        step = steps.make_teacher_step(
-            teacher.model, view_seed=view_seed, augmentation=augmentation
-        )
-        name = teacher.result["data"].replace("/", "-")
-        dtype = teacher.config.model.dtype
-        who = fingerprint(teacher.variables)[:16]
-        parts = [lower(step, teacher, train, images), fingerprint(train)]
-        if images is not None:
-            parts += [images.name, fingerprint({"rows": images.rows})]
-        what = digest(*parts)
-        self.directory = workdir / "views" / f"{name}-{dtype}-seed{view_seed}-{who}-{what}"
-        self.size = len(train.label)
-        self._images = images
-        self._train, self._variables = train, devices.replicate(teacher.variables)
-        self._step = devices.spread(
-            lambda *arguments: jax.lax.all_gather(step(*arguments), devices.AXIS, tiled=True),
-            dtype=jnp.dtype(dtype),
-        )
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        shape = (self.size, teacher.model.num_classes)
-        self._like = jax.ShapeDtypeStruct(shape, np.float32, sharding=here)
-        self._epochs, self._kept = epochs, True
-
-    def epoch(self, epoch: int, tell: Callable[[int], None] | None = None) -> jax.Array:
-        """[N, K] float32 logits of all views of an epoch, on every device.
-
-        A file that is damaged, or whose logits are not this teacher's of these views, is replaced
-        with a warning.
-
-        Args:
-          tell: called with the number of views done while they are computed; it may raise to stop.
-        """
-        logits = hosts.on_first(lambda: self._read(epoch))
-        if hosts.first_says(logits is not None):
-            logits = np.asarray(hosts.from_first(logits, self._like))
-        if logits is None or not self._agrees(epoch, logits):
-            logits = self._compute(epoch, np.arange(self.size), BATCH, tell)
-            hosts.on_first(lambda: self._write(epoch, logits))
-        return devices.replicate(logits)
-
-    def path(self, epoch: int) -> Path:
-        """The file of an epoch, counted from 0."""
-        return self.directory / f"epoch{epoch:04d}.npz"
-
-    def _compute(
-        self,
-        epoch: int,
-        examples: np.ndarray,
-        batch: int,
-        tell: Callable[[int], None] | None = None,
-    ) -> np.ndarray:
-        """Logits of the views of some examples: [B] indices -> [B, K], `batch` on each device."""
-        batch *= jax.device_count()
-        padded = np.resize(examples.astype(np.int32), -(-len(examples) // batch) * batch)
-        epochs = np.full(jax.local_device_count(), epoch, np.int32)
-        plan = list(padded.reshape(-1, batch))
-        # Few examples are read before a worker process has started.
-        fed = feed(plan, self._images, *(() if len(plan) > devices.AHEAD else (0,)))
-        parts: list[np.ndarray] = []
-        for logits in devices.fetch(
-            self._step(self._variables, self._train, indices, epochs, *streamed)
-            for indices, *streamed in fed
-        ):
-            parts.append(logits)
-            if tell:
-                tell(min(len(parts) * batch, len(examples)))
-        return np.concatenate(parts)[: len(examples)]
-
-    def _read(self, epoch: int) -> np.ndarray | None:
-        """What the file of an epoch holds; None where there is none or it is damaged."""
-        try:
-            with np.load(self.path(epoch), allow_pickle=False) as file:  # compares a checksum
-                logits = file["logits"]
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except Exception as error:  # a damaged file fails in many ways
-            self._refuse(epoch, type(error).__name__)
-            return None
-        if logits.shape != self._like.shape or logits.dtype != np.float32:
-            self._refuse(epoch, f"it holds {logits.dtype} {list(logits.shape)}")
-            return None
-        return logits
-
-    def _agrees(self, epoch: int, logits: np.ndarray) -> bool:
-        """Compare some rows with the teacher: logits of other images train a student all the same.
-
-        That once went unnoticed in published code.
-        """
-        rows = np.random.default_rng(epoch).permutation(self.size)[:ROWS]
-        again = self._compute(epoch, rows, -(-ROWS // jax.device_count()))
-        apart = np.abs(logits[rows] - again).max()
-        agree = bool(apart <= TOLERANCE * (again - again.mean(0)).std())
-        if not agree and hosts.is_first():
-            self._refuse(epoch, f"its logits are up to {apart:.2g} off the teacher's")
-        return agree
-
-    def _refuse(self, epoch: int, why: str) -> None:
-        warnings.warn(
-            f"{self.path(epoch)} cannot be used ({why}); the teacher's logits of this epoch are "
-            "computed again",
-            stacklevel=4,
-        )
-
-    def _write(self, epoch: int, logits: np.ndarray) -> None:
-        """Keep an epoch's logits for those who come later, where there is room."""
-        buffer = io.BytesIO()
-        np.savez(buffer, logits=logits)
-        try:
-            if self.directory.is_symlink() or self.directory.parent.is_symlink():
-                raise OSError(0, "a symbolic link leads elsewhere")
-            self.directory.mkdir(parents=True, exist_ok=True)
-            files.remove_partial(self.directory, age=STALE)
-            need = (self._epochs - epoch) * logits.nbytes
-            free = shutil.disk_usage(self.directory).free
-            if need > SHARE * free:
-                raise OSError(0, f"{need >> 20} MiB to come, {free >> 20} MiB free")
-            files.write_bytes(self.path(epoch), buffer.getvalue())
-        except (OSError, UserError) as error:
-            if self._kept:
-                why = getattr(error, "strerror", None) or error
-                warnings.warn(
-                    f"the teacher's logits are not kept in {self.directory} ({why}); every student "
-                    "computes them again",
-                    stacklevel=3,
-                )
-            self._kept = False
+        if its != ours:
+            raise UserError(f"teacher and student differ in {what}: {its} and {ours}")
+    return who
 
 
-def lower(
-    step: Callable[..., jax.Array],
-    teacher: TrainedModel,
-    train: steps.Constants,
-    images: Records | None,
-) -> str:
-    """The program of a teacher's step as text: model, dtype, augmentation, seed, batch."""
-    arguments = [teacher.variables, train, np.zeros(BATCH, np.int32), np.int32(0)]
-    if images is not None:
-        arguments.append(np.zeros((BATCH, *images.image_shape), np.uint8))
-    # Shapes alone, so that the number of devices is no part of it.
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
-    return jax.jit(step).lower(*shapes).as_text()
-
-
-def digest(*parts: str) -> str:
-    """16 hexadecimal digits of some texts, the device and the compiler."""
-    device = jax.local_devices()[0].device_kind
-    texts = "\n".join([device, metadata.version("jaxlib"), *parts])
-    return hashlib.sha256(texts.encode()).hexdigest()[:16]
+def dataset_of(facts: Mapping[str, Any], default: str = "images") -> str:
+    """The name of the data set that a model was made for, where that is known."""
+    return facts.get("data", {}).get("name", default)

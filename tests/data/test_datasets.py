@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from prepared import prepare_tiny, random_split
 
-from kdxai.data import datasets, prepared
+from kdxai.data import datasets, prepared, rendered, stored
 from kdxai.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -511,7 +511,7 @@ def test_a_killed_process_leaves_no_cache(tmp_path):
 @pytest.mark.usefixtures("unregistered")
 def test_concurrent_writers(tmp_path, monkeypatch):
     prepare_tiny(tmp_path / "tfds")
-    decode, started = prepared.decode, []
+    decode, started = stored._decode, []
 
     def slow_decode(*args):  # until both have found that the cache is empty
         started.append(True)
@@ -519,7 +519,7 @@ def test_concurrent_writers(tmp_path, monkeypatch):
             time.sleep(0.01)
         return decode(*args)
 
-    monkeypatch.setattr(prepared, "decode", slow_decode)
+    monkeypatch.setattr(stored, "_decode", slow_decode)
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(datasets.load, "tiny", data_dir=tmp_path / "tfds") for _ in range(2)]
         first, second = (job.result(timeout=60) for job in jobs)
@@ -588,7 +588,7 @@ def test_shapes_sizes_and_cache(fake_shapes):
 def test_real_shapes(monkeypatch):
     from kdxai.data import shapes
 
-    monkeypatch.setitem(datasets.SHAPES_SIZES, "test", 10)
+    monkeypatch.setitem(rendered.SIZES, "test", 10)
     data = datasets.load("shapes", train_size=20, validation_size=10)
     with pytest.raises(UserError):
         datasets.load("shapes", train_size=0)

@@ -17,7 +17,7 @@ from prepared import prepare_tiny
 from tensorflow_datasets.core import registered
 
 from kdxai import evaluate
-from kdxai.data import datasets, stream
+from kdxai.data import datasets, stored, stream
 from kdxai.data.prepared import PreparedImages
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
@@ -124,7 +124,7 @@ def test_the_limit_decides(prepared, tmp_path):
 
 def test_mean_and_deviation_are_computed_once(prepared, tmp_path, monkeypatch):
     first = load(prepared, tmp_path, resident_mib=0)
-    monkeypatch.setattr(datasets, "batches", None)
+    monkeypatch.setattr(stored, "batches", None)
     monkeypatch.setattr(PreparedImages, "labels", None)
     second = load(prepared, tmp_path, resident_mib=0)
     np.testing.assert_array_equal(first.mean, second.mean)

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from scripts import ROOT, call, environment, launch, refusal, refused, start
 
-from kdxai.training import runs
+from kdxai.models import trained
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def finished(config_file, tmp_path_factory):
 
 
 def assert_same_run(one, other):
-    a, b = runs.load(one), runs.load(other)
+    a, b = trained.load(one), trained.load(other)
     jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
-    assert a.result["test_accuracy"] == b.result["test_accuracy"]
+    assert a.facts["test_accuracy"] == b.facts["test_accuracy"]
     history = [pd.read_csv(run / "history.csv").drop(columns="seconds") for run in (one, other)]
     pd.testing.assert_frame_equal(*history)
 
@@ -61,7 +61,7 @@ def test_a_killed_run_continues_bit_identically(config_file, finished, tmp_path)
         time.sleep(0.03 * epoch)  # somewhere: in a step, a save, a write
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert not (workdir / "result.json").exists()
+        assert not (workdir / trained.MODEL).exists()
     done = launch("train.py", "--config", config_file, "--workdir", workdir)
     assert done.returncode == 0, done.stderr
     assert "epoch 1/8" not in done.stderr
@@ -88,7 +88,7 @@ def test_sigterm_saves_first_and_the_run_continues(config_file, finished, tmp_pa
 def test_a_damaged_newest_checkpoint_falls_back(config_file, finished, tmp_path):
     workdir = tmp_path / "damaged"
     shutil.copytree(finished, workdir)
-    (workdir / "result.json").unlink()
+    (workdir / trained.MODEL).unlink()
     newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
     for path in newest.rglob("*"):
         if path.is_file() and path.parent.name == "d":
@@ -99,7 +99,7 @@ def test_a_damaged_newest_checkpoint_falls_back(config_file, finished, tmp_path)
     assert "going back to the one before it" in done.stderr
     assert_same_run(workdir, finished)
 
-    (workdir / "result.json").unlink()
+    (workdir / trained.MODEL).unlink()
     for path in (workdir / "checkpoints").rglob("*"):
         if path.is_file() and path.parent.name == "d":
             path.write_bytes(b"")
@@ -110,7 +110,7 @@ def test_a_damaged_newest_checkpoint_falls_back(config_file, finished, tmp_path)
 def test_damaged_metrics_fall_back_too(config_file, finished, tmp_path):
     workdir = tmp_path / "damaged"
     shutil.copytree(finished, workdir)
-    (workdir / "result.json").unlink()
+    (workdir / trained.MODEL).unlink()
     newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
     (newest / "metrics" / "metrics").write_text("")
     done = launch("train.py", "--config", config_file, "--workdir", workdir)
@@ -119,12 +119,12 @@ def test_damaged_metrics_fall_back_too(config_file, finished, tmp_path):
     assert_same_run(workdir, finished)
 
 
-def test_a_damaged_result_is_refused(config_file, finished, tmp_path):
+def test_a_damaged_model_is_refused(config_file, finished, tmp_path):
     workdir = tmp_path / "damaged"
     shutil.copytree(finished, workdir)
-    (workdir / "result.json").write_text("{")
+    (workdir / trained.MODEL).write_text("{")
     line = refused("train.py", "--config", config_file, "--workdir", workdir)
-    assert "result.json is damaged" in line
+    assert "model.json is damaged" in line
 
 
 def test_a_full_disk_is_one_line(config_file, tmp_path):
@@ -142,7 +142,7 @@ def test_a_full_disk_is_one_line(config_file, tmp_path):
     )
     assert done.returncode == 2, done.stderr
     assert re.search("\nerror: cannot write a checkpoint to .*; free some space", done.stderr)
-    assert not (tmp_path / "run" / "result.json").exists()
+    assert not (tmp_path / "run" / trained.MODEL).exists()
 
 
 def test_a_finished_run_is_only_read(config_file, finished):
@@ -164,7 +164,7 @@ def test_a_finished_run_is_only_read(config_file, finished):
         (["--config.epochs=-1"], "epochs must be at least 0"),
         (["--config.data.train_size=1000"], "1,?000"),
         (["--config.data.validation_size=0"], "set validation_size"),
-        (["--config.teacher=/nowhere"], "no directory /nowhere; train"),
+        (["--config.teacher=/nowhere"], "no directory /nowhere; give one that"),
         (["--config.distill.alpha=2"], "alpha"),
         (["--config.model.dtype=float16"], "float32 or bfloat16"),
         (["--config.augment.pad=-1"], "numbers of pixels"),
@@ -211,18 +211,19 @@ def test_teachers_that_do_not_fit(config_file, finished, tmp_path):
         assert not (tmp_path / "student").exists()
 
     teacher.mkdir()
-    expect("holds no training run")
+    expect("holds no finished model")
     shutil.copytree(finished, teacher, dirs_exist_ok=True)
-    result = json.loads((teacher / "result.json").read_text())
+    found = json.loads((teacher / trained.MODEL).read_text())
+    facts = found["facts"] | {"data": {"name": "cifar10"}}
     for key, value, message in (
         ("class_names", ["cat", "dog"], "differ in classes"),
-        ("data", "cifar10", "differ in data set"),
-        ("mean", [0.1, 0.1, 0.1], "differ in normalisation"),
+        ("facts", facts, "differ in data set: cifar10 and tiny"),
+        ("image_shape", [32, 32, 3], "differ in image shape"),
     ):
-        (teacher / "result.json").write_text(json.dumps(result | {key: value}))
+        (teacher / trained.MODEL).write_text(json.dumps(found | {key: value}))
         expect(message)
-    (teacher / "result.json").unlink()
-    expect("not finished; continue it")
+    (teacher / trained.MODEL).unlink()
+    expect("holds no finished model; give again the command that began it")
 
 
 def test_a_loss_that_is_not_finite(config_file, tmp_path):
@@ -278,5 +279,5 @@ def test_a_killed_student_continues_bit_identically(config_file, finished, tmp_p
     } == kept
 
     # What four devices trained is read on one.
-    leaves = jax.tree.leaves(runs.load(tmp_path / "later").variables)
+    leaves = jax.tree.leaves(trained.load(tmp_path / "later").variables)
     assert {len(leaf.devices()) for leaf in leaves} == {1}

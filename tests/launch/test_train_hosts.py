@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scripts import launch, refused, start
 
-from kdxai.training import runs
+from kdxai.models import trained
 
 EPOCHS, STEPS = 16, 5  # steps of an epoch
 LOST = "error: a process of this run ended or lost its connection; give the same command again"
@@ -94,9 +94,9 @@ def assert_close(one, other):
     """The same history and the same parameters, to float tolerance."""
     histories = [pd.read_csv(run / "history.csv").drop(columns="seconds") for run in (one, other)]
     pd.testing.assert_frame_equal(*histories, atol=1e-3)
-    a, b = runs.load(one), runs.load(other)
+    a, b = trained.load(one), trained.load(other)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-3), a.variables, b.variables)
-    assert a.result["test_accuracy"] == pytest.approx(b.result["test_accuracy"])
+    assert a.facts["test_accuracy"] == pytest.approx(b.facts["test_accuracy"])
 
 
 def test_two_processes_train_what_one_does_whatever_ends_them(
@@ -134,7 +134,7 @@ def test_two_processes_train_what_one_does_whatever_ends_them(
     first.kill()
     assert_ended_plainly(second)
 
-    assert not (workdir / "result.json").exists()
+    assert not (workdir / trained.MODEL).exists()
     done = launch("train.py", *flags, devices=4)
     assert done.returncode == 0, done.stderr
     assert f"epoch {EPOCHS - 6}/" not in done.stderr

@@ -11,12 +11,14 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from prepared import prepare_tiny
-from scripts import ROOT, environment, launch
+from scripts import ROOT, environment, launch, refused
 from tensorflow_datasets.core import registered
 
 from kdxai.data import datasets
-from kdxai.training import loop, runs
+from kdxai.models import trained
+from kdxai.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +75,8 @@ def test_the_same_trajectory_as_in_memory(train_here, streamed, tmp_path):
     resident = tmp_path / "resident"
     assert "batch by batch" not in train_here(resident, **{"data.resident_mib": 1})
     pd.testing.assert_frame_equal(history(streamed), history(resident), rtol=1e-4)
-    results = [runs.read_result(workdir) for workdir in (streamed, resident)]
-    assert results[0]["test_accuracy"] == results[1]["test_accuracy"]
+    facts = [trained.read(workdir)["facts"] for workdir in (streamed, resident)]
+    assert facts[0]["test_accuracy"] == facts[1]["test_accuracy"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -97,9 +99,9 @@ def test_a_stopped_run_continues_bit_identically(command, streamed, tmp_path, ho
         assert process.returncode == 143
         assert told.endswith("terminated: the state is saved, the same command continues\n")
         assert "Traceback" not in told and "resource_tracker" not in told
-    assert not (tmp_path / "run" / "result.json").exists()
+    assert not (tmp_path / "run" / trained.MODEL).exists()
     assert "epoch 1/6" not in train(command, tmp_path / "run")
-    one, other = (runs.load(workdir).variables for workdir in (streamed, tmp_path / "run"))
+    one, other = (trained.load(workdir).variables for workdir in (streamed, tmp_path / "run"))
     jax.tree.map(np.testing.assert_array_equal, one, other)
     pd.testing.assert_frame_equal(history(streamed), history(tmp_path / "run"))
 
@@ -119,3 +121,34 @@ def test_a_student_sees_what_its_teacher_saw(train_here, streamed, tmp_path, rec
     changes["data.resident_mib"] = 1
     assert "logits of 0 of 2" in train_here(tmp_path / "three", **changes)
     pd.testing.assert_frame_equal(history(tmp_path / "one"), history(tmp_path / "three"), rtol=1e-3)
+
+
+def test_folders_of_pictures_stream_as_they_are_decoded(train_here, tmp_path):
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("red", "green", "blue")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(20):
+            image = rng.integers(0, 120, (12, 9, 3), np.uint8)
+            image[..., label] += 90
+            Image.fromarray(image).save(tmp_path / "data" / name / f"{i}.png")
+    data = {
+        "data.name": "folder",
+        "data.data_dir": str(tmp_path / "data"),
+        "data.size": 8,
+        "epochs": 2,
+    }
+    for limit in (0, 1):
+        train_here(tmp_path / str(limit), **data, **{"data.resident_mib": limit})
+    pd.testing.assert_frame_equal(history(tmp_path / "0"), history(tmp_path / "1"), rtol=1e-4)
+
+
+def test_a_damaged_picture_is_one_line(command, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(9):
+            Image.new("RGB", (9, 9)).save(tmp_path / "data" / name / f"{i}.png")
+    path = tmp_path / "data" / "b" / "7.png"
+    path.write_bytes(path.read_bytes()[:50])
+    flags = ["--config.data.name=folder", f"--config.data.data_dir={tmp_path / 'data'}"]
+    flags += ["--config.data.size=8", f"--workdir={tmp_path / 'run'}"]
+    assert str(path) in refused("train.py", *command, *flags)

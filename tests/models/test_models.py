@@ -21,6 +21,11 @@ def shapes_of(name, size=32, **options):
         ("resnet18", 11_173_962, (4, 4, 512)),
         ("resnext29-8x64", 34_426_698, (8, 8, 1024)),  # the paper: 34.4 million
         ("plain5", 964_170, (8, 8, 256)),
+        ("resnet20", 269_722, (8, 8, 64)),  # these two as akamaster's code counts them
+        ("resnet56", 853_018, (8, 8, 64)),
+        # torchvision's 11,689,512 and 25,557,032, with 990 classes less.
+        ("resnet18-imagenet", 11_689_512 - 990 * 513, (1, 1, 512)),
+        ("resnet50-imagenet", 25_557_032 - 990 * 2049, (1, 1, 2048)),
         # By hand: the stem, blocks of 4, 8 and 16 channels, the last BatchNorm, the head.
         ("wrn-10-1-w4", 108 + 304 + 920 + 3632 + 32 + 170, (8, 8, 16)),
     ],
@@ -34,7 +39,10 @@ def test_sizes(name, parameters, grid):
     assert features.shape == (2, *grid)
 
 
-@pytest.fixture(scope="module", params=["wrn-10-1", "resnet10-w4", "resnext11-2x2-w4", "plain4-w4"])
+NARROW = ["wrn-10-1", "resnet10-w4", "resnext11-2x2-w4", "plain4-w4", "resnet8-w4"]
+
+
+@pytest.fixture(scope="module", params=[*NARROW, "resnet18-imagenet-w2"])
 def network(request):
     model = models.create(request.param, num_classes=7)
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
@@ -49,6 +57,47 @@ def test_every_cut_is_the_whole(network):
         features = model.apply(variables, images, stage=stage, method="features")
         again = model.apply(variables, features, stage=stage, method="classify")
         np.testing.assert_allclose(again, logits, atol=1e-5, err_msg=stage)
+
+
+def test_one_pass_gives_logits_and_taps(network):
+    model, variables, images = network
+    taps = (models.LAST, "stage1", "stage2")  # in any order
+    logits, maps = model.apply(variables, images, taps=taps)
+    np.testing.assert_array_equal(logits, model.apply(variables, images))
+    assert set(maps) == set(taps)
+    for tap, one in maps.items():
+        features = model.apply(variables, images, stage=tap, method="features")
+        np.testing.assert_array_equal(one, features, err_msg=tap)
+    assert model.apply(variables, images, taps=())[1] == {}
+    with pytest.raises(UserError, match="no stage 'stage9'"):
+        model.apply(variables, images, taps=("stage9",))
+
+
+def test_widths_of_each_layer():
+    shape = {"shortcut": "conv", "widths": [4, 3, 4, 5, 6, 2, 3]}
+    model, variables = shapes_of("resnet8", **shape)
+    blocks = variables["params"]
+    widths = [blocks["units_stem"]["Conv_0"]["kernel"].shape[-1]]
+    for stage in (1, 2, 3):
+        block = blocks[f"units_stage{stage}.block0"]
+        widths += [block[f"Conv_{i}"]["kernel"].shape[-1] for i in (0, 1)]
+    assert widths == shape["widths"]
+    again = models.create("resnet8", num_classes=10, **shape)
+    assert model == again and hash(model) == hash(again)
+    assert model != models.create("resnet8", num_classes=10, **shape | {"widths": [4] * 7})
+
+
+def test_option_a_takes_every_second_pixel_and_adds_zeros_on_both_sides():
+    from kdxai.models.network import Layers
+    from kdxai.models.resnet import BasicBlock
+
+    block = BasicBlock(7, 2, Layers(), pad_shortcut=True)
+    x = jnp.abs(jax.random.normal(jax.random.key(0), (1, 5, 6, 4)))
+    variables = jax.tree.map(jnp.zeros_like, block.init(jax.random.key(1), x, False))
+    y = np.array(block.apply(variables, x, False))  # the residual is zero
+    assert y.shape == (1, 3, 3, 7)
+    np.testing.assert_array_equal(y[..., 1:5], x[:, ::2, ::2])
+    assert not y[..., 0].any() and not y[..., 5:].any()
 
 
 def test_the_head_is_linear_on_pooled_features(network):
@@ -117,6 +166,13 @@ def test_dropout_keeps_the_mean():
         ("resnet18", {"dropout": 0.3}, "has no dropout"),
         ("wrn-10-1", {"dropout": 1.0}, "dropout must be in"),
         ("wrn-10-1", {"num_classes": 1}, "at least 2 classes"),
+        ("resnet50", {}, "no model 'resnet50'.*'resnet50-imagenet'"),
+        ("resnext12-2x2", {}, "depth of a ResNeXt .* 11, 20"),
+        ("plain2", {}, "no model 'plain2'.*at least 3"),
+        ("resnet18", {"shortcut": "conv"}, "'resnet18' has no shortcut; leave it out"),
+        ("resnet8", {"shortcut": "B"}, "no shortcut 'B'; known: A, conv"),
+        ("resnet8", {"widths": (4, 4)}, "has 7 widths"),
+        ("resnet8", {"widths": (4, 4, 4, 8, 8, 6, 6)}, "option A cannot go from 8 to 6"),
     ],
 )
 def test_bad_models_are_refused(name, options, message):

@@ -18,7 +18,6 @@ from kdxai.study.records import Shelf
 from kdxai.training.runs import TrainedModel
 
 IMAGES = np.array([2, 0, 3])
-PARTNERS = np.arange(15).reshape(5, 3) % 5
 
 
 def model(**changes):
@@ -63,9 +62,7 @@ def measured(monkeypatch):
     monkeypatch.setattr(measure.evaluate, "evaluate", rows)
     monkeypatch.setattr(measure.evaluate, "compare", rows)
     monkeypatch.setattr(measure.classifiers, "as_classifier", lambda *_: None)
-    monkeypatch.setattr(measure.evaluate, "mosaic_partners", lambda *_, **__: PARTNERS)
-    for name in ("randomised", "cascade"):
-        monkeypatch.setattr(measure, name, lambda *_: None)
+    monkeypatch.setattr(measure.evaluate, "prepare", lambda *_, **given: given["chosen"])
     return calls
 
 
@@ -162,8 +159,7 @@ def test_what_is_measured_is_what_was_asked_for(tmp_path, measured):
         np.testing.assert_array_equal(given["masks"], split().mask[IMAGES])
         assert (given["mean"], given["std"]) == (np.float32(0.5), np.float32(0.25))
     assert options["extra"] == ["grid", "road"]
-    np.testing.assert_array_equal(options["partners"], split().image[PARTNERS[IMAGES]])
-    assert options["randomised"] is None
+    np.testing.assert_array_equal(options["prepared"], IMAGES)
 
 
 def test_names_that_read_alike_have_files_of_their_own(tmp_path, measured):

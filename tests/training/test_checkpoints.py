@@ -9,7 +9,8 @@ from tensorboardX.record_writer import masked_crc32c
 
 from kdxai.data import datasets
 from kdxai.errors import UserError
-from kdxai.training import loop, runs
+from kdxai.models import trained
+from kdxai.training import history, loop, runs
 
 
 @pytest.mark.parametrize("free", [9, 1 << 20])  # the second holds the arrays, and nothing beside
@@ -20,10 +21,12 @@ def test_too_little_space_is_one_line(tiny_config, tmp_path, monkeypatch, free):
         UserError, match=r"cannot write a checkpoint to .*: 2 MiB needed, [01] MiB free"
     ):
         loop.train(tiny_config, tmp_path / "run", datasets.load(**tiny_config.data))
-    assert not (tmp_path / "run" / "result.json").exists()
+    assert not (tmp_path / "run" / trained.MODEL).exists()
 
 
-@pytest.mark.parametrize("name", [runs.CONFIG, runs.HISTORY, runs.RESULT, "tensorboard"])
+@pytest.mark.parametrize(
+    "name", [runs.CONFIG, history.HISTORY, "tensorboard", trained.WEIGHTS, trained.MODEL]
+)
 def test_a_full_disk_is_one_line_whatever_is_written(
     tiny_config, tmp_path, monkeypatch, capfd, name
 ):
@@ -72,7 +75,7 @@ def test_the_curves_are_what_tensorboard_reads(tiny_config, tmp_path):
         for event in events[3:]
         for value in event.summary.value
     ]
-    rows = runs.read_history(tmp_path / "run")
+    rows = history.read(tmp_path / "run")
     expected = [(row["step"], name, row[name]) for row in rows for name in row]
     assert [point[:2] for point in points] == [point[:2] for point in expected]
     assert [point[2] for point in points] == pytest.approx([point[2] for point in expected])

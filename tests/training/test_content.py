@@ -9,8 +9,9 @@ import pytest
 
 from kdxai.data import datasets
 from kdxai.errors import UserError
-from kdxai.study.plan import finished_cells
+from kdxai.models import trained
 from kdxai.training import loop, runs
+from kdxai.training import teacher as teachers
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def study(tiny_config, tiny_data, kept, tmp_path, monkeypatch):
         loop.train(config, kept / "teacher", dataset)
         config.teacher = str(kept / "teacher")
         loop.train(config, kept / "student", dataset)
-        (kept / "student" / runs.RESULT).unlink()
+        (kept / "student" / trained.MODEL).unlink()
     shutil.copytree(kept, tmp_path / "study")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "study"
@@ -54,23 +55,23 @@ def test_moved_and_written_otherwise_it_is_the_same_run(tiny_config, study, kept
     (study.parent / "link").symlink_to(moved)
     results = []
     for place in ("moved", moved, "./link/../moved", study.parent / "link"):
-        (moved / "student" / runs.RESULT).unlink(missing_ok=True)
-        results.append(go_on(tiny_config, place)["sha256"])
+        (moved / "student" / trained.MODEL).unlink(missing_ok=True)
+        assert go_on(tiny_config, place)["origin"]["teacher"] == "../teacher"
+        results.append(trained.read(moved / "student")["sha256"])
     assert len(set(results)) == 1
 
 
 def test_data_that_have_moved_are_found_again(tiny_config, study):
-    """A reader asks the run where its data are; the run's command says where they are now."""
-    go_on(tiny_config, study)
+    """A reader asks the model where its data are; the run's command says where they are now."""
+    facts = go_on(tiny_config, study)
     moved = study.rename(study.with_name("moved"))
-    with pytest.raises(
-        UserError, match=r"cannot be read \(.*; if they have moved, give the command"
-    ):
-        finished_cells(f"student={moved}/student")
-    go_on(tiny_config, moved)
-    cells, dataset = finished_cells(f"student={moved}/student")
-    assert cells[0].config.data.data_dir == f"{moved}/data"
-    assert len(dataset.test.label)
+    with pytest.raises(UserError):
+        datasets.load(**trained.read(moved / "student")["facts"]["data"])
+    again = go_on(tiny_config, moved)
+    found = trained.read(moved / "student")["facts"]
+    assert found == again == facts | {"data": facts["data"] | {"data_dir": f"{moved}/data"}}
+    assert len(datasets.load(**found["data"]).test.label)
+    assert trained.load(moved / "student")
 
 
 def test_other_data_at_the_same_place_are_refused(tiny_config, study):
@@ -92,9 +93,9 @@ def test_another_teacher_at_the_same_place_is_refused(tiny_config, study):
     config = named(tiny_config, study)
     config.teacher, config.seed = "", 5
     shutil.rmtree(study / "teacher")
-    other = loop.train(config, study / "teacher", datasets.load(**config.data))
-    config.seed = 0
-    with pytest.raises(UserError, match=f"content of teacher .* -> {other['sha256'][:16]};"):
+    loop.train(config, study / "teacher", datasets.load(**config.data))
+    config.seed, sha256 = 0, trained.read(study / "teacher")["sha256"]
+    with pytest.raises(UserError, match=f"content of teacher .* -> {sha256[:16]};"):
         go_on(config, study)
 
 
@@ -104,9 +105,8 @@ def test_a_student_does_not_go_on_without_its_teacher_nor_the_other_way(tiny_con
     dataset = datasets.load(**config.data)
     with pytest.raises(UserError, match=r"content of teacher [0-9a-f]{16} -> \(none\);"):
         loop.train(config, study / "student", dataset)
-    (study / "teacher" / runs.RESULT).rename(study / "result.json")
     shutil.copytree(study / "teacher", study / "alone")
-    (study / "result.json").rename(study / "teacher" / runs.RESULT)
+    (study / "alone" / trained.MODEL).unlink()
     with pytest.raises(UserError, match=r"content of teacher \(none\) -> [0-9a-f]{16};"):
         loop.train(named(tiny_config, study), study / "alone", dataset)
 
@@ -133,11 +133,16 @@ def test_what_an_older_version_began_goes_on(tiny_config, study):
         go_on(config, study)
 
 
-def test_a_teacher_of_an_older_version_is_known_by_its_variables(tiny_config, study):
-    path = study / "teacher" / runs.RESULT
-    result = json.loads(path.read_text())
-    sha256 = result.pop("sha256")
-    path.write_text(json.dumps(result))
-    with pytest.warns(UserWarning, match="an older version"):
-        assert loop.taught_by(str(study / "teacher")) == sha256
-        assert go_on(tiny_config, study)
+def test_a_teacher_of_an_older_version_is_finished_by_its_command(tiny_config, study):
+    """It left a result and no model; nothing is trained again, and its students go on."""
+    sha256 = trained.read(study / "teacher")["sha256"]
+    for name in (trained.MODEL, trained.WEIGHTS):
+        (study / "teacher" / name).unlink()
+    (study / "teacher" / "result.json").write_text("{}")
+    with pytest.raises(UserError, match="holds no finished model; give again the command"):
+        go_on(tiny_config, study)
+    config = named(tiny_config, study)
+    config.teacher = ""
+    loop.train(config, study / "teacher", datasets.load(**config.data))
+    assert teachers.require_fitting(f"{study}/teacher", datasets.load(**config.data)) == sha256
+    assert go_on(tiny_config, study)

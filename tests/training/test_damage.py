@@ -13,13 +13,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from kdxai import files
 from kdxai.data import datasets
 from kdxai.errors import UserError
 from kdxai.fingerprints import fingerprint
-from kdxai.training import checkpoints, loop, runs
+from kdxai.models import trained
+from kdxai.training import checkpoints, history, loop, runs
 from kdxai.training.curves import curves
+from kdxai.training.program import build
 
 # Of Orbax's tasks that met a damaged file, as they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -52,25 +55,24 @@ def run(config, dataset, kept, tmp_path, monkeypatch):
     monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", True)
     if not kept.exists():
         loop.train(config, kept, dataset)
-        result = json.loads((kept / runs.RESULT).read_text())
-        assert result["best_step"] == 18, result
+        assert trained.read(kept)["facts"]["best_epoch"] == 3
     shutil.copytree(kept, tmp_path / "run")
     return tmp_path / "run"
 
 
 @pytest.fixture
 def unfinished(run):
-    (run / runs.RESULT).unlink()
+    (run / trained.MODEL).unlink()
     return run
 
 
 @pytest.fixture
 def like(config, dataset):
-    return loop.build(config, dataset).state
+    return build(config, dataset).state
 
 
 def newest(workdir, like):
-    accuracies = {row["step"]: row["validation_accuracy"] for row in runs.read_history(workdir)}
+    accuracies = {row["step"]: row["validation_accuracy"] for row in history.read(workdir)}
     return checkpoints.newest(workdir, like, accuracies)
 
 
@@ -124,14 +126,14 @@ def test_any_part_of_the_newest_checkpoint_may_be_lost_or_garbage(unfinished, li
 
 def test_a_run_that_went_back_ends_as_if_nothing_had_been(config, dataset, run):
     """Its history as well, in which the lost epoch stood already."""
-    rows, result = runs.read_history(run), json.loads((run / runs.RESULT).read_text())
-    (run / runs.RESULT).unlink()
+    rows, right = history.read(run), trained.read(run)["sha256"]
+    (run / trained.MODEL).unlink()
     remove(run / "checkpoints" / "18")
     (run / "checkpoints" / "18").mkdir()
     with pytest.warns(UserWarning, match="checkpoints/18 cannot be read .* going back"):
-        again = loop.train(config, run, dataset)
-    assert again["sha256"] == result["sha256"]
-    for one, other in zip(runs.read_history(run), rows, strict=True):
+        loop.train(config, run, dataset)
+    assert trained.read(run)["sha256"] == right
+    for one, other in zip(history.read(run), rows, strict=True):
         assert one | {"seconds": 0} == other | {"seconds": 0}
 
 
@@ -162,13 +164,13 @@ def flip(path, rng):
 @pytest.fixture
 def older_best(unfinished):
     """The run, if its second epoch of three had been the best."""
-    path = unfinished / runs.HISTORY
+    path = unfinished / history.HISTORY
     lines = path.read_text().splitlines()
     lines[3] = lines[3].replace(",1.0,", ",0.5,")
     path.write_text("\n".join(lines) + "\n")
     notes = unfinished / "checkpoints" / "18" / "metrics" / "metrics"
     notes.write_text(notes.read_text().replace("1.0", "0.5"))
-    assert [row["validation_accuracy"] for row in runs.read_history(unfinished)][1:] == [1.0, 0.5]
+    assert [row["validation_accuracy"] for row in history.read(unfinished)][1:] == [1.0, 0.5]
     return unfinished
 
 
@@ -229,25 +231,68 @@ def test_nothing_is_deleted_where_nothing_can_be_read(unfinished, like):
     assert below(unfinished) == before
 
 
-def test_the_best_is_read_by_its_name_and_nothing_else(run):
-    """Whatever becomes of the files around it; and reading changes nothing."""
-    right = fingerprint(runs.load(run).variables)
-    assert right == json.loads((run / runs.RESULT).read_text())["sha256"]
+def test_the_model_is_read_and_nothing_else(run):
+    """Whatever becomes of the run around it; and reading changes nothing."""
+    right = trained.read(run)["sha256"]
     directory = run / "checkpoints"
     for damage in (
         lambda: (directory / "18" / "metrics" / "metrics").write_text(""),
-        lambda: remove(directory / "18" / "metrics"),
-        lambda: (directory / "12" / "metrics" / "metrics").write_text("{"),
-        lambda: remove(directory / "12"),
-        lambda: (run / runs.HISTORY).write_bytes(b"\0"),
-        lambda: remove(run / runs.HISTORY),
-        lambda: shutil.copytree(directory / "18", directory / "99"),
-        lambda: (directory / "98").mkdir(),
+        lambda: remove(directory / "18"),
+        lambda: remove(directory),
+        lambda: (run / history.HISTORY).write_bytes(b"\0"),
+        lambda: remove(run / history.HISTORY),
+        lambda: (run / runs.CONFIG).write_text("{"),
+        lambda: remove(run / runs.CONFIG),
     ):
         damage()
         before = below(run)
-        assert fingerprint(runs.load(run).variables) == right
+        assert fingerprint(trained.load(run).variables) == right
         assert below(run) == before
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def exchanged(path):
+    """For weights of the same names and shapes."""
+    arrays = safetensors.numpy.load_file(path)
+    safetensors.numpy.save_file({name: array + 1 for name, array in arrays.items()}, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        (trained.WEIGHTS, flipped, "safetensors is damaged: it is not what model.json is of; "),
+        (trained.WEIGHTS, exchanged, "safetensors is damaged: it is not what model.json is of; "),
+        (trained.WEIGHTS, cut, "safetensors is damaged; "),
+        (trained.WEIGHTS, remove, "cannot read .*safetensors: No such file or directory; "),
+        (trained.MODEL, cut, "model.json is damaged; "),
+    ],
+)
+def test_a_damaged_model_is_refused_and_its_command_makes_it_again(
+    config, dataset, run, name, damage, message
+):
+    """As the line says; without training anything."""
+    right = trained.read(run)["sha256"]
+    damage(run / name)
+    before = below(run)
+    remedy = "restore it from a copy, or delete it and give the command again that made the model"
+    with pytest.raises(UserError, match=message + remedy) as told:
+        trained.load(run)
+    assert "\n" not in str(told.value)
+    assert below(run) == before
+    (run / name).unlink(missing_ok=True)
+    rows = history.read(run)
+    loop.train(config, run, dataset)
+    assert fingerprint(trained.load(run).variables) == trained.read(run)["sha256"] == right
+    assert history.read(run) == rows
 
 
 @pytest.mark.parametrize(
@@ -257,35 +302,32 @@ def test_the_best_is_read_by_its_name_and_nothing_else(run):
         (lambda best: remove(best.parent), "the best checkpoint, .*/18, is missing; restore it"),
         (lambda best: remove(best / "default"), r"/18 is damaged \(FileNotFoundError\)"),
         (lambda best: remove(best / "default" / "d"), r"/18 is damaged \("),
-        (
-            lambda best: remove(best) or shutil.copytree(best.with_name("12"), best),
-            r"/18 is damaged: its variables are not those of .*result.json",
-        ),
     ],
 )
-def test_a_lost_or_exchanged_best_is_refused_and_nothing_changed(run, damage, message):
+def test_a_lost_best_is_refused_and_nothing_changed(run, like, damage, message):
     damage(run / "checkpoints" / "18")
     before = below(run)
     with pytest.raises(UserError, match=message):
-        runs.load(run)
+        checkpoints.best(run, 18, like)
     assert below(run) == before
 
 
-def test_a_result_of_an_older_version(run):
-    """It names no step and no fingerprint: the history knows the step, and a line says so."""
-    path = run / runs.RESULT
-    result = json.loads(path.read_text())
-    right = runs.load(run).variables
-    path.write_text(
-        json.dumps({k: v for k, v in result.items() if k not in ("best_step", "sha256")})
-    )
-    with pytest.warns(UserWarning, match="an older version made .* are not checked; delete"):
-        jax.tree.map(np.testing.assert_array_equal, runs.load(run).variables, right)
-    remove(run / runs.HISTORY)
-    with pytest.raises(
-        UserError, match="does not tell which checkpoint is epoch 3; delete .*result"
-    ):
-        runs.load(run)
+def test_a_run_of_an_older_version_is_finished_by_its_command(config, dataset, run):
+    """It left a result, no model, and knew fewer settings; nothing is trained again."""
+    right, rows = trained.read(run), history.read(run)
+    for name in (trained.MODEL, trained.WEIGHTS):
+        remove(run / name)
+    (run / "result.json").write_text(json.dumps({"best_epoch": 3, "test_accuracy": 1.0}))
+    settings = json.loads((run / runs.CONFIG).read_text())
+    del settings["objective"]
+    (run / runs.CONFIG).write_text(json.dumps(settings))
+    message = f"{run} holds no finished model; give again the command that began it"
+    with pytest.raises(UserError, match=re.escape(message)):
+        trained.load(run)
+    loop.train(config, run, dataset)
+    again = trained.read(run)
+    assert again == right
+    assert history.read(run) == rows
 
 
 def test_a_foreign_directory_is_read_through_its_links_and_never_written(
@@ -294,12 +336,12 @@ def test_a_foreign_directory_is_read_through_its_links_and_never_written(
     outside = tmp_path / "outside"
     (run / "checkpoints").rename(outside)
     (run / "checkpoints").symlink_to(outside)
-    assert runs.load(run)
+    assert trained.load(run)
     (outside / "18" / "metrics" / "metrics").write_text("")
     remove(outside / "12" / "default")
     before = below(outside)
-    assert runs.load(run)
-    (run / runs.RESULT).unlink()
+    assert trained.load(run)
+    (run / trained.MODEL).unlink()
     with pytest.raises(UserError, match="checkpoints is a symbolic link"):
         loop.train(config, run, dataset)
     assert below(outside) == before
@@ -340,15 +382,14 @@ def test_a_path_that_orbax_misreads_is_refused_before_anything_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     (tmp_path / name).parent.mkdir(exist_ok=True)
     run.rename(tmp_path / name)
-    with pytest.raises(UserError, match="^checkpoints cannot be kept in .*; rename that directory"):
-        runs.load(tmp_path / name)
+    assert trained.load(tmp_path / name)  # a model is read without that library
 
 
 def test_a_path_of_other_signs_is_none_of_them(config, dataset, tmp_path):
     config.epochs = 0
     workdir = tmp_path / "a b,{c}]%5b'é#gs:x"
-    result = loop.train(config, workdir, dataset)
-    assert fingerprint(runs.load(workdir).variables) == result["sha256"]
+    loop.train(config, workdir, dataset)
+    assert fingerprint(trained.load(workdir).variables) == trained.read(workdir)["sha256"]
 
 
 @pytest.mark.parametrize("name", ["s3:", "gs:x", "s3:/bucket"])
@@ -371,21 +412,21 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize("damage", ["directory", *CONTENTS])
-@pytest.mark.parametrize("name", [runs.CONFIG, runs.RESULT, runs.HISTORY])
+@pytest.mark.parametrize("name", [runs.CONFIG, trained.MODEL, history.HISTORY])
 def test_a_damaged_small_file_is_one_line_that_names_it(config, run, name, damage):
     path = run / name
     path.unlink()
     path.mkdir() if damage == "directory" else path.write_bytes(CONTENTS[damage])
     message = f"cannot read {path}: Is a dir" if damage == "directory" else f"{path} is damaged"
-    if name == runs.HISTORY:
-        assert runs.load(run)
-        read = [runs.read_history]
-    elif name == runs.RESULT:
-        read = [runs.load, runs.finished, runs.read_result]
+    if name == trained.MODEL:
+        read = [trained.load, trained.read, runs.finished]
+    elif name == history.HISTORY:
+        assert trained.load(run)
+        read = [history.read]
     else:
-        read = [runs.load, runs.finished]
-        if damage != "object":  # another config
-            read.append(lambda run: runs.claim(run, config))
+        assert trained.load(run)
+        # Another config is none that is damaged.
+        read = [] if damage == "object" else [lambda run: runs.claim(run, config)]
     for one in read:
         with pytest.raises(UserError, match=re.escape(message)) as told:
             one(run)
@@ -393,37 +434,42 @@ def test_a_damaged_small_file_is_one_line_that_names_it(config, run, name, damag
         assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("best_step", "../.."), ("best_step", [18]), ("best_step", 18.0), ("sha256", 5)),
-        *(("best_epoch", None), ("validation_accuracy", "1"), ("data", 1), ("mean", 0.5)),
-        *(("class_names", "ab"), ("class_names", [1]), ("std", [None]), ("image_shape", ["8"])),
-    ],
-)
-def test_a_result_with_a_value_of_another_kind_is_one_line(run, name, value):
-    path = run / runs.RESULT
-    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
-    message = f"{path} is damaged: its '{name}' is {value!r}; delete it"
+FACTS = [
+    *(("best_epoch", None), ("best_epoch", 18.5), ("validation_accuracy", "1"), ("data", 1)),
+    *(("parameters", [18]), ("origin", "train"), ("seconds", {})),
+]
+PARTS = [
+    *(("sha256", 5), ("mean", 0.5), ("class_names", "ab"), ("class_names", [1]), ("std", [None])),
+    *(("image_shape", ["8"]), ("facts", []), ("architecture", "plain3-w4")),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), [*PARTS, *FACTS])
+def test_a_model_with_a_value_of_another_kind_is_one_line(run, name, value):
+    path = run / trained.MODEL
+    found = json.loads(path.read_text())
+    (found["facts"] if (name, value) in FACTS else found)[name] = value
+    path.write_text(json.dumps(found))
+    message = f"{path} is damaged: its '{name}' is {value!r}; restore it"
     with pytest.raises(UserError, match=re.escape(message)):
-        runs.load(run)
+        trained.load(run)
 
 
 def test_what_is_not_there(run):
-    remove(run / runs.HISTORY)
-    assert runs.read_history(run) == []
-    remove(run / runs.RESULT)
-    assert runs.read_result(run) is None
-    with pytest.raises(UserError, match="is not finished"):
-        runs.load(run)
+    remove(run / history.HISTORY)
+    assert history.read(run) == []
+    remove(run / trained.MODEL)
+    assert runs.finished(run) is None
+    with pytest.raises(UserError, match="holds no finished model; give again the command"):
+        trained.load(run)
 
 
 def test_a_run_goes_on_without_its_history(config, dataset, unfinished):
-    right = runs.read_history(unfinished)
-    remove(unfinished / runs.HISTORY)
+    right = history.read(unfinished)
+    remove(unfinished / history.HISTORY)
     with pytest.warns(UserWarning, match="history.csv tells of 0 of 3 epochs"):
         result = loop.train(config, unfinished, dataset)
-    assert result["best_step"] == 18
+    assert result["best_epoch"] == 3
     assert result["validation_accuracy"] == right[2]["validation_accuracy"]
 
 
@@ -438,7 +484,7 @@ def test_the_difference_of_whole_configs_is_bearable(config, tmp_path):
 
 def test_what_a_killed_write_left_is_removed(config, dataset, unfinished):
     mine = [unfinished / ".hidden", unfinished / f".history.csv.{'g' * 32}"]
-    left = [unfinished / f".{name}.{'0123456789abcdef' * 2}" for name in ("result.json", "a")]
+    left = [unfinished / f".{name}.{'0123456789abcdef' * 2}" for name in ("model.json", "a")]
     for path in mine + left:
         path.write_text("half")
     left.append(unfinished / "checkpoints" / "24.orbax-checkpoint-tmp-17")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from kdxai import devices
-from kdxai.training import runs
+from kdxai.training.program import compute_dtype
 
 ONEDNN = {devices.ONEDNN: True}
 
@@ -29,8 +29,8 @@ def test_bfloat16_is_left_to_onednn_where_it_can_and_may(
     monkeypatch.setenv("XLA_FLAGS", flags)
     assert devices.compiler_options(jnp.bfloat16) == options
     assert devices.compiler_options(jnp.float32) == {}
-    assert runs.compute_dtype("auto") == auto
-    assert runs.compute_dtype("bfloat16") == jnp.bfloat16
+    assert compute_dtype("auto") == auto
+    assert compute_dtype("bfloat16") == jnp.bfloat16
 
 
 @pytest.mark.parametrize(

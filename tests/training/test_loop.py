@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from kdxai.data import datasets
-from kdxai.training import feed, loop, runs
+from kdxai.errors import UserError
+from kdxai.models import trained
+from kdxai.training import epochs, feed, history, loop
 
 
 def test_a_finished_run_is_read_before_anything_is_built(tiny_config, tmp_path, monkeypatch):
@@ -39,9 +41,9 @@ def test_sigterm_within_an_epoch_loses_no_step(tiny_config, tmp_path, monkeypatc
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["3"]
 
     loop.train(tiny_config, tmp_path / "run", dataset)
-    one, other = (runs.load(tmp_path / name) for name in ("undisturbed", "run"))
+    one, other = (trained.load(tmp_path / name) for name in ("undisturbed", "run"))
     jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
-    histories = [runs.read_history(tmp_path / name) for name in ("undisturbed", "run")]
+    histories = [history.read(tmp_path / name) for name in ("undisturbed", "run")]
     for a, b in zip(*histories, strict=True):
         # The epoch's totals were saved too: its training loss is of the whole epoch.
         assert a | {"seconds": 0} == b | {"seconds": 0}
@@ -61,14 +63,14 @@ def test_of_a_run_whose_accuracy_falls_the_best_is_kept(
         variables.append(jax.device_get(state.variables))
         return 1.0, accuracies[len(variables) - 1]
 
-    monkeypatch.setattr(loop, "validate", validate)
+    monkeypatch.setattr(epochs, "validate", validate)
     result = loop.train(tiny_config, tmp_path / "run", dataset)
-    assert (result["best_epoch"], result["best_step"]) == (best + 1, 5 * (best + 1))
+    assert result["best_epoch"] == best + 1
     kept = {int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert kept == {5 * (best + 1), 15, 20}
-    loaded = runs.load(tmp_path / "run").variables
+    loaded = trained.load(tmp_path / "run").variables
     jax.tree.map(np.testing.assert_array_equal, loaded, variables[best])
-    rows = runs.read_history(tmp_path / "run")
+    rows = history.read(tmp_path / "run")
     assert [row["validation_accuracy"] for row in rows] == list(accuracies)
 
 
@@ -78,15 +80,51 @@ def test_the_result_is_of_the_best_checkpoint_on_each_split(tiny_config, tmp_pat
     tiny_config.optim.lr = 0.003  # not all right
     dataset = datasets.load(**tiny_config.data)
     result = loop.train(tiny_config, tmp_path / "run", dataset)
-    trained = runs.load(tmp_path / "run")
+    model = trained.load(tmp_path / "run")
     for split, name in ((dataset.validation, "validation"), (dataset.test, "test")):
         images = (split.image / 255.0 - dataset.mean) / dataset.std
-        logits = np.float64(trained.model.apply(trained.variables, np.float32(images)))
+        logits = np.float64(model.model.apply(model.variables, np.float32(images)))
         right = (logits.argmax(-1) == split.label).mean()
         assert result[f"{name}_accuracy"] == pytest.approx(right, abs=1e-6)
-    rows = runs.read_history(tmp_path / "run")
+    rows = history.read(tmp_path / "run")
     accuracies = [row["validation_accuracy"] for row in rows]
     assert len(set(accuracies)) > 1
     assert result["best_epoch"] == max(range(3), key=lambda i: (accuracies[i], i)) + 1
     assert result["validation_accuracy"] == max(accuracies)
     assert result["seconds"] == pytest.approx(sum(row["seconds"] for row in rows))
+
+
+def test_a_finished_run_leaves_a_model(tiny_config, tmp_path):
+    """It says all that later rooms know of a model, and is read without anything of the run."""
+    tiny_config.epochs = 1
+    dataset = datasets.load(**tiny_config.data)
+    facts = loop.train(tiny_config, tmp_path / "run", dataset)
+    for name in (trained.MODEL, trained.WEIGHTS):
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "run" / name).rename(tmp_path / "model" / name)
+    model = trained.load(tmp_path / "model")
+    assert model.facts == facts
+    assert facts["parameters"] == sum(x.size for x in jax.tree.leaves(model.variables["params"]))
+    assert (facts["model"], facts["best_epoch"]) == ("plain3-w4", 1)
+    assert facts["data"] == tiny_config.data.to_dict()
+    assert facts["data_fingerprint"] == datasets.fingerprint(dataset)
+    origin = facts["origin"]
+    assert (origin["kind"], origin["teacher"], origin["dtype"]) == ("train", "", "float32")
+    assert model.architecture == {"name": "plain3-w4", "dropout": 0.0}
+    assert model.class_names == tuple(dataset.class_names)
+    assert model.image_shape == (8, 8, 3)
+    np.testing.assert_array_equal([model.mean, model.std], [dataset.mean, dataset.std])
+
+
+def test_no_model_of_another_origin_is_taken_for_a_run(tiny_config, tmp_path):
+    """Nor is anything written beside it."""
+    dataset = datasets.load(**tiny_config.data)
+    tiny_config.epochs, tiny_config.optim.warmup_epochs = 0, 0.0
+    loop.train(tiny_config, tmp_path / "run", dataset)
+    model = trained.load(tmp_path / "run")
+    (tmp_path / "imported").mkdir()
+    facts = {"origin": {"kind": "import"}}
+    trained.save(model._replace(facts=facts), tmp_path / "imported")
+    with pytest.raises(UserError, match="holds a model that no training made; choose another"):
+        loop.train(tiny_config, tmp_path / "imported", dataset)
+    assert len(list((tmp_path / "imported").iterdir())) == 2

@@ -8,7 +8,8 @@ import pytest
 from scripts import start
 
 from kdxai.data import datasets
-from kdxai.training import checkpoints, feed, loop, runs, signals
+from kdxai.models import trained
+from kdxai.training import checkpoints, feed, loop, signals
 
 
 def end_of(number, block):
@@ -55,7 +56,7 @@ def test_a_signal_while_a_checkpoint_is_saved(tiny_config, tmp_path, monkeypatch
     """The epoch is kept, nothing is said of it, and the run goes on to the same end."""
     tiny_config.epochs = 3
     dataset = datasets.load(**tiny_config.data)
-    right = loop.train(tiny_config, tmp_path / "undisturbed", dataset)
+    loop.train(tiny_config, tmp_path / "undisturbed", dataset)
     save = checkpoints.Checkpoints._save
 
     for epoch, number, said in ((1, signal.SIGINT, []), (2, signal.SIGTERM, [signals.SAVED])):
@@ -73,7 +74,9 @@ def test_a_signal_while_a_checkpoint_is_saved(tiny_config, tmp_path, monkeypatch
         assert [line for line in lines if not line.startswith("run: ")] == said
         steps = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
         assert steps == [5, 10][:epoch]
-    assert loop.train(tiny_config, tmp_path / "run", dataset)["sha256"] == right["sha256"]
+    loop.train(tiny_config, tmp_path / "run", dataset)
+    ended = [trained.read(tmp_path / name)["sha256"] for name in ("undisturbed", "run")]
+    assert ended[0] == ended[1]
 
 
 def test_a_signal_at_the_very_end_does_not_lose_the_result(tiny_config, tmp_path, monkeypatch):
@@ -87,7 +90,7 @@ def test_a_signal_at_the_very_end_does_not_lose_the_result(tiny_config, tmp_path
     monkeypatch.setattr(checkpoints.Checkpoints, "best", interrupted)
     with pytest.raises(KeyboardInterrupt):
         loop.train(tiny_config, tmp_path / "run", datasets.load(**tiny_config.data))
-    assert runs.load(tmp_path / "run")
+    assert trained.load(tmp_path / "run")
 
 
 def test_orbax_says_nothing_of_a_save_within_an_epoch(tiny_config, tmp_path, monkeypatch, caplog):

@@ -5,7 +5,9 @@ from scripts import Process
 
 from kdxai import devices
 from kdxai.data import augment, datasets
-from kdxai.training import feed, loop, steps
+from kdxai.training import epochs, feed, loop, steps
+from kdxai.training.feed import place
+from kdxai.training.program import build, create_model
 
 
 @pytest.fixture
@@ -14,26 +16,26 @@ def dataset(tiny_config):
 
 
 def test_views_depend_on_seed_epoch_and_example_alone(dataset):
-    constants = loop.resident(dataset.train, dataset)
-    both = steps.views(constants, np.array([3, 5]), 2, 7, pad=2)
-    np.testing.assert_array_equal(
-        steps.views(constants, np.array([5, 3, 1]), 2, 7, pad=2)[1], both[0]
-    )
+    constants = place(dataset.train, dataset).constants
+    view = steps.View(seed=7, pad=2, flip=True, cutout=0)
+    both = steps.views(constants, np.array([3, 5]), 2, view)
+    np.testing.assert_array_equal(steps.views(constants, np.array([5, 3, 1]), 2, view)[1], both[0])
     for epoch, seed in ((3, 7), (2, 8)):
-        other = steps.views(constants, np.array([3, 5]), epoch, seed, pad=2)
+        other = steps.views(constants, np.array([3, 5]), epoch, view._replace(seed=seed))
         assert not np.array_equal(other, both)
 
 
 def test_plain_views_are_the_normalised_images(dataset):
-    constants = loop.resident(dataset.train, dataset)
-    views = steps.views(constants, np.arange(4), 0, 0, pad=0, flip=False)
+    constants = place(dataset.train, dataset).constants
+    plain = steps.View(seed=0, pad=0, flip=False, cutout=0)
+    views = steps.views(constants, np.arange(4), 0, plain)
     expected = (np.float64(dataset.train.image[:4]) / 255 - dataset.mean) / dataset.std
     np.testing.assert_allclose(views, expected, atol=1e-5)
 
 
 def run(config, dataset, step_count=3):
     """Parameters after some steps, and the losses on the way."""
-    program = loop.build(config, dataset)
+    program = build(config, dataset)
     state, losses = program.state, []
     for step in range(step_count):
         batch = np.arange(step * config.batch_size, (step + 1) * config.batch_size, dtype=np.int32)
@@ -66,11 +68,11 @@ def test_alpha_zero_trains_bit_identically_to_no_teacher(
 
 def test_evaluation_counts_every_image_once(tiny_config, dataset):
     """Against plain numpy on the whole split at once; 30 images are no multiple of the batch."""
-    program = loop.build(tiny_config, dataset)
-    loss, accuracy = loop.evaluate(
-        program.eval_step, program.state.variables, loop.resident(dataset.test, dataset)
+    program = build(tiny_config, dataset)
+    loss, accuracy = epochs.evaluate(
+        program.eval_step, program.state.variables, place(dataset.test, dataset)
     )
-    model = loop.runs.create_model(tiny_config, 3)
+    model = create_model(tiny_config, 3)
     images = augment.normalise(dataset.test.image, dataset.mean, dataset.std)
     logits = np.float64(model.apply(program.state.variables, images))
     label = dataset.test.label
@@ -83,10 +85,10 @@ def write_numbers(config, path):
     """What a run of this config computes on the devices that there are."""
     dataset = datasets.load(**config.data)
     variables, losses = run(config, dataset)
-    evaluation = loop.evaluate(
-        loop.build(config, dataset).eval_step,
+    evaluation = epochs.evaluate(
+        build(config, dataset).eval_step,
         devices.replicate(variables),
-        loop.resident(dataset.test, dataset),
+        place(dataset.test, dataset),
     )
     leaves = jax.tree.leaves(variables)
     np.savez(path, *leaves, losses=losses, evaluation=evaluation, devices=jax.device_count())
@@ -117,12 +119,12 @@ def evaluate_at_length(config, images):
     dataset = datasets.load(**config.data)
     image = np.resize(dataset.test.image, (images, *dataset.test.image.shape[1:]))
     split = datasets.Split(image, np.resize(dataset.test.label, images), None)
-    program = loop.build(config, dataset)
-    loop.evaluate(program.eval_step, program.state.variables, loop.resident(split, dataset))
+    program = build(config, dataset)
+    epochs.evaluate(program.eval_step, program.state.variables, place(split, dataset))
 
 
 def test_many_batches_on_two_devices_do_not_wait_for_each_other(tiny_config):
     """XLA's threads on a CPU deadlock, and it aborts, where too many programs are under way."""
-    images = 50 * loop.EVAL_BATCH
+    images = 50 * epochs.EVAL_BATCH
     done = Process(evaluate_at_length, tiny_config, images, devices=2).wait()
     assert done.returncode == 0, done.stderr

@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from kdxai import devices
+from kdxai import devices, models
 from kdxai.data import datasets
-from kdxai.training import feed, loop, runs, steps
+from kdxai.models import trained
+from kdxai.training import feed, logits, loop, steps
 from kdxai.training import teacher as teachers
+from kdxai.training.feed import place
+from kdxai.training.program import build, create_model
 
-VIEW = {"view_seed": 0, "augmentation": {"pad": 4, "flip": True, "cutout": 0}}
+VIEW = steps.View(seed=0, pad=4, flip=True, cutout=0)
 
 
 @pytest.fixture
@@ -46,29 +49,25 @@ def config(tiny_config, dataset, finished, tmp_path):
     return tiny_config
 
 
-def logits_of(config, dataset, trained=None, **changes):
-    """The teacher's logits as a run makes them, but for the changes."""
-    trained = trained or runs.load(config.teacher)
-    options = {"epochs": 1} | VIEW | changes
-    train = loop.resident(dataset.train, dataset)
-    return teachers.TeacherLogits(trained, Path(config.teacher), train, **options)
+def logits_of(config, dataset, teacher=None, epochs=1, **view):
+    """The teacher's logits as a run makes them, but for the changes of the view."""
+    teacher = teacher or teachers.load(config.teacher, jnp.float32)
+    train = place(dataset.train, dataset)
+    return logits.TeacherLogits(teacher, train, VIEW._replace(**view), epochs=epochs)
 
 
-def live(config, dataset, indices, epoch, dtype=jnp.float32, batch=teachers.BATCH):
-    """Logits computed at the time, without any of `training.teacher`: [B, K]."""
-    trained = runs.load(config.teacher, dtype)
-    seed, augmentation = VIEW.values()
+def live(config, dataset, indices, epoch, dtype=jnp.float32, batch=logits.BATCH):
+    """Logits computed at the time, without any of `training.logits`: [B, K]."""
+    model = trained.load(config.teacher, dtype)
 
     # Constants within would be folded and round otherwise; so would bfloat16 without oneDNN's help.
     @partial(jax.jit, compiler_options=devices.compiler_options(dtype))
     def apply(variables, constants, indices):
-        views = steps.views(constants, indices, epoch, seed, **augmentation)
-        return trained.model.apply(variables, views)
+        views = steps.views(constants, indices, epoch, VIEW)
+        return model.model.apply(variables, views)
 
-    constants, indices = loop.resident(dataset.train, dataset), np.asarray(indices)
-    return np.asarray(apply(trained.variables, constants, np.resize(indices, batch)))[
-        : len(indices)
-    ]
+    constants, indices = place(dataset.train, dataset).constants, np.asarray(indices)
+    return np.asarray(apply(model.variables, constants, np.resize(indices, batch)))[: len(indices)]
 
 
 def files(directory):
@@ -78,8 +77,8 @@ def files(directory):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_bit_for_bit_the_live_ones(config, dataset, dtype):
     shuffled = np.random.default_rng(0).permutation(90)
-    trained = runs.load(config.teacher, dtype)
-    first, second = (logits_of(config, dataset, trained) for _ in range(2))
+    teacher = teachers.load(config.teacher, dtype)
+    first, second = (logits_of(config, dataset, teacher) for _ in range(2))
     for epoch in (0, 2):
         expected = live(config, dataset, shuffled, epoch, dtype)
         if np.isnan(expected).any():
@@ -96,7 +95,7 @@ def test_bit_for_bit_the_live_ones(config, dataset, dtype):
 
 def test_more_images_than_a_batch(config, dataset, monkeypatch):
     whole = np.asarray(logits_of(config, dataset).epoch(0))
-    monkeypatch.setattr(teachers, "BATCH", 8)
+    monkeypatch.setattr(logits, "BATCH", 8)
     told = []
     parts = logits_of(config, dataset).epoch(0, told.append)
     np.testing.assert_allclose(parts, whole, atol=1e-5)
@@ -106,10 +105,10 @@ def test_more_images_than_a_batch(config, dataset, monkeypatch):
 def test_the_loss_of_a_shuffled_batch(config, dataset):
     """Against numpy; logits that belong to other images, as once happened, give another loss."""
     config.distill.temperature, config.distill.alpha = 2.0, 0.9
-    program = loop.build(config, dataset)
+    program = build(config, dataset)
     batch = np.random.default_rng(1).permutation(90)[: config.batch_size].astype(np.int32)
-    views = steps.views(program.train, batch, 0, 0, **VIEW["augmentation"])
-    model = runs.create_model(config, 3)
+    views = steps.views(program.train.constants, batch, 0, VIEW)
+    model = create_model(config, 3)
     variables = jax.device_get(program.state.variables)
     apply = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))
     z_s, _ = apply(variables, views)
@@ -132,19 +131,19 @@ def test_teacher_and_student_see_the_view_of_the_augmentations_seed(config, data
     """Whatever the run's own seed is, which draws the student's weights and its order."""
     config.seed, config.augment.seed = 5, 8
     config.distill.temperature, config.distill.alpha = 2.0, alpha
-    program = loop.build(config, dataset)
+    program = build(config, dataset)
     batch = np.random.default_rng(1).permutation(90)[: config.batch_size].astype(np.int32)
-    variables, trained = jax.device_get(program.state.variables), runs.load(config.teacher)
-    model, label = runs.create_model(config, 3), dataset.train.label[batch]
+    variables, teacher = jax.device_get(program.state.variables), trained.load(config.teacher)
+    model, label = create_model(config, 3), dataset.train.label[batch]
     student = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"])[0])
 
     def expected(students_seed, teachers_seed):
         views = [
-            steps.views(program.train, batch, 0, seed, **VIEW["augmentation"])
+            steps.views(program.train.constants, batch, 0, VIEW._replace(seed=seed))
             for seed in (students_seed, teachers_seed)
         ]
         z_s = np.float64(student(variables, views[0]))
-        z_t = np.float64(trained.model.apply(trained.variables, views[1]))
+        z_t = np.float64(teacher.model.apply(teacher.variables, views[1]))
         soft = -(softmax(z_t / 2, axis=-1) * log_softmax(z_s / 2, axis=-1)).sum(-1)
         hard = -log_softmax(z_s, axis=-1)[np.arange(len(batch)), label]
         return (alpha * 4 * soft + (1 - alpha) * hard).mean()
@@ -157,16 +156,16 @@ def test_teacher_and_student_see_the_view_of_the_augmentations_seed(config, data
 
 
 def test_what_is_damaged_or_of_other_images_is_replaced(config, dataset):
-    logits = logits_of(config, dataset)
-    right = np.asarray(logits.epoch(0))
-    path = logits.path(0)
+    kept = logits_of(config, dataset)
+    right = np.asarray(kept.epoch(0))
+    path = kept.path(0)
     whole = path.read_bytes()
     some = right.copy()
     some[::2] = np.roll(some[::2], 1, axis=0)
     wrong = [
         ("up to .* off", np.random.default_rng(0).permutation(right)),
         ("up to .* off", some),
-        ("up to .* off", np.asarray(logits.epoch(1))),
+        ("up to .* off", np.asarray(kept.epoch(1))),
         ("up to nan off", np.full_like(right, np.nan)),
         (r"float32 \[89, 3\]", right[:-1]),
         (r"float64 \[90, 3\]", right.astype(np.float64)),
@@ -178,17 +177,17 @@ def test_what_is_damaged_or_of_other_images_is_replaced(config, dataset):
     for why, damage in damages:
         damage()
         with pytest.warns(UserWarning, match=rf"epoch0000.npz cannot be used \(.*({why})"):
-            found = logits.epoch(0)
+            found = kept.epoch(0)
         np.testing.assert_array_equal(found, right)
         assert path.read_bytes() == whole
 
 
 def test_nothing_stale(config, dataset):
     """Whatever the logits depend on is in the name."""
-    trained = runs.load(config.teacher)
-    first = logits_of(config, dataset, trained).directory
+    teacher = teachers.load(config.teacher, jnp.float32)
+    first = logits_of(config, dataset, teacher).directory
     assert first.name.startswith("tiny-float32-seed0-")
-    assert logits_of(config, dataset, runs.load(config.teacher)).directory == first
+    assert logits_of(config, dataset).directory == first
 
     def changed(**parts):
         return dataset._replace(train=dataset.train._replace(**parts))
@@ -196,30 +195,42 @@ def test_nothing_stale(config, dataset):
     pixel = dataset.train.image.copy()
     pixel[7, 3, 2, 1] ^= 1
     swapped = dataset.train.image[np.r_[1, 0, 2:90]]
-    weight = jax.tree.map(np.array, trained.variables)
+    weight = jax.tree.map(np.array, teacher.variables)
     weight["params"]["head"]["bias"][0] = np.nextafter(weight["params"]["head"]["bias"][0], 9)
-    statistic = jax.tree.map(np.array, trained.variables)
+    statistic = jax.tree.map(np.array, teacher.variables)
     jax.tree.leaves(statistic["batch_stats"])[0].flat[0] += 1e-6
-    wider = runs.create_model(trained.config, 3, activation=jax.nn.relu6)
-    augmentation = VIEW["augmentation"]
+    wider = models.create("plain5-w8", num_classes=3, activation=jax.nn.relu6)
     others = [
-        logits_of(config, data, model, **changes).directory
-        for data, model, changes in [
-            (dataset, trained, {"view_seed": 1}),
-            (dataset, trained, {"augmentation": augmentation | {"pad": 2}}),
-            (dataset, trained, {"augmentation": augmentation | {"flip": False}}),
-            (dataset, trained, {"augmentation": augmentation | {"cutout": 3}}),
-            (changed(image=pixel), trained, {}),
-            (changed(image=swapped), trained, {}),
-            (changed(image=pixel[:80], label=dataset.train.label[:80]), trained, {}),
-            (dataset._replace(mean=np.nextafter(dataset.mean, np.float32(1))), trained, {}),
-            (dataset, runs.load(config.teacher, jnp.bfloat16), {}),
-            (dataset, trained._replace(variables=weight), {}),
-            (dataset, trained._replace(variables=statistic), {}),
-            (dataset, trained._replace(model=wider), {}),
+        logits_of(config, data, one, **changes).directory
+        for data, one, changes in [
+            (dataset, teacher, {"seed": 1}),
+            (dataset, teacher, {"pad": 2}),
+            (dataset, teacher, {"flip": False}),
+            (dataset, teacher, {"cutout": 3}),
+            (changed(image=pixel), teacher, {}),
+            (changed(image=swapped), teacher, {}),
+            (changed(image=pixel[:80], label=dataset.train.label[:80]), teacher, {}),
+            (dataset, teacher._replace(mean=np.nextafter(teacher.mean, np.float32(1))), {}),
+            (dataset, teachers.load(config.teacher, jnp.bfloat16), {}),
+            (dataset, teacher._replace(variables=weight), {}),
+            (dataset, teacher._replace(variables=statistic), {}),
+            (dataset, teacher._replace(apply=partial(steps.logits_of, wider)), {}),
         ]
     ]
     assert len({first, *others}) == 13
+
+
+def test_a_teacher_is_normalised_as_it_is_used_to(config, dataset):
+    """Both see the same views: the student's mean and deviation are not the teacher's."""
+    own = np.float32([0.3, 0.4, 0.5]), np.float32([0.2, 0.3, 0.4])
+    teacher = teachers.load(config.teacher, jnp.float32)._replace(mean=own[0], std=own[1])
+    found = np.asarray(logits_of(config, dataset, teacher).epoch(0))
+    model = trained.load(config.teacher)
+    views = steps.views(place(dataset.train, dataset).constants, np.arange(90), 0, VIEW)
+    pixels = np.asarray(views) * dataset.std + dataset.mean
+    expected = model.model.apply(model.variables, np.float32((pixels - own[0]) / own[1]))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert not np.allclose(found, logits_of(config, dataset).epoch(0), atol=0.1)
 
 
 def test_later_students_share_them(config, dataset, tmp_path):
@@ -244,8 +255,8 @@ def test_students_at_the_same_time(config, dataset, recwarn):
     several = [logits_of(config, dataset) for _ in range(3)]
     with ThreadPoolExecutor(9) as pool:
         found = list(pool.map(lambda i: np.asarray(several[i % 3].epoch(i // 3)), range(9)))
-    for i, logits in enumerate(found):
-        np.testing.assert_array_equal(logits, found[i // 3 * 3])
+    for i, one in enumerate(found):
+        np.testing.assert_array_equal(one, found[i // 3 * 3])
     assert sorted(several[0].directory.iterdir()) == [several[0].path(i) for i in range(3)]
     assert not [w for w in recwarn if "teacher's logits" in str(w.message)]
 
@@ -278,21 +289,21 @@ def test_no_link_is_followed_to_keep_them(config, dataset, tmp_path):
 
 
 def test_what_killed_writers_left_is_removed_once_nobody_can_be_writing_it(config, dataset):
-    logits = logits_of(config, dataset)
-    logits.directory.mkdir(parents=True)
-    old, new = (logits.directory / f".epoch0000.npz.{digit * 32}" for digit in "ab")
+    kept = logits_of(config, dataset)
+    kept.directory.mkdir(parents=True)
+    old, new = (kept.directory / f".epoch0000.npz.{digit * 32}" for digit in "ab")
     for path in (old, new):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
-    logits.epoch(0)
-    assert sorted(logits.directory.iterdir()) == sorted([new, logits.path(0)])
+    kept.epoch(0)
+    assert sorted(kept.directory.iterdir()) == sorted([new, kept.path(0)])
 
 
 def test_sigterm_while_they_are_computed(config, dataset, tmp_path, monkeypatch):
     config.epochs = 2
     loop.train(config, tmp_path / "undisturbed", dataset)
     shutil.rmtree(tmp_path / "teacher" / "views")
-    compute = teachers.TeacherLogits._compute
+    compute = logits.TeacherLogits._compute
 
     def interrupted(self, epoch, *arguments):
         if epoch == 1:
@@ -300,12 +311,12 @@ def test_sigterm_while_they_are_computed(config, dataset, tmp_path, monkeypatch)
         return compute(self, epoch, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(teachers.TeacherLogits, "_compute", interrupted)
+        patch.setattr(logits.TeacherLogits, "_compute", interrupted)
         with pytest.raises(SystemExit) as stopped:
             loop.train(config, tmp_path / "run", dataset)
     assert stopped.value.code == 143
     assert [path.name for path in files(tmp_path)] == ["epoch0000.npz"]
 
     loop.train(config, tmp_path / "run", dataset)
-    one, other = (runs.load(tmp_path / name).variables for name in ("undisturbed", "run"))
+    one, other = (trained.load(tmp_path / name).variables for name in ("undisturbed", "run"))
     jax.tree.map(np.testing.assert_array_equal, one, other)

@@ -1,4 +1,4 @@
-"""python -m kdxai.benchmark.start MODEL DTYPE BATCH: a training run up to its first step.
+"""python -m benchmarks.start MODEL DTYPE BATCH: a training run up to its first step.
 
 On the rendered data set, with the compilation cache that the environment names. Prints the loss.
 """
@@ -10,8 +10,8 @@ import numpy as np
 
 from kdxai.data import datasets
 from kdxai.training import config as training
-from kdxai.training import loop
 from kdxai.training.feed import share
+from kdxai.training.program import build
 
 if __name__ == "__main__":
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -19,7 +19,7 @@ if __name__ == "__main__":
     config.model.name, config.model.dtype = sys.argv[1:3]
     config.batch_size = int(sys.argv[3])
     config.data.update(name="shapes", train_size=max(1000, config.batch_size))
-    program = loop.build(config, datasets.load(**config.data))
+    program = build(config, datasets.load(**config.data))
     batch = share(np.arange(config.batch_size, dtype=np.int32))
     _, totals = program.train_step(program.state, program.constants(0), batch)
     print(totals.means()[0])

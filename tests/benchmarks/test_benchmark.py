@@ -12,9 +12,9 @@ import pytest
 from ml_collections import ConfigDict
 from scripts import call
 
+from benchmarks import run, tasks, timing
+from benchmarks.tasks import Task, Work
 from kdxai import classifiers, evaluate
-from kdxai.benchmark import run, tasks, timing
-from kdxai.benchmark.tasks import Task, Work
 from kdxai.errors import UserError
 from kdxai.protocol import Protocol
 
@@ -256,7 +256,7 @@ def test_an_unknown_task_is_named(tmp_path):
 
 def test_a_missing_library_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "quantus", None)
-    monkeypatch.delitem(sys.modules, "kdxai.benchmark.peers", raising=False)
+    monkeypatch.delitem(sys.modules, "benchmarks.peers", raising=False)
     with pytest.raises(UserError, match=r"PyTorch libraries.*pip install -e '.\[bench\]'"):
         run.benchmark(ConfigDict(CONFIG | {"peers": True}), tmp_path)
     assert not list(tmp_path.iterdir())
@@ -265,7 +265,7 @@ def test_a_missing_library_names_the_extra(tmp_path, monkeypatch):
 def test_a_user_sees_a_table_and_finds_json(tmp_path):
     flags = [f"--config.{key}={value}" for key, value in CONFIG.items() if key != "tasks"]
     done = call(
-        *("benchmark.py", "--config", "configs/benchmark.py", "--workdir", tmp_path),
+        *("../benchmarks/__main__.py", "--config", "benchmarks/config.py", "--workdir", tmp_path),
         *("--config.tasks=matmul,forward,cam,score_cam,copy", *flags),
     )
     assert done.returncode == 0, done.stderr

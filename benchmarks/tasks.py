@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,16 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from kdxai import classifiers, devices, drawing
+from kdxai import classifiers, devices, drawing, models
 from kdxai.explain import METHODS, Classifier
 from kdxai.explain.maps import min_max, resize
 from kdxai.metrics import adcc, baselines, coherency, complexity, faithfulness, perturbation
+from kdxai.models.trained import Trained
 from kdxai.protocol import Protocol
 from kdxai.training import config as training
-from kdxai.training import runs, steps
+from kdxai.training import objectives, steps
 from kdxai.training import state as states
 from kdxai.training.feed import share
-from kdxai.training.runs import TrainedModel
 from kdxai.training.state import Totals, TrainState
 
 CHANNELS = 3
@@ -30,6 +31,7 @@ STEPS = 24  # of a deletion curve: Quantus flips a divisor of H W of the 3 H W v
 LEARNING_RATE, TEMPERATURE, ALPHA = 0.01, 6.0, 0.95  # of the timed steps
 MATRIX = 2048
 COPIED = 2**28  # bytes
+ROOT = Path(__file__).parents[1]
 AHEAD = 4  # steps that are dispatched before the first is waited for
 
 
@@ -45,7 +47,7 @@ class Inputs(NamedTuple):
         ranks them alike.
     """
 
-    trained: TrainedModel
+    trained: Trained
     pixels: np.ndarray
     images: np.ndarray
     classes: np.ndarray
@@ -195,18 +197,24 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
     """
     trained, size = inputs.trained, len(inputs.images)
     devices.require_divisible(size)
-    tx = states.optimizer(training.default().optim, lambda step: LEARNING_RATE)
-    view: dict[str, Any] = {"view_seed": 0, "augmentation": {"pad": 0, "flip": False}}
-    teacher_step = steps.make_teacher_step(trained.model, **view)
+    config = training.default()
+    config.teacher = teacher
+    config.distill.update(temperature=TEMPERATURE, alpha=ALPHA)
+    tx = states.optimizer(config.optim, lambda step: LEARNING_RATE)
+    view = steps.View(seed=0, pad=0, flip=False, cutout=0)
+    teacher_step = steps.make_teacher_step(partial(steps.logits_of, trained.model), view)
     train_step = steps.make_train_step(
-        runs.create_model(trained.config, trained.model.num_classes, axis_name=devices.AXIS),
+        models.create(
+            **trained.architecture,
+            num_classes=trained.model.num_classes,
+            dtype=trained.model.dtype,
+            axis_name=devices.AXIS,
+        ),
         tx,
-        steps_per_epoch=1,  # the totals are then those of one step
+        objectives.choose(config),
+        view,
         seed=0,
-        **view,
-        distil=bool(teacher),
-        temperature=TEMPERATURE,
-        alpha=ALPHA,
+        steps_per_epoch=1,  # the totals are then those of one step
     )
 
     def step(
@@ -255,7 +263,7 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
 def load(inputs: Inputs) -> Work:
     """Random crops and flips of images that are in the device's memory, normalised."""
     constants = _constants(inputs)
-    views = jax.jit(partial(steps.views, seed=0, pad=4, flip=True))
+    views = jax.jit(partial(steps.views, view=steps.View(seed=0, pad=4, flip=True, cutout=0)))
     indices = jnp.arange(len(inputs.pixels))
     call = lambda: views(constants, indices, 0).block_until_ready()  # noqa: E731
     return Work(call, len(inputs.pixels))
@@ -281,8 +289,8 @@ def start(warm: bool, inputs: Inputs) -> Work:
     Args:
       warm: with a compilation cache that an earlier process has filled, not with an empty one.
     """
-    config = inputs.trained.config.model
-    command = [sys.executable, "-m", "kdxai.benchmark.start", config.name, config.dtype]
+    name, dtype = inputs.trained.architecture["name"], jnp.dtype(_dtype(inputs)).name
+    command = [sys.executable, "-m", "benchmarks.start", name, dtype]
     caches: list[tempfile.TemporaryDirectory[str]] = []
 
     def call() -> np.ndarray:
@@ -290,7 +298,9 @@ def start(warm: bool, inputs: Inputs) -> Work:
             caches[:] = [tempfile.TemporaryDirectory()]
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": caches[0].name}
         command_line = [*command, str(len(inputs.images))]
-        done = subprocess.run(command_line, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command_line, cwd=ROOT, env=environment, capture_output=True, text=True
+        )
         if done.returncode:
             raise RuntimeError(done.stderr)
         return np.array([float(done.stdout)])
@@ -305,7 +315,7 @@ def _constants(inputs: Inputs) -> steps.Constants:
 
 
 def _dtype(inputs: Inputs) -> Any:
-    return runs.compute_dtype(inputs.trained.config.model.dtype)
+    return inputs.trained.model.dtype
 
 
 def _jit(function: Callable[..., Any], inputs: Inputs, **options: Any) -> Callable[..., Any]:

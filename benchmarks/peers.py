@@ -25,7 +25,7 @@ from pytorch_grad_cam.utils.model_targets import (
 from torch import nn
 from torch.nn import functional
 
-from kdxai.benchmark.tasks import (
+from benchmarks.tasks import (
     ALPHA,
     CHANNELS,
     LEARNING_RATE,

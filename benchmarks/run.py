@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from kdxai import classifiers
-from kdxai.benchmark import report, timing
-from kdxai.benchmark.report import Row
-from kdxai.benchmark.tasks import TASKS, Inputs, Task, Work
-from kdxai.benchmark.timing import Seconds
+from benchmarks import report, timing
+from benchmarks.report import Row
+from benchmarks.tasks import TASKS, Inputs, Task, Work
+from benchmarks.timing import Seconds
+from kdxai import classifiers, models
 from kdxai.data import augment, datasets, shapes
 from kdxai.errors import UserError
 from kdxai.explain import METHODS, min_max, resize
 from kdxai.metrics.perturbation import ranks
+from kdxai.models.trained import Trained, load
 from kdxai.progress import progress
 from kdxai.training import runs
-from kdxai.training.runs import TrainedModel
 
 OURS = "kdxai"
 # Pearson's r of results that follow one definition.
@@ -51,7 +51,7 @@ def benchmark(config: ConfigDict, workdir: str | Path) -> list[Row]:
             part = whole.first(divisible(config.few)) if TASKS[name].heavy else whole
             rows += compare(
                 *(TASKS[name], peers.get(name, ()), part),
-                *(config.repeats, config.limit, SAME[part.trained.config.model.dtype]),
+                *(config.repeats, config.limit, SAME[jnp.dtype(part.trained.model.dtype).name]),
             )
     ceiling = next((row.gflops for row in rows if row.task == TASKS["matmul"].title), None)
     if ceiling:
@@ -67,7 +67,7 @@ def import_peers() -> dict[str, tuple[Any, ...]]:
       UserError: PyTorch or one of the libraries is missing.
     """
     try:
-        from kdxai.benchmark.peers import PEERS
+        from benchmarks.peers import PEERS
     except ImportError as error:
         raise UserError(
             f"peers=True needs the PyTorch libraries ({error}): pip install -e '.[bench]'"
@@ -81,11 +81,11 @@ def divisible(count: int) -> int:
 
 
 def inputs(config: ConfigDict) -> Inputs:
-    """A trained run with its test images, or untrained weights with rendered images."""
+    """A model with its test images, or untrained weights with rendered images."""
     count = divisible(config.images)
     if config.run:
-        trained = runs.load(config.run, runs.compute_dtype(config.dtype))
-        pixels = datasets.load(**trained.config.data).test.image[:count]
+        trained = load(config.run, runs.compute_dtype(config.dtype))
+        pixels = datasets.load(**trained.facts["data"]).test.image[:count]
     else:
         pixels = shapes.render_split(config.seed, count)[0]
         trained = untrained(config.model, pixels, config.seed, config.dtype)
@@ -102,16 +102,15 @@ def inputs(config: ConfigDict) -> Inputs:
     return Inputs(trained, pixels, images, *map(np.asarray, look(images)))
 
 
-def untrained(name: str, pixels: np.ndarray, seed: int, dtype: str = "float32") -> TrainedModel:
+def untrained(name: str, pixels: np.ndarray, seed: int, dtype: str = "float32") -> Trained:
     """Fresh weights, with the BatchNorm statistics of the images themselves.
 
     Without those the activations grow from block to block, and every probability is 0 or 1.
     """
     share = pixels / np.float32(255)
     mean, std = share.mean((0, 1, 2)), share.std((0, 1, 2))
-    dtype = jnp.dtype(runs.compute_dtype(dtype)).name
-    config = ConfigDict({"model": {"name": name, "dropout": 0.0, "dtype": dtype}})
-    model = runs.create_model(config, len(shapes.CLASS_NAMES))
+    names = shapes.CLASS_NAMES
+    model = models.create(name, num_classes=len(names), dtype=runs.compute_dtype(dtype))
     images = augment.normalise(jnp.asarray(pixels), mean, std)
     variables = jax.jit(model.init)(jax.random.key(seed), images[:1])
     _, updates = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(
@@ -121,8 +120,16 @@ def untrained(name: str, pixels: np.ndarray, seed: int, dtype: str = "float32") 
     stats = jax.tree.map(
         lambda new, old: 10 * new - 9 * old, updates["batch_stats"], variables["batch_stats"]
     )
-    result = {"mean": mean.tolist(), "std": std.tolist()}
-    return TrainedModel(model, {**variables, "batch_stats": stats}, config, result)
+    return Trained(
+        model=model,
+        architecture={"name": name},
+        variables={**variables, "batch_stats": stats},
+        mean=mean,
+        std=std,
+        class_names=names,
+        image_shape=pixels.shape[1:],
+        facts={},
+    )
 
 
 def compare(

@@ -1,11 +1,11 @@
 """How fast kdxai explains and measures, per image.
 
-    python launch/benchmark.py --config configs/benchmark.py --workdir runs/speed
+    python benchmarks --config benchmarks/config.py --workdir runs/speed
 
 ResNet-18 with a 3x3 stem and 10 classes on 32x32 images, in float32. Training, explaining, loading,
 starting, and the ceiling: a large matrix product and a large copy.
 
-    python launch/benchmark.py --config configs/benchmark.py --config.peers=True \
+    python benchmarks --config benchmarks/config.py --config.peers=True \
         --workdir runs/speed-peers
 
 Side by side with PyTorch libraries on the same weights and images, in one process and in turns.
@@ -20,13 +20,13 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     return ConfigDict(
         {
-            # Names in kdxai.benchmark.tasks.TASKS.
+            # Names in benchmarks.tasks.TASKS.
             "tasks": "matmul,copy,forward,train_step,distillation_step,distillation_step_cached,"
             "data,start,"
             "cam,grad_cam,adcc,deletion,perturbation,score_cam",
             "dtype": "float32",  # or bfloat16
             "peers": False,
-            "run": "",  # a finished run's work directory: its weights and test images
+            "run": "",  # a model directory: its weights and test images
             "model": "resnet18",  # without a run: fresh weights, and images of `shapes`
             "images": 64,  # the batch, at least; the devices divide it
             "few": 2,  # the batch of tasks that take hundreds of forward passes per image

@@ -5,12 +5,12 @@ import pytest
 from ml_collections import ConfigDict
 from test_benchmark import CONFIG
 
-from kdxai.benchmark import run
-from kdxai.benchmark.tasks import TASKS
+from benchmarks import run
+from benchmarks.tasks import TASKS
 from kdxai.errors import UserError
 
 try:
-    from kdxai.benchmark import peers
+    from benchmarks import peers
 except ImportError as error:
     pytest.skip(f"the PyTorch peers are not installed: {error}", allow_module_level=True)
 

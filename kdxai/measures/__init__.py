@@ -1,0 +1,109 @@
+"""What is measured of one explained image: each measure is described once, here.
+
+`MEASURES[name]` says what it computes, what must be prepared, what it costs, and how each of its
+columns is called. A new measure is one more entry.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from kdxai.errors import UserError
+from kdxai.measures.core import CORE, LOCALISATION, scores, ssim_fits
+from kdxai.measures.grid import MOSAIC
+from kdxai.measures.measure import (
+    Column,
+    Measure,
+    Model,
+    Preparation,
+    Source,
+    Subject,
+    Values,
+)
+from kdxai.measures.perturbation import PERTURBATION, ROAD
+from kdxai.measures.randomisation import CASCADE, RANDOMISATION
+from kdxai.measures.robustness import SENSITIVITY
+
+__all__ = [
+    "MEASURES",
+    "Column",
+    "Measure",
+    "Model",
+    "Preparation",
+    "Source",
+    "Subject",
+    "Values",
+    "answer",
+    "asked",
+    "degenerate",
+    "lacking",
+    "of_split",
+    "optional",
+    "require_known",
+    "ssim_fits",
+    "versions",
+]
+
+# In the order of a table's lines. What costs nothing is always measured, all else when asked for.
+MEASURES: dict[str, Measure] = {
+    "core": CORE,
+    "perturbation": PERTURBATION,
+    "road": ROAD,
+    "sensitivity": SENSITIVITY,
+    "randomisation": RANDOMISATION,
+    "cascade": CASCADE,
+    "grid": MOSAIC,
+    "localisation": LOCALISATION,
+}
+DEGENERATE = ("", "zero", "constant")
+
+
+def optional() -> list[str]:
+    """The measures that cost further forward passes, by the names a config asks for."""
+    return [name for name, measure in MEASURES.items() if measure.cost]
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Raises:
+    UserError: a name is none of `optional`.
+    """
+    for name in names:
+        if name not in optional():
+            raise UserError(f"there is no measure '{name}'; known: {', '.join(optional())}")
+
+
+def asked(extra: Sequence[str]) -> dict[str, Measure]:
+    """All that is measured where `extra` is asked for, what is always measured first."""
+    always = [name for name, measure in MEASURES.items() if not measure.cost]
+    return {name: MEASURES[name] for name in (*always, *extra)}
+
+
+def versions(extra: Sequence[str]) -> dict[str, int]:
+    """What is measured, and the version of each: numbers of another version are others."""
+    return {name: measure.version for name, measure in sorted(asked(extra).items())}
+
+
+def of_split(name: str) -> bool:
+    """Whether a measure depends on images of the split that are not measured."""
+    preparation = MEASURES[name].preparation
+    return preparation is not None and preparation.of_split
+
+
+def lacking(model: Model, extra: Sequence[str]) -> list[str]:
+    """The measures among `extra` that cannot be prepared for a model."""
+    known = ((name, MEASURES[name].preparation) for name in extra)
+    return [name for name, preparation in known if preparation and not preparation.suits(model)]
+
+
+def answer(subject: Subject) -> Values:
+    """What the model says of the image and of the masked one."""
+    before, after = scores(subject)
+    confidence = jax.nn.softmax(subject.explanation.logits).max()
+    return {"score": before, "score_masked": after, "confidence": confidence}
+
+
+def degenerate(raw: jax.Array) -> jax.Array:
+    """0 for a proper map, 1 for one that is zero everywhere, 2 for another constant."""
+    constant = raw.max() == raw.min()
+    return jnp.where(constant, jnp.where(raw.max() == 0, 1, 2), 0)

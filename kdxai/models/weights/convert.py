@@ -1,0 +1,178 @@
+"""Tensors of a file into the variables of a network: every one is used once, or none."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from kdxai import models
+from kdxai.errors import UserError, printable
+from kdxai.models.cifar_resnet import cifar_resnet
+from kdxai.models.resnet import imagenet_resnet, resnet
+from kdxai.models.resnext import resnext
+from kdxai.models.weights.resnet import CIFAR_RESNET, RESNET
+from kdxai.models.weights.resnext import RESNEXT
+from kdxai.models.weights.source import Reader, Shape, Source
+from kdxai.models.weights.wide_resnet import WIDE_RESNET
+from kdxai.models.wide_resnet import wide_resnet
+
+READERS: dict[Any, Reader] = {
+    cifar_resnet: CIFAR_RESNET,
+    resnet: RESNET,
+    imagenet_resnet: RESNET,
+    wide_resnet: WIDE_RESNET,
+    resnext: RESNEXT,
+}
+# Left by DataParallel, torch.compile and the classes that hold a network.
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
+COUNTERS = ("num_batches_tracked", "n_averaged")  # of no use in a trained network
+
+
+class Converted(NamedTuple):
+    """A network's weights.
+
+    Attributes:
+      architecture: the arguments of `models.create`, but `num_classes`.
+      num_classes: K, the rows of the head.
+      variables: float32, as `Network.init` gives them.
+    """
+
+    architecture: dict[str, Any]
+    num_classes: int
+    variables: dict[str, Any]
+
+
+def convert(state: Mapping[str, Any], name: str) -> Converted:
+    """A PyTorch state dict as the variables of the model called `name`.
+
+    Names of modules are those of torchvision, timm and the common repositories for CIFAR: the
+    tables of this package. The number of classes, the kind of shortcut and the widths are found in
+    the weights. BatchNorm's epsilon stands in no file: it is taken to be 1e-5, as all of these
+    have it.
+
+    Args:
+      state: name -> array; kernels as PyTorch has them, output channels first.
+
+    Raises:
+      UserError: no such model, or the first tensor that does not fit it: missing, of another
+        shape, without a place, not float or not finite.
+    """
+    arrays = {key: np.asarray(value) for key, value in state.items() if not key.endswith(COUNTERS)}
+    for key, array in arrays.items():
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise UserError(f"the tensor '{printable(key)}' is {array.dtype}: weights are floats")
+        if not np.isfinite(array).all():
+            raise UserError(f"the tensor '{printable(key)}' holds values that are not finite")
+    family = models.parse(name)[0]
+    if family.make not in READERS:
+        raise UserError(f"no weights from elsewhere are known for '{name}': only for {known()}")
+    prefix = shared_prefix(arrays)
+    stripped = {key.removeprefix(prefix): array for key, array in arrays.items()}
+    try:
+        return fill(stripped, name)
+    except Misfit as misfit:
+        right = recognised(stripped)
+        hint = f"; the weights fit '{right}'" if right else ""
+        raise UserError(misfit.sentence(prefix, name) + hint) from None
+
+
+class Misfit(Exception):
+    """The first tensor that does not fit: `found` or `expected` is None where there is none."""
+
+    def __init__(self, tensor: str, found: Shape | None, expected: Shape | None):
+        super().__init__(tensor)
+        self.tensor, self.found, self.expected = tensor, found, expected
+
+    def sentence(self, prefix: str, name: str) -> str:
+        tensor = f"'{printable(prefix + self.tensor)}'"
+        if self.found is None:
+            of = f" of {size(self.expected)}" if self.expected else ""
+            return f"'{name}' needs a tensor {tensor}{of}, which is not there"
+        if self.expected is None:
+            return f"'{name}' has no place for the tensor {tensor} of {size(self.found)}"
+        return (
+            f"the tensor {tensor} is {size(self.found)}, but '{name}' expects {size(self.expected)}"
+        )
+
+
+def fill(state: Mapping[str, np.ndarray], name: str) -> Converted:
+    """Raises `Misfit` where the state is not of that model."""
+    family, numbers, base = models.parse(name)
+    reader = READERS[family.make]
+    source = Source(state, reader.table)
+    usual = (family.make.__kwdefaults__ or {})["base_width"]
+    options = reader.options(source, numbers, base.get("base_width", usual))
+    head, stem = source.shape("head"), source.shape("stem/Conv_0")
+    for module, shape, dimensions in (("head", head, 2), ("stem/Conv_0", stem, 4)):
+        if len(shape) != dimensions:
+            raise Misfit(source.name(module), shape or None, None)
+    network = models.create(name, num_classes=head[0], **options)
+    leaves, unused = {}, dict(state)
+    for path, shape in variables_of(network, stem[1]):
+        module = "/".join(path[1:-1]).removeprefix("units_")
+        key = source.name(module, path[-1])
+        expected = torch_layout(shape)
+        tensor = unused.pop(key, None)
+        if tensor is None or tensor.shape != expected:
+            raise Misfit(key, None if tensor is None else tensor.shape, expected)
+        leaves[path] = jnp.asarray(ours(tensor), jnp.float32)
+    for key, tensor in unused.items():
+        raise Misfit(key, tensor.shape, None)
+    return Converted({"name": name, **options}, head[0], traverse_util.unflatten_dict(leaves))
+
+
+def variables_of(network: models.Network, channels: int) -> Iterator[tuple[tuple[str, ...], Shape]]:
+    """The path and shape of every variable in the order of the network, kernels first: they tell
+    most about what does not fit."""
+    images = jnp.zeros((1, 32, 32, channels))
+    flat = traverse_util.flatten_dict(jax.eval_shape(network.init, jax.random.key(0), images))
+    order = [*(f"units_{unit}" for unit in network.units), "head"]
+    for path in sorted(flat, key=lambda path: (order.index(path[1]), path[-1] != "kernel", path)):
+        yield path, flat[path].shape
+
+
+def torch_layout(shape: Shape) -> Shape:
+    """Of [h, w, inputs, outputs] and [inputs, outputs], the outputs come first in PyTorch."""
+    return (*shape[:-3:-1], *shape[:-2]) if len(shape) > 1 else shape
+
+
+def ours(tensor: np.ndarray) -> np.ndarray:
+    if tensor.ndim < 2:
+        return tensor
+    return np.moveaxis(tensor, (0, 1), (-1, -2))
+
+
+def shared_prefix(state: Mapping[str, np.ndarray]) -> str:
+    """What stands before all names and belongs to none."""
+    prefix = ""
+    while state:
+        longer = [p for p in PREFIXES if all(key.startswith(prefix + p) for key in state)]
+        if not longer:
+            break
+        prefix += longer[0]
+    return prefix
+
+
+def recognised(state: Mapping[str, np.ndarray]) -> str | None:
+    """The name of the model that the weights are of, where one fits."""
+    for reader in READERS.values():
+        name = reader.recognise(Source(state, reader.table))
+        if name is None:
+            continue
+        try:
+            fill(state, name)
+        except (Misfit, UserError):
+            continue
+        return name
+    return None
+
+
+def known() -> str:
+    return "; ".join(family.names for family in models.FAMILIES if family.make in READERS)
+
+
+def size(shape: Shape | None) -> str:
+    return "x".join(map(str, shape or ())) or "one number"

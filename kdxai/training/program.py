@@ -1,0 +1,94 @@
+"""What a training run computes with: its state, its compiled steps, what they read."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from kdxai import devices, models
+from kdxai.data.datasets import Dataset
+from kdxai.errors import UserError
+from kdxai.training import objectives, steps
+from kdxai.training import state as states
+from kdxai.training import teacher as teachers
+from kdxai.training.feed import Placed, place
+from kdxai.training.logits import TeacherLogits
+
+
+class Program(NamedTuple):
+    """Attributes:
+    train_step, eval_step: of `training.steps`, compiled for all devices.
+    schedule: step -> learning rate.
+    """
+
+    state: states.TrainState
+    train_step: Callable[..., tuple[states.TrainState, states.Totals]]
+    eval_step: Callable[..., states.Totals]
+    train: Placed
+    validation: Placed
+    teacher: TeacherLogits | None
+    schedule: optax.Schedule
+    steps_per_epoch: int
+
+    def constants(self, epoch: int, tell: Callable[[int], None] | None = None) -> steps.Constants:
+        """What the train steps of an epoch read; `tell` as for `TeacherLogits.epoch`."""
+        if self.teacher is None:
+            return self.train.constants
+        return self.train.constants._replace(teacher_logits=self.teacher.epoch(epoch, tell))
+
+
+def build(config: ConfigDict, dataset: Dataset) -> Program:
+    """Everything that a run needs, of settings that are checked.
+
+    Raises:
+      UserError: the teacher cannot be read.
+    """
+    steps_per_epoch = len(dataset.train.label) // config.batch_size
+    dtype = compute_dtype(config.model.dtype)
+    teacher = teachers.load(config.teacher, dtype) if config.teacher else None
+    model = create_model(config, len(dataset.class_names), axis_name=devices.AXIS)
+    schedule = states.learning_rate(config.optim, config.epochs, steps_per_epoch)
+    tx = states.optimizer(config.optim, schedule)
+    key, image_shape = jax.random.key(config.seed), dataset.train.image.shape[1:]
+    train, view = place(dataset.train, dataset), steps.View(**config.augment)
+    train_step = steps.make_train_step(
+        model,
+        tx,
+        objectives.choose(config),
+        view,
+        seed=config.seed,
+        steps_per_epoch=steps_per_epoch,
+    )
+    return Program(
+        state=devices.replicate(states.create_train_state(model, tx, key, image_shape)),
+        train_step=devices.spread(train_step, dtype=dtype, donate_first=True),
+        eval_step=devices.spread(steps.make_eval_step(model), dtype=dtype),
+        train=train,
+        validation=place(dataset.validation, dataset),
+        teacher=teacher and TeacherLogits(teacher, train, view, epochs=config.epochs),
+        schedule=schedule,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
+def compute_dtype(name: str) -> Any:
+    """`auto` is bfloat16 where that is faster than float32: see `devices.fast_bfloat16`."""
+    if name == "auto":
+        return jnp.bfloat16 if devices.fast_bfloat16() else jnp.float32
+    if name not in ("float32", "bfloat16"):
+        raise UserError(f"model.dtype is auto, float32 or bfloat16, not '{name}'")
+    return jnp.dtype(name)
+
+
+def create_model(config: ConfigDict, num_classes: int, **options: Any) -> models.Network:
+    """The model of a run's config; `options` are those of `models.create`."""
+    return models.create(
+        config.model.name,
+        num_classes=num_classes,
+        dropout=config.model.dropout,
+        dtype=compute_dtype(config.model.dtype),
+        **options,
+    )

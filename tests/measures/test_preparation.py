@@ -1,0 +1,159 @@
+"""What is prepared for measures: models with shuffled parameters, cascades, mosaics."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from kdxai import External, evaluate, measures, models
+from kdxai.errors import UserError
+from kdxai.explain import Classifier
+from kdxai.measures import MEASURES, randomisation
+from kdxai.models.trained import Trained
+from kdxai.protocol import Protocol
+
+RNG = np.random.default_rng(0)
+MEAN, STD = np.float32([0.5] * 3), np.float32([0.25] * 3)
+IMAGES = RNG.integers(0, 256, (12, 12, 12, 3)).astype(np.uint8)
+LABELS = (np.arange(12) % 4).astype(np.int32)
+PROTOCOL = Protocol("grad_cam")
+
+
+def trained(name):
+    model = models.create(name, num_classes=5)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 16, 16, 3))))
+    values = jax.tree.map(
+        lambda leaf: 1 + np.arange(leaf.size, dtype="f").reshape(leaf.shape), shapes
+    )
+    architecture = {"name": name}
+    return Trained(model, architecture, values, MEAN, STD, tuple("abcde"), (16, 16, 3), {})
+
+
+def changed(before, classifier):
+    """The top names of what differs from `before`, without the collection."""
+    variables = classifier.features.args[0]
+    names = set()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        old = before
+        for key in path:
+            old = old[key.key]
+        if not np.array_equal(old, leaf):
+            names.add(path[1].key.removeprefix("units_"))
+    return names
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("wrn-16-1", ["stem", "stage1", "stage2", "stage3", "final", "head"]),
+        ("resnet18-w4", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
+        ("plain5-w4", ["stage1", "stage2", "stage3", "stage4", "head"]),
+    ],
+)
+def test_a_cascade_randomises_whole_stages_from_either_end(name, stages, monkeypatch):
+    monkeypatch.setattr(
+        randomisation, "shuffled", lambda one: jax.tree.map(np.negative, one.variables)
+    )
+    one = trained(name)
+    cascade = randomisation.cascade(one, Protocol())
+    units = [*one.model.units, "head"]
+    for direction, order in (("top_down", stages[::-1]), ("bottom_up", stages)):
+        assert list(cascade[direction]) == [f"{i}_{stage}" for i, stage in enumerate(order, 1)]
+        for i, classifier in enumerate(cascade[direction].values(), 1):
+            expected = {unit for unit in units if unit.partition(".")[0] in order[:i]}
+            assert changed(one.variables, classifier) == expected
+            head = classifier.features.args[0]["params"]["head"]["kernel"]
+            np.testing.assert_array_equal(classifier.head, head)
+    whole = randomisation.randomised(one, Protocol())
+    for stages in cascade.values():
+        last = list(stages.values())[-1]
+        jax.tree.map(np.testing.assert_array_equal, last.features.args, whole.features.args)
+
+
+def test_a_cascade_takes_the_memory_of_two_models():
+    one = trained("plain3-w2")
+    cascade = randomisation.cascade(one, Protocol())
+    leaves = jax.tree.leaves([[c.features for c in stages.values()] for stages in cascade.values()])
+    assert len({id(leaf) for leaf in leaves}) <= 2 * len(jax.tree.leaves(one.variables))
+
+
+def features(weights, image):
+    return jax.nn.relu(image @ weights["kernel"] + weights["bias"])
+
+
+def classify(weights, maps):
+    return maps.mean((0, 1)) @ weights["head"]
+
+
+WEIGHTS = {
+    "kernel": jnp.float32(RNG.normal(size=(3, 6))),
+    "bias": jnp.float32(RNG.normal(size=6)),
+    "head": jnp.float32(RNG.normal(size=(6, 4))),
+    "step": jnp.int32(7),
+}
+
+
+def external(weights=WEIGHTS, make=Partial):
+    head = Classifier(make(features, weights), make(classify, weights), weights["head"])
+    return External(head, MEAN, STD, tuple("abcd"), (12, 12, 3))
+
+
+def test_the_parameters_of_ones_own_classifier_are_shuffled_alike_in_both_halves():
+    found = randomisation.randomised(external(), PROTOCOL)
+    first, second = found.features.args[0], found.classify.args[0]
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    np.testing.assert_array_equal(found.head, second["head"])
+    for name in ("kernel", "bias", "head"):
+        np.testing.assert_array_equal(np.sort(first[name], None), np.sort(WEIGHTS[name], None))
+        assert not np.array_equal(first[name], WEIGHTS[name])
+    assert first["step"] == 7
+    assert found.features.func is features  # the same program
+
+
+def closed(function, weights):
+    return lambda values: function(weights, values)
+
+
+def test_what_a_model_does_not_show_is_said_to_be_missing():
+    every = measures.optional()
+    assert measures.lacking(external(), every) == ["cascade"]
+    assert measures.lacking(external(make=closed), every) == ["randomisation", "cascade"]
+    assert measures.lacking(trained("plain3-w2"), every) == []
+    for one in (external(), external(make=closed)):
+        assert randomisation.cascade(one, PROTOCOL) is None
+    assert randomisation.randomised(external(make=closed), PROTOCOL) is None
+    half = external()._replace(classifier=external().classifier._replace(classify=lambda f: f))
+    assert measures.lacking(half, ["randomisation"]) == ["randomisation"]
+
+
+def test_of_any_model_what_it_has_is_prepared_and_measured():
+    """By `prepare` the same as by hand; the images' partners are of the whole split."""
+    chosen, every = np.array([7, 2, 11]), measures.optional()
+    model = external()
+    prepared = evaluate.prepare(model, IMAGES, LABELS, PROTOCOL, every, chosen=chosen)
+    assert set(prepared) == {"randomisation", "grid"}
+    partners = evaluate.mosaic_partners(
+        model.classifier, IMAGES, LABELS, PROTOCOL, mean=MEAN, std=STD
+    )
+    np.testing.assert_array_equal(prepared["grid"], IMAGES[partners[chosen]])
+    extra = ["randomisation", "grid"]
+    options = {"mean": MEAN, "std": STD, "extra": extra, "ids": chosen}
+    rows = evaluate.evaluate(
+        model.classifier, IMAGES[chosen], LABELS[chosen], PROTOCOL, prepared=prepared, **options
+    )
+    assert {column for name in extra for column in MEASURES[name].columns} <= set(rows)
+
+
+def test_further_images_are_uint8_and_one_for_each():
+    options = {"mean": MEAN, "std": STD, "extra": ["grid"]}
+    for wrong in (np.zeros((12, 3, 12, 12, 3)), np.zeros((5, 3, 12, 12, 3), np.uint8)):
+        with pytest.raises(UserError, match=r"'grid' must be uint8 images \[12, ..., 12, 12, 3\]"):
+            evaluate.evaluate(
+                external().classifier, IMAGES, LABELS, PROTOCOL, prepared={"grid": wrong}, **options
+            )
+
+
+def test_ones_own_classifier_obeys_no_stage():
+    with pytest.raises(UserError, match="stage does nothing to a classifier of one's own"):
+        evaluate.prepare(external(), IMAGES, LABELS, Protocol("grad_cam", "stage2"), [])
