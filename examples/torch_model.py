@@ -32,6 +32,7 @@ from jax.tree_util import Partial
 from torch import nn
 
 from kdxai import Classifier, External, UserError
+from kdxai.errors import line
 
 try:
     import torchax
@@ -158,8 +159,13 @@ def _require_own_logits(
 ) -> None:
     """Of one random image. What goes past the cut would be that of a blank image."""
     image = np.random.default_rng(0).normal(size=image_shape).astype(np.float32)
-    with jax.default_matmul_precision("float32"):
-        logits = np.asarray(classifier(jnp.asarray(image)))
+    try:
+        with jax.default_matmul_precision("float32"):
+            logits = np.asarray(classifier(jnp.asarray(image)))
+    except UserError:
+        raise
+    except Exception as error:  # there are many ways
+        raise UserError(f"torchax cannot trace {_name(module)}: {line(error)}") from error
     with torch.inference_mode():
         expected = module(torch.from_numpy(image.transpose(2, 0, 1)[None]))[0].numpy()
     error, scale = np.abs(logits - expected).max(), np.abs(expected).max()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scripts import ROOT
 
-from kdxai.errors import UserError
+from kdxai import External, Protocol, UserError, evaluate
 from kdxai.explain import METHODS, min_max, resize
+from kdxai.measures.randomisation import randomised
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: no models of it to explain")
 pytest.importorskip("torchax", reason="torchax is not installed: PyTorch models do not convert")
@@ -184,6 +185,28 @@ def test_the_weights_are_leaves_that_both_halves_share(converted, net):
     assert len(traces) == 1
 
 
+def test_it_is_evaluated_and_randomised_like_any_other(converted, net):
+    rng, mean, std = np.random.default_rng(0), [0.5] * 3, [0.25] * 3
+    images = rng.integers(0, 256, (6, 16, 12, 3), np.uint8)
+    model = External(converted("blocks"), mean, std, tuple("abcde"), (16, 12, 3))
+    protocol, labels = Protocol(method="grad_cam"), np.arange(6) % 5
+    other = randomised(model, protocol)
+    (front,), (back,) = other.features.args, other.classify.args
+    assert all(np.array_equal(front[name], back[name]) for name in front)
+    weight, own = front["net.head.weight"], net.head.weight.detach().numpy()
+    assert not np.allclose(weight, own)
+    np.testing.assert_array_equal(np.sort(weight, axis=None), np.sort(own, axis=None))
+    prepared = {"randomisation": other}
+    rows = evaluate(
+        *(model.classifier, images, labels, protocol),
+        **{"mean": mean, "std": std, "extra": ["randomisation"], "prepared": prepared},
+    )
+    with torch.no_grad():
+        logits = net(channels_first(np.float32((images / 255 - mean) / std)))
+    assert list(rows["predicted"]) == logits.argmax(1).tolist()
+    assert rows["randomised_similarity"].between(-1, 0.999).all()
+
+
 class Returns(nn.Module):
     def __init__(self, function, **modules):
         super().__init__()
@@ -204,6 +227,11 @@ def test_what_is_no_cut_is_refused_in_one_line(as_classifier, net):
         (net, "relu", "the forward pass of Small uses 'relu' 2 times, so it is no cut"),
         (net, "spare", "the forward pass of Small uses 'spare' 0 times"),
         (net, "blocks.0.expand", "misses its own logits by .* some of what they need goes past"),
+        (
+            Returns(lambda self, x: self.conv(x).mean((2, 3)) * x.max().item(), conv=conv),
+            "conv",
+            "torchax cannot trace Returns: ",
+        ),
         (
             Returns(lambda self, x: {"logits": self.conv(x).mean((2, 3))}, conv=conv),
             "conv",
