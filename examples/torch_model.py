@@ -168,10 +168,10 @@ def _require_own_logits(
         raise UserError(f"torchax cannot trace {_name(module)}: {line(error)}") from error
     with torch.inference_mode():
         expected = module(torch.from_numpy(image.transpose(2, 0, 1)[None]))[0].numpy()
-    error, scale = np.abs(logits - expected).max(), np.abs(expected).max()
-    if not error <= 1e-3 * scale:
+    apart, scale = np.abs(logits - expected).max(), np.abs(expected).max()
+    if not apart <= 1e-3 * scale:
         raise UserError(
-            f"cut at '{cut}', {_name(module)} misses its own logits by {error:.2g}: some of what "
+            f"cut at '{cut}', {_name(module)} misses its own logits by {apart:.2g}: some of what "
             "they need goes past that module (by a shortcut): cut where all of it comes through"
         )
 
