@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -407,40 +406,3 @@ def test_a_classifier_of_ones_own_that_does_not_fit(
     with pytest.raises(UserError, match=message):
         loop.train(config, tmp_path / "run", dataset)
     assert not (tmp_path / "run").exists()
-
-
-TORCH = """
-import jax, numpy as np, torch, torchax, kdxai
-from jax.tree_util import Partial
-torch.manual_seed(0)
-net = torch.nn.Sequential(
-    torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.ReLU()
-).eval()
-head = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 3))
-def mine():
-    weights, run = torchax.extract_jax(net)
-    head_weights, run_head = torchax.extract_jax(head)
-    features = lambda w, image: run(w, (image.transpose(2, 0, 1)[None],))[0].transpose(1, 2, 0)
-    classify = lambda w, grid: run_head(w, (grid.transpose(2, 0, 1)[None],))[0]
-    classifier = kdxai.Classifier(
-        Partial(jax.jit(features), weights), Partial(jax.jit(classify), head_weights)
-    )
-    return kdxai.External(classifier, [0.5] * 3, [0.25] * 3, %r, (8, 8, 3))
-"""
-
-
-def test_a_live_pytorch_model_teaches(config, dataset, tmp_path):
-    """Its logits are PyTorch's own of the same views."""
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("torchax", exc_type=(ImportError, AttributeError))
-    (tmp_path / "net.py").write_text(TORCH % (dataset.class_names,))
-    config.teacher = f"{tmp_path}/net.py:mine"
-    loop.train(config, tmp_path / "run", dataset)
-    (path,) = (tmp_path / "views").rglob("*.npz")
-    views = steps.views(place(dataset.train, dataset).constants, np.arange(90), 0, VIEW)
-    pixels = (np.asarray(views) * dataset.std + dataset.mean - 0.5) / 0.25
-    known = sys.modules["external_net"]
-    with torch.no_grad():
-        images = torch.from_numpy(np.float32(pixels).transpose(0, 3, 1, 2).copy())
-        expected = known.head(known.net(images)).numpy()
-    np.testing.assert_allclose(np.load(path)["logits"], expected, atol=1e-5)
