@@ -14,7 +14,7 @@ from kdxai.errors import UserError
 from kdxai.externals import External
 from kdxai.metrics.coherency import WINDOW
 from kdxai.models import LAST, Network
-from kdxai.protocol import Protocol, reads_cut
+from kdxai.protocol import Protocol, read_options, reads_cut, require_method
 from kdxai.study.design import Pair
 from kdxai.study.plan import listed
 
@@ -61,6 +61,9 @@ def wanted(
     methods, extra = listed(evaluation.methods), listed(evaluation.metrics)
     if not methods or len(set(methods)) < len(methods):
         raise UserError(f"methods='{evaluation.methods}': name at least one, each once")
+    for method in methods:
+        require_method(method)
+    options = read_options(evaluation.options, methods)
     require_resamples(evaluation)
     if not 1 <= evaluation.gallery <= GALLERY:
         raise UserError(f"gallery is 1 to {GALLERY} images, not {evaluation.gallery}")
@@ -78,6 +81,7 @@ def wanted(
                 method,
                 evaluation.stage if reads_cut(method) else LAST,
                 baseline=evaluation.baseline,
+                options=options[method],
             )
             for method in methods
         ],
