@@ -29,7 +29,7 @@ def main(config: "ConfigDict", workdir: str) -> None:
 
     measured = run.explain(config, workdir)
     tables.show(write(measured, config, workdir))
-    tables.show_missing(measured.missing)
+    tables.show_notes(measured.records, measured.missing)
     tables.show_claims(measured.claims)
     print(f"{workdir}: report.html, report.md, table1.csv, records.csv, study.json and figures/")
 

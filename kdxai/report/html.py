@@ -83,7 +83,7 @@ def page(content: Page) -> str:
         for row in content.trust.itertuples()
         if not row.trustworthy
     }
-    seeds = content.records.seed.nunique()
+    seeds = int(main.seeds.max())
     return environment.get_template("report.html").render(
         page=content,
         answer=answer.answer(main, content.claims, content.trust, seeds, design),
@@ -93,7 +93,7 @@ def page(content: Page) -> str:
         models=introduced(content, models),
         slots=slots,
         claims=ledger(content.claims),
-        over=over(content.records),
+        over=over(seeds),
         about=content.claims.about.iloc[-1] if len(content.claims) else "",
         too_few=tables.TOO_FEW if int(main.n.max()) < FEWEST else "",
         scope=tables.scope(content.claims) if len(content.claims) else "",
@@ -119,7 +119,7 @@ def page(content: Page) -> str:
         sorts=SORTS if len(models) > 1 else {k: v for k, v in SORTS.items() if k != "disagreement"},
         reference=design.reference,
         facts=facts,
-        missing=tables.missing(content.missing),
+        notes=tables.notes(content.records, content.missing),
         agreement=agreement(content.agreement),
         degenerate=degenerate(content.records),
         config=json.dumps(content.config, indent=2, default=str),

@@ -32,6 +32,7 @@ def report(
       provenance: what made the numbers.
     """
     records, trust = measured.records, measured.trust
+    seeds = int(measured.tables["table1"].seeds.max())
     models = pd.DataFrame(
         {
             name: {
@@ -64,14 +65,14 @@ def report(
                 tables.markdown(tables.readable(rows, doubts if method == first else set())),
             ]
     parts += [
-        f"Means with 95 % intervals {over(records)}; `a - b` is the mean paired difference. "
+        f"Means with 95 % intervals {over(seeds)}; `a - b` is the mean paired difference. "
         "An arrow says which way is better."
         + (f" {tables.DOUBT} not trustworthy here, see the checks below." if doubts else "")
         + (f" {tables.FEW} {tables.TOO_FEW}." if records.image.nunique() < FEWEST else ""),
         *seeds_section(measured.seeds),
         *differences_section(measured.differences),
         *trust_section(trust),
-        *tables.missing(measured.missing),
+        *tables.notes(records, measured.missing),
         *methods_section(records),
         *preferences_section(records),
         *cascade_section(records),
@@ -90,9 +91,8 @@ def report(
     return "\n\n".join(parts) + "\n"
 
 
-def over(records: pd.DataFrame) -> str:
+def over(seeds: int) -> str:
     """What the intervals are about."""
-    seeds = records.seed.nunique()
     if seeds == 1:
         return "over images, which speak of these trained models (one seed)"
     return f"over {seeds} seeds and images, which speak of the recipes"

@@ -24,7 +24,7 @@ from kdxai.study.members import Member
 from kdxai.study.paper import PRESETS, STAND_INS
 from kdxai.study.plan import listed, study_members
 from kdxai.study.records import Shelf
-from kdxai.study.wanted import draw_images, require_resamples, require_size
+from kdxai.study.wanted import draw_images, require_drawn, require_resamples, require_size
 from kdxai.training import runs
 
 
@@ -63,6 +63,9 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     dataset = members.load_data(found, config.data)
     require_size(dataset)
     require_ladder(config, dataset)
+    for one in found:
+        if isinstance(one.model, External):
+            require_drawn(one.model, SOUND, masks=dataset.test.mask is not None)
     content = ", ".join(dict.fromkeys(names) if config.study else (one.name for one in found))
     runs.claim(workdir, config, dict.fromkeys(("models", "study"), content))
     records = climb(found, dataset, config, workdir, chosen)

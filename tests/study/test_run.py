@@ -376,10 +376,10 @@ def test_a_stand_in_plays_the_student_up_to_its_rung(config, monkeypatch, tmp_pa
     measured = measured_of(config, names, seeds=2)
     found = run.climbed(measured, config, {}, tmp_path)
     last = "student-of-the-right-teacher"
-    for columns, trained, *_ in made.asked:
+    for columns, model, *_ in made.asked:
         own = columns["model"] if columns["method"] == last else None
         worth = {"teacher": 0, "student": 1 if own else 3}[columns["model"]]
-        assert trained.facts["worth"] == worth
+        assert model.facts["worth"] == worth
     assert {columns["seed"] for columns, *_ in made.asked} == {0, 1}
     assert list(found.ladder.rung.unique())[-1] == "student of the right teacher"
     assert len(made.asked) == 2 * 2 * (len(REPAIRS) + 2)
