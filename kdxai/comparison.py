@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kdxai import inputs
+from kdxai import externals, inputs
 from kdxai.data.datasets import Dataset, Split
 from kdxai.errors import UserError
 from kdxai.measures import Model
+from kdxai.models.trained import Trained
 from kdxai.study import config as studies
 from kdxai.study import members
 from kdxai.study.members import Member
@@ -105,10 +106,14 @@ def compare(
 
 
 def loaded(given: Model | str | Path) -> tuple[Model, str]:
-    """A model, and the place that it was read from."""
+    """A model, and the place that it was read from.
+
+    Raises:
+      UserError: it cannot be read, or is none.
+    """
     if isinstance(given, str | Path):
         return members.load(given), str(given)
-    return given, ""
+    return (given if isinstance(given, Trained) else externals.checked(given)), ""
 
 
 def settled(settings: Mapping[str, Any], size: int) -> ConfigDict:

@@ -5,6 +5,8 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from kdxai.explain import default_options
+
 VERSION = 3  # of the layout of a study's directory; another one is not continued
 
 
@@ -15,6 +17,7 @@ def evaluation() -> ConfigDict:
             "images": 1000,  # random test images
             "whole": True,  # measure the rest of the test split too, in a table of its own
             "methods": "cam",  # names in kdxai.explain.METHODS (or mask), with commas
+            "options": default_options(),  # of methods, such as options.occlusion.window
             "metrics": "",  # beyond the core, names in kdxai.measures.EXTRA, with commas
             "stage": "last",  # of the model, at whose end maps are drawn, such as stage2
             "baseline": "blur",  # of perturbation: blur, mean or black

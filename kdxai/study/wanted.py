@@ -14,7 +14,7 @@ from kdxai.errors import UserError
 from kdxai.externals import External
 from kdxai.metrics.coherency import WINDOW
 from kdxai.models import LAST, Network
-from kdxai.protocol import Protocol, reads_cut, require_method
+from kdxai.protocol import Protocol, read_options, reads_cut, require_method
 from kdxai.study.design import Pair
 from kdxai.study.plan import listed
 
@@ -80,7 +80,7 @@ def protocols(evaluation: ConfigDict) -> list[Protocol]:
     """One for each method of the settings of an evaluation.
 
     Raises:
-      UserError: no such method, none at all, or a stage that none of them reads.
+      UserError: no such method, none at all, or a stage or an option that none of them reads.
     """
     methods = listed(evaluation.methods)
     if not methods or len(set(methods)) < len(methods):
@@ -91,9 +91,13 @@ def protocols(evaluation: ConfigDict) -> list[Protocol]:
         raise UserError(
             f"stage={evaluation.stage} does nothing to {', '.join(methods)}; leave it out"
         )
+    options = read_options(evaluation.options, methods)
     return [
         Protocol(
-            method, evaluation.stage if reads_cut(method) else LAST, baseline=evaluation.baseline
+            method,
+            evaluation.stage if reads_cut(method) else LAST,
+            baseline=evaluation.baseline,
+            options=options[method],
         )
         for method in methods
     ]

@@ -1,11 +1,13 @@
 """Weights from elsewhere as models: alone, in a study, and refused in one line."""
 
+import json
 import runpy
 
 import numpy as np
 import pytest
 import safetensors.numpy
-from random_weights import random_state
+from ml_collections import ConfigDict
+from random_weights import random_weights
 from scripts import ROOT
 
 from kdxai import models
@@ -14,7 +16,15 @@ from kdxai.errors import UserError
 from kdxai.models import trained
 from kdxai.study import imports, plan, run
 
-NAME = "resnet8"
+NAME = "resnet8-w4"
+STORED = json.loads((ROOT / "tests/references/torch_networks.json").read_text())
+
+
+def random_state(name, classes, seed=0):
+    """A PyTorch state dict of so many classes, at chance; the stored shapes are of five."""
+    shapes = {key: tuple(shape) for key, shape in STORED[name]["shapes"].items()}
+    shapes = {key: tuple(classes if n == 5 else n for n in s) for key, s in shapes.items()}
+    return random_weights(shapes, seed)
 
 
 @pytest.fixture
@@ -123,8 +133,7 @@ def test_a_study_imports_a_model_that_another_learns_from(
         study.models = {"large": entry, "small": small}
     study.update({"only": "small,large", "compare": (("small", "large"),), "seeds": 2})
     study.update({"order": ("large", "small"), "reference": "large", "untrained": ""})
-    study.update({"floor": (), "claims": {}})
-    study.roles = {}
+    study.floor, study.claims, study.roles = (), ConfigDict(), ConfigDict()
     study.evaluation.update({"images": 16, "whole": False, "sanity": 0, "resamples": 100})
     cells = plan.plan(study, tmp_path / "run")
     assert [(one.name, one.seed) for one in cells] == [
