@@ -21,6 +21,7 @@ __all__ = [
     "explain",
     "measures",
     "metrics",
+    "overlay",
     "protocol",
 ]
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kdxai.explain import METHODS, Classifier
     from kdxai.externals import External
     from kdxai.protocol import SOUND, Protocol
+    from kdxai.report.overlay import overlay
 
 _HOMES = {
     "METHODS": "explain",
@@ -40,6 +42,7 @@ _HOMES = {
     "Protocol": "protocol",
     "UserError": "errors",
     "compare": "comparison",
+    "overlay": "report.overlay",
 }
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from kdxai.metrics import coherency
-from kdxai.report.figures import MAP_COLOURS, picture
+from kdxai.report.overlay import MAP_COLOURS, picture
 from kdxai.study.design import Design
 
 PICTURES = 48  # the first images drawn

@@ -57,15 +57,20 @@ class Page(NamedTuple):
     missing: Mapping[str, Sequence[str]] = {}
 
 
-def page(content: Page) -> str:
-    """The page: no file beside it, no network, no script needed to read it."""
-    environment = jinja2.Environment(
+def templates() -> jinja2.Environment:
+    """Of all pages, those in `page/`."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("kdxai.report", "page"),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def page(content: Page) -> str:
+    """The page: no file beside it, no network, no script needed to read it."""
+    environment = templates()
     environment.filters |= {"number": number, "spoken": spoken, "called": called}
     environment.filters |= {"worded": tables.worded, "the": content.design.called}
     main = next(iter(content.tables.values()))

@@ -58,39 +58,49 @@ def wanted(
       UserError: no such method or measure; no images asked for, or more than there are; a number
         out of its range.
     """
-    methods, extra = listed(evaluation.methods), listed(evaluation.metrics)
-    if not methods or len(set(methods)) < len(methods):
-        raise UserError(f"methods='{evaluation.methods}': name at least one, each once")
-    for method in methods:
-        require_method(method)
-    options = read_options(evaluation.options, methods)
+    extra = listed(evaluation.metrics)
     require_resamples(evaluation)
     if not 1 <= evaluation.gallery <= GALLERY:
         raise UserError(f"gallery is 1 to {GALLERY} images, not {evaluation.gallery}")
     if evaluation.sanity < 0:
         raise UserError(f"sanity is a number of images, 0 or more, not {evaluation.sanity}")
-    if evaluation.stage != LAST and not any(map(reads_cut, methods)):
-        raise UserError(
-            f"stage={evaluation.stage} does nothing to {', '.join(methods)}; leave it out"
-        )
     measures.require_known(extra)
     drawn = draw_images(evaluation, available)
     return Wanted(
-        protocols=[
-            Protocol(
-                method,
-                evaluation.stage if reads_cut(method) else LAST,
-                baseline=evaluation.baseline,
-                options=options[method],
-            )
-            for method in methods
-        ],
+        protocols=protocols(evaluation),
         extra=extra,
         compare=[(one, other) for one, other in compare if {one, other} <= set(models)],
         drawn=drawn,
         images=np.arange(available) if evaluation.whole else np.sort(drawn),
         evaluation=evaluation,
     )
+
+
+def protocols(evaluation: ConfigDict) -> list[Protocol]:
+    """One for each method of the settings of an evaluation.
+
+    Raises:
+      UserError: no such method or option, none at all, or a stage that none of them reads.
+    """
+    methods = listed(evaluation.methods)
+    if not methods or len(set(methods)) < len(methods):
+        raise UserError(f"methods='{evaluation.methods}': name at least one, each once")
+    for method in methods:
+        require_method(method)
+    if evaluation.stage != LAST and not any(map(reads_cut, methods)):
+        raise UserError(
+            f"stage={evaluation.stage} does nothing to {', '.join(methods)}; leave it out"
+        )
+    options = read_options(evaluation.options, methods)
+    return [
+        Protocol(
+            method,
+            evaluation.stage if reads_cut(method) else LAST,
+            baseline=evaluation.baseline,
+            options=options[method],
+        )
+        for method in methods
+    ]
 
 
 def draw_images(evaluation: ConfigDict, available: int) -> np.ndarray:

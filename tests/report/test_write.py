@@ -18,7 +18,7 @@ from scripts import ROOT
 
 from kdxai.data import datasets
 from kdxai.errors import UserError
-from kdxai.report import figures, markdown, tables, write
+from kdxai.report import figures, markdown, overlay, tables, write
 from kdxai.report.figures import Panel
 from kdxai.study import run
 from kdxai.training import config as training
@@ -135,7 +135,7 @@ def test_an_audit_leaves_two_tables_and_a_picture(tmp_path):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 def test_pictures_of_any_channels(channels):
     image = np.random.default_rng(0).integers(0, 256, (2, 6, 7, channels), dtype=np.uint8)
-    shown = figures.picture(image)
+    shown = overlay.picture(image)
     expected = {
         1: image[..., 0],
         3: image,
@@ -143,7 +143,7 @@ def test_pictures_of_any_channels(channels):
     }.get(channels, image.astype(float).mean(-1).astype(np.uint8))
     assert shown.dtype == np.uint8
     np.testing.assert_array_equal(shown, expected)
-    part = figures.picture(image[0] / np.float32(255))
+    part = overlay.picture(image[0] / np.float32(255))
     np.testing.assert_allclose(part, expected[0] / 255, atol=1 / 255)
 
 
@@ -177,8 +177,11 @@ def test_grey_values_are_not_stretched(monkeypatch, tmp_path):
     panels = [Panel(np.eye(12), image[0] / 255, "a", 0.9, 0.1, True)]
     figures.gallery(tmp_path / "maps.png", image, ["a"], {"one": panels})
     shown = [ax.images[0] for part in kept["figure"].subfigs for ax in part.axes if ax.images]
-    assert [one.norm.vmax for one in shown[:3]] == [255, 255, 1]
-    assert [one.norm.vmin for one in shown[:3]] == [0, 0, 0]
+    alone, under, masked = shown[:3]
+    assert [one.norm.vmax for one in (alone, masked)] == [255, 1]
+    assert [one.norm.vmin for one in (alone, masked)] == [0, 0]
+    # Off the map's diagonal: 40 % of the image, 60 % of the darkest colour.
+    np.testing.assert_array_equal(under.get_array()[0, 1], [26, 26, 28])
 
 
 def test_pictures_are_of_the_images_drawn_and_of_the_first_seed(measured, monkeypatch, tmp_path):
