@@ -80,7 +80,7 @@ def protocols(evaluation: ConfigDict) -> list[Protocol]:
     """One for each method of the settings of an evaluation.
 
     Raises:
-      UserError: no such method, none at all, or a stage or an option that none of them reads.
+      UserError: no such method or option, none at all, or a stage that none of them reads.
     """
     methods = listed(evaluation.methods)
     if not methods or len(set(methods)) < len(methods):
