@@ -37,6 +37,8 @@ def data() -> dict[str, Any]:
         "train_size": placeholder(int),
         "validation_size": placeholder(int),
         "resident_mib": placeholder(int),
+        "size": placeholder(int),  # of name=folder: pixels a side that pictures are made
+        "test_share": placeholder(float),  # of name=folder without train/, test/
     }
 
 
