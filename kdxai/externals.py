@@ -108,7 +108,7 @@ def checked(found: Any) -> External:
     )
 
 
-def _line(path: Path, error: Exception) -> str:
+def _line(path: Path, error: BaseException) -> str:
     """Where a file failed, as far as that was in the file itself."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]

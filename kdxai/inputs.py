@@ -44,7 +44,9 @@ def normalisation(mean: ArrayLike, std: ArrayLike, channels: int) -> tuple[np.nd
         try:
             values = np.asarray(given, np.float32)
         except (TypeError, ValueError):
-            raise UserError(f"{name} must be numbers, one for each channel, not {given}") from None
+            raise UserError(
+                f"{name} must be numbers, one for each channel, not {given!r}"
+            ) from None
         if values.shape not in ((), (1,), (channels,)):
             raise UserError(
                 f"{name} must be one number for each of the {channels} channels, but has "

@@ -112,7 +112,7 @@ def import_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> M
     require_above_chance(answers, dataset.test.label, config.weights, dataset.name)
     accuracy = float((answers == dataset.test.label).mean())
     model = model._replace(facts={**model.facts, "test_accuracy": accuracy})
-    runs.claim(workdir, config, content)  # only now: one at chance is tried again, with another mean
+    runs.claim(workdir, config, content)  # not before: what was at chance is tried once more
     trained.save(model, workdir)
     return model.facts
 
