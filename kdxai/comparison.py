@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from kdxai import externals, inputs
 from kdxai.data.datasets import Dataset, Split
 from kdxai.errors import UserError
+from kdxai.externals import External
 from kdxai.measures import Model
 from kdxai.models.trained import Trained
 from kdxai.study import config as studies
@@ -68,14 +69,10 @@ def compare(
     Raises:
       UserError: a model cannot be read, they do not fit each other or the images, or bad settings.
     """
-    if not models:
-        raise UserError("give at least one model by its name")
+    if not models or not isinstance(models, Mapping):
+        raise UserError('give at least one model by its name: {"NAME": model}')
     members.require_names(models)
-    found = [
-        Member(name, seed, *loaded(one))
-        for name, given in models.items()
-        for seed, one in enumerate(given if isinstance(given, list) else [given])
-    ]
+    found = [one for name, given in models.items() for one in population(name, given)]
     members.require_alike(found)
     first = found[0].model
     images = inputs.images(images)
@@ -103,6 +100,23 @@ def compare(
         records=measured.records,
         agreement=measured.agreement,
     )
+
+
+def population(name: str, given: Model | str | Path | Sequence[Model | str | Path]) -> list[Member]:
+    """The members of one name.
+
+    Raises:
+      UserError: there is none, or one cannot be read.
+    """
+    each: list[Any] = [given]
+    if isinstance(given, list | tuple) and not isinstance(given, Trained | External):
+        each = list(given)
+    if not each:
+        raise UserError(f"there is no model of the name '{name}'")
+    try:
+        return [Member(name, seed, *loaded(one)) for seed, one in enumerate(each)]
+    except UserError as error:
+        raise UserError(f"'{name}': {error}") from error
 
 
 def loaded(given: Model | str | Path) -> tuple[Model, str]:
