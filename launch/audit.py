@@ -19,6 +19,7 @@ def main(config: "ConfigDict", workdir: str) -> None:
     found = audit(config, workdir)
     write_audit(found, workdir)
     tables.show(found.table[found.table.metric.isin(tables.LADDER)], by="rung")
+    tables.show_notes(found.records, {})
     tables.show_claims(found.claims)
     print(f"{workdir}: audit.csv, claims.csv and audit.png")
 

@@ -92,13 +92,15 @@ def tally(claims: pd.DataFrame, named: bool = False) -> str:
         count = f"all {total}" if len(those) == len(claims) else spelt(len(those))
         if verdict == "supported":
             count += " claims" if len(those) == len(claims) else f" of {total} claims"
+        if len(claims) == 1:
+            count = "the one claim"
         verb = "are" if many else "is"
         if verdict == "no meaningful difference":
             verb = "show" if many else "shows"
         which = f" ({'; '.join(those)})"
         decided = verdict in ("supported", "contradicted")
         parts.append(f"{count} {verb} {verdict}{which if named and decided else ''}")
-    none = "" if says["supported"] else f"none of {total} claims is supported: "
+    none = "" if says["supported"] or len(claims) == 1 else f"none of {total} claims is supported: "
     return none + listed(parts)
 
 

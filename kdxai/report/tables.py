@@ -165,7 +165,7 @@ def notes(records: pd.DataFrame, missing: Mapping[str, Sequence[str]]) -> list[s
         least = sizes.min()
         found.append(
             f"There are {members}; the tables and verdicts are of the first "
-            f"{'one' if least == 1 else least} of each, records.csv and seeds.csv have all."
+            f"{'one' if least == 1 else least} of each; the records have all."
         )
     return found + [
         f"Not measured: {name} of {', '.join(models)}, {measures.lack(name)}."

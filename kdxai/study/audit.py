@@ -34,10 +34,12 @@ class Audit(NamedTuple):
     Attributes:
       table: `stats.table` of every rung, named in a first column.
       claims: `claims.judge` of every rung, as above.
+      records: what they are of, and of members beside them that not every name has.
     """
 
     table: pd.DataFrame
     claims: pd.DataFrame
+    records: pd.DataFrame
 
 
 def audit(config: ConfigDict, workdir: str | Path) -> Audit:
@@ -88,7 +90,7 @@ def judged(
     evaluation: ConfigDict,
 ) -> Audit:
     """`stats.table` and `claims.judge` of each rung of `climb`, which measures no agreement."""
-    records, models = paired(records), set(records.model)
+    shared, models = paired(records), set(records.model)
     mine = {
         name: one
         for name, one in declared.items()
@@ -96,9 +98,9 @@ def judged(
     }
     options = {"resamples": evaluation.resamples, "seed": evaluation.seed}
     options["reference"] = told.reference
-    table = by(records, "rung", partial(stats.table, compare=told.compare, **options))
+    table = by(shared, "rung", partial(stats.table, compare=told.compare, **options))
     judge = partial(claims.judge, claims=mine, across=across, **options)
-    return Audit(table, by(records, "rung", judge) if mine else NONE)
+    return Audit(table, by(shared, "rung", judge) if mine else NONE, records)
 
 
 def rungs(asked: str, found: Sequence[Member]) -> list[str]:

@@ -98,7 +98,7 @@ def climbed(
     if climbing:
         rungs = audit.rungs("", climbing)
         records = audit.climb(climbing, measured.dataset, evaluation, workdir, rungs)
-        tables, verdicts = audit.judged(
+        tables, verdicts, _ = audit.judged(
             records, measured.design, declared, config.across, evaluation
         )
         if len(verdicts):  # the last rung is the study's own protocol

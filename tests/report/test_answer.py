@@ -148,6 +148,8 @@ def test_from_claims_sound_against_literal():
 @pytest.mark.parametrize(
     ("verdicts", "text"),
     [
+        (["supported"], "the one claim is supported"),
+        (["undecided"], "the one claim is undecided"),
         (["supported"] * 3, "all three claims are supported"),
         (
             ["supported", "supported", "undecided"],

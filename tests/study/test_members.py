@@ -143,7 +143,7 @@ def test_without_data_a_classifier_asks_for_them(config, tmp_path):
 def test_an_audit_of_ones_own_leaves_out_what_changes_nothing(config, spots_data, tmp_path):
     settings = runpy.run_path(str(ROOT / "configs" / "audit.py"))["get_config"]()
     settings.update({"images": 16, "resamples": 100})
-    settings.models = (f"mine={FILE}:mine", f"small={FILE}:small")
+    settings.models = (f"mine={FILE}:mine", f"mine={FILE}:shifted", f"small={FILE}:small")
     settings.data.update({"name": "spots", "data_dir": str(spots_data)})
     found = members.read(members.named_places(settings.models))
     rungs = audit.rungs("", found)
@@ -152,7 +152,10 @@ def test_an_audit_of_ones_own_leaves_out_what_changes_nothing(config, spots_data
     with pytest.raises(UserError, match="'evaluation mode' changes nothing for classifiers"):
         audit.rungs("evaluation mode", found)
     settings.rungs = "literal, held-out images"
-    table = audit.audit(settings, tmp_path).table
+    audited = audit.audit(settings, tmp_path)
+    table = audited.table
+    [note] = tables.notes(audited.records, {})
+    assert note.startswith("There are 2 of mine, 1 of small; the tables and verdicts are of")
     assert list(table.rung.unique()) == ["literal", "held-out images"]
     pairs = dict.fromkeys(zip(table.model, table.other, strict=True))
     assert list(pairs) == [("mine", ""), ("small", ""), ("small", "mine")]
