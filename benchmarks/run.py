@@ -19,7 +19,7 @@ from kdxai.explain import METHODS, min_max, resize
 from kdxai.metrics.perturbation import ranks
 from kdxai.models.trained import Trained, load
 from kdxai.progress import progress
-from kdxai.training import runs
+from kdxai.training import program, runs
 
 OURS = "kdxai"
 # Pearson's r of results that follow one definition.
@@ -84,7 +84,7 @@ def inputs(config: ConfigDict) -> Inputs:
     """A model with its test images, or untrained weights with rendered images."""
     count = divisible(config.images)
     if config.run:
-        trained = load(config.run, runs.compute_dtype(config.dtype))
+        trained = load(config.run, program.compute_dtype(config.dtype))
         pixels = datasets.load(**trained.facts["data"]).test.image[:count]
     else:
         pixels = shapes.render_split(config.seed, count)[0]
@@ -110,7 +110,7 @@ def untrained(name: str, pixels: np.ndarray, seed: int, dtype: str = "float32") 
     share = pixels / np.float32(255)
     mean, std = share.mean((0, 1, 2)), share.std((0, 1, 2))
     names = shapes.CLASS_NAMES
-    model = models.create(name, num_classes=len(names), dtype=runs.compute_dtype(dtype))
+    model = models.create(name, num_classes=len(names), dtype=program.compute_dtype(dtype))
     images = augment.normalise(jnp.asarray(pixels), mean, std)
     variables = jax.jit(model.init)(jax.random.key(seed), images[:1])
     _, updates = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(

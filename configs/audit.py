@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, FieldReference
 
 from kdxai.errors import UserError
 from kdxai.study import config as studies
-from kdxai.study.plan import ORDER
+from kdxai.study import paper
 
 
 def get_config(recipe: str = "default") -> ConfigDict:
@@ -23,11 +23,12 @@ def get_config(recipe: str = "default") -> ConfigDict:
     return ConfigDict(
         {
             "study": "runs/quick" if recipe == "quick" else "",  # a study's work directory, or
-            "models": FieldReference("", object),  # NAME=DIRECTORY,... or a tuple of NAME=DIRECTORY
+            "models": FieldReference("", object),  # NAME=PLACE,... or a tuple of NAME=PLACE
+            "data": studies.data(),
             "rungs": "",  # by name, with commas; "": all that the models provide
-            "compare": (("student", "teacher"), ("student", "control")),  # those that are there
-            "claims": studies.claims(ORDER),  # those whose models are there
-            "across": "auto",  # verdicts: seeds where there are two, else images; or name one
+            **studies.told(),
+            "compare": paper.COMPARE[:2],  # those that are there, else each with the first
+            "claims": paper.claims(paper.ROLES),  # those whose models are there
             "images": 250 if recipe == "quick" else 1000,  # random ones, of either split
             "seed": 0,  # which images, and the bootstrap
             "resamples": 2000,

@@ -12,6 +12,18 @@ kdxai.explain.METHODS; `--config.metrics=perturbation,road,sensitivity,randomisa
 that need more forward passes, those of kdxai.measures.EXTRA: also `cascade`, what is left of a map
 while the model is randomised stage after stage, and `grid`, the grid pointing game, which needs no
 masks but four classes.
+
+Pictures of one's own need neither a data set nor labels:
+
+    python launch/explain.py --config configs/explain.py --config.models=student=runs/student \
+        --config.images='photos/*.jpg' --config.methods=grad_cam,layer_cam --workdir runs/photos
+
+`images` are files, folders and patterns, with commas between them or as a tuple; a pattern stands
+in quotes, as a shell would make several arguments of it. PNG, JPEG, WebP and BMP of any size are
+turned as their EXIF orientation says, resized, and cut to the middle that the model takes. The
+predicted class is explained, and with `--config.classes=282,espresso` (numbers or names) others
+too. gallery.html shows all, overlays/ has every map, top5.csv the most probable classes. It takes
+some seconds to compile each model and method, then several pictures a second.
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -22,8 +34,11 @@ from kdxai.study import config as studies
 def get_config() -> ConfigDict:
     return ConfigDict(
         {
-            "models": FieldReference("", object),  # NAME=DIRECTORY,... or a tuple of NAME=DIRECTORY
-            "compare": (("student", "teacher"), ("student", "control")),  # those that are there
+            "models": FieldReference("", object),  # NAME=PLACE,... or a tuple of NAME=PLACE
+            "data": studies.data(),
+            **studies.told(),
             **studies.evaluation(),
+            "images": FieldReference(1000, object),  # random test images; or pictures of one's own
+            "classes": FieldReference((), object),  # explained in pictures beside the predicted one
         }
     )

@@ -3,6 +3,10 @@
     python launch/train.py --config configs/student.py --config.teacher=runs/teacher \
         --workdir runs/student
 
+The teacher is any model directory, whoever made it, or `path/to/file.py:function`, a function that
+returns a `kdxai.External`: a PyTorch model, say. Its classes and the shape of its images must be
+those of the data.
+
 The paper's recipe: SGD, x 0.1 at epoch 150 of 170, T = 6, alpha = 0.95; 94 % in the paper. Time
 and accuracy here: not measured yet. `configs/student.py:fast` takes 30 epochs, for one GPU; not
 measured yet. Without a teacher the same command trains the control.

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from kdxai.study import config as studies
+from kdxai.study import paper
 
 SIZES = {  # the models that stand beside teacher and student
     "published": {"tiny": "resnet18-w20", "shallow": "plain5", "resnext": "resnext29-8x64"},
@@ -38,7 +38,7 @@ def get_config(recipe: str = "published") -> ConfigDict:
         runpy.run_path(str(Path(__file__).with_name(f"{name}.py")))["get_config"](recipe)
         for name in ("teacher", "student")
     )
-    config = studies.study(teacher, student, **SIZES[recipe])
+    config = paper.study(teacher, student, **SIZES[recipe])
     if recipe == "quick":
         config.evaluation.images = 500
         config.ladder = ""  # launch/audit.py does it

@@ -15,20 +15,24 @@ __all__ = [
     "External",
     "Protocol",
     "UserError",
+    "compare",
     "errors",
     "evaluate",
     "explain",
     "measures",
     "metrics",
+    "overlay",
     "protocol",
 ]
 
 if TYPE_CHECKING:
     from kdxai import errors, evaluate, explain, measures, metrics, protocol
+    from kdxai.comparison import compare
     from kdxai.errors import UserError
     from kdxai.explain import METHODS, Classifier
     from kdxai.externals import External
     from kdxai.protocol import SOUND, Protocol
+    from kdxai.report.overlay import overlay
 
 _HOMES = {
     "METHODS": "explain",
@@ -37,6 +41,8 @@ _HOMES = {
     "External": "externals",
     "Protocol": "protocol",
     "UserError": "errors",
+    "compare": "comparison",
+    "overlay": "report.overlay",
 }
 
 

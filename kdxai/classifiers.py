@@ -1,42 +1,22 @@
 """Any model -> a classifier that can be explained, compiled and spread over devices."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
 from kdxai import devices, explain
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
+from kdxai.externals import External
 from kdxai.lifting import lift
 from kdxai.models import LAST, Network
 from kdxai.models.trained import Trained
 from kdxai.protocol import SOUND, Protocol
-
-
-class External(NamedTuple):
-    """A classifier of one's own, with what must be known of it to study it as a `Trained`.
-
-    Attributes:
-      classifier: of one normalised image.
-      mean, std: [C], by which images in [0, 1] are normalised.
-      class_names: K names.
-      image_shape: (H, W, C) of the images that it takes.
-      facts: what else is known, as JSON holds it.
-    """
-
-    classifier: Classifier
-    mean: np.ndarray
-    std: np.ndarray
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    facts: Mapping[str, Any] = {}
 
 
 def as_classifier(trained: Trained | External, protocol: Protocol = SOUND) -> Classifier:

@@ -56,7 +56,7 @@ def load_external(place: str) -> External:
         raise UserError(f"there is no file {text}")
     sys.path.insert(0, str(path.parent))
     try:
-        return _checked(_function(path, name)())
+        return checked(_function(path, name)())
     except UserError as error:
         raise UserError(f"{place}: {error}") from error
     except Exception as error:
@@ -77,7 +77,7 @@ def _function(path: Path, name: str) -> Callable[[], Any]:
     return function
 
 
-def _checked(found: Any) -> External:
+def checked(found: Any) -> External:
     """What a function returned, its fields of the types that they are to have.
 
     Raises:

@@ -1,14 +1,14 @@
 """The choices of an evaluation as one frozen value."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from flax.core import FrozenDict
 
 from kdxai.errors import UserError
 from kdxai.explain import METHODS, Option
-from kdxai.models import LAST, Network
+from kdxai.models import LAST
 
 TRUTH = "mask"  # the control that needs no model: the data set's own ground-truth mask
 
@@ -132,67 +132,3 @@ def read_options(
 
 
 SOUND = Protocol()
-
-# ADCC as Poppi et al. 2021 publish it, spelt out; the sound protocol adds nothing to it but SSIM,
-# which they do not use, in its published form.
-POPPI = Protocol(
-    stage=LAST,
-    mode="evaluation",
-    target="predicted",
-    relu=True,
-    score="probability",
-    masking="multiply",
-    similarity="pearson",
-    complexity="mean",
-    split="test",
-)
-
-
-def literal(model: Network) -> Protocol:
-    """What the paper's published notebook did, all of it.
-
-    Its feature map is the last one of a wide ResNet, but of a ResNet the input of the last block,
-    which it reads through that block's identity shortcut, where there is one: a ResNet-10 has none.
-    """
-    *_, before, final = model.units
-    has_identity = before.partition(".")[0] == final.partition(".")[0]
-    return Protocol(
-        stage=before if has_identity else LAST,
-        foreign_head=True,
-        mode="training",
-        target="label",
-        relu=False,
-        score="largest_logit",
-        masking="stretch",
-        similarity="ssim",
-        ssim="uniform",
-        complexity="matrix_1_norm",
-        split="train",
-    )
-
-
-PRESETS: dict[str, Callable[[Network], Protocol]] = {
-    "literal": literal,
-    "poppi": lambda model: POPPI,
-    "sound": lambda model: SOUND,
-}
-
-# From `literal` to `SOUND`, one repair per rung; every rung keeps the repairs above it.
-REPAIRS: dict[str, dict[str, Any]] = {
-    "evaluation mode": {"mode": "evaluation"},
-    "the features that the classifier sees": {"stage": LAST, "foreign_head": False},
-    "one class, its probability": {"score": "probability"},
-    "predicted class, ReLU": {"target": "predicted", "relu": True},
-    "complexity per pixel, one grid": {"complexity": "mean"},
-    "masking without stretched contrast": {"masking": "multiply"},
-    "coherency as published": {"similarity": "pearson", "ssim": "gaussian"},
-    "held-out images": {"split": "test"},
-}
-
-
-def ladder(model: Network) -> dict[str, Protocol]:
-    """Rungs by name, from `literal` to the sound protocol, one repair after the other."""
-    rungs = {"literal": literal(model)}
-    for name, repair in REPAIRS.items():
-        rungs[name] = replace(list(rungs.values())[-1], **repair)
-    return rungs

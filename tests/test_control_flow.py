@@ -16,11 +16,11 @@ from kdxai.devices import AXIS
 from kdxai.evaluate.rows import Entry, measured_rows
 from kdxai.explain import METHODS
 from kdxai.measures import optional
+from kdxai.models.trained import Trained
 from kdxai.protocol import Protocol
 from kdxai.training import config as training
 from kdxai.training import objectives, steps
 from kdxai.training import state as states
-from kdxai.training.runs import TrainedModel
 
 LOOPS = ("scan", "while", "cond")
 IMAGES = np.zeros((2, 16, 16, 3), np.uint8)
@@ -52,9 +52,10 @@ def trained():
     model = models.create("wrn-10-1", num_classes=4)
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
-    config = training.default()
-    config.model.name = "wrn-10-1"
-    return TrainedModel(model, variables, config, {})
+    architecture = {"name": "wrn-10-1"}
+    return Trained(
+        model, architecture, variables, np.zeros(3), np.ones(3), tuple("abcd"), (16, 16, 3), {}
+    )
 
 
 def test_the_count_sees_what_it_looks_for(trained):

@@ -19,9 +19,8 @@ from kdxai.evaluate import rows as rows_module
 from kdxai.explain import Classifier
 from kdxai.explain.maps import min_max, resize
 from kdxai.measures import MEASURES, Column, Measure, Preparation
+from kdxai.models.trained import Trained
 from kdxai.protocol import Protocol
-from kdxai.training import config
-from kdxai.training.runs import TrainedModel
 
 RNG = np.random.default_rng(0)
 FILTERS, HEAD = RNG.normal(size=(4, 4, 3, 6)), RNG.normal(size=(6, 5))
@@ -443,12 +442,16 @@ def test_no_images_are_refused():
         run(IMAGES[:0], LABELS[:0])
 
 
+def trained_of(model, variables):
+    return Trained(model, {}, variables, MEAN, STD, tuple("abcde"), (16, 16, 3), {})
+
+
 def test_models_of_one_architecture_share_a_compilation():
     model = models.create("plain3-w4", num_classes=5)
     rows_module.measured_rows.clear_cache()
     for seed in (0, 1):
         variables = model.init(jax.random.key(seed), np.zeros((1, 16, 16, 3)))
-        trained = TrainedModel(model, variables, config.default(), {})
+        trained = trained_of(model, variables)
         run(classifier=classifiers.as_classifier(trained))
     assert rows_module.measured_rows._cache_size() == 1
 
@@ -461,7 +464,7 @@ def test_networks_that_differ_in_their_activation_are_two():
     found = {}
     for activation in (jax.nn.relu, jax.nn.gelu):
         model = models.create("plain3-w4", num_classes=5, activation=activation)
-        trained = TrainedModel(model, variables, config.default(), {})
+        trained = trained_of(model, variables)
         found[activation] = run(classifier=classifiers.as_classifier(trained))
         logits = model.apply(variables, (IMAGES / 255 - MEAN) / STD)
         expected = softmax(np.float64(logits), axis=1).max(1)
@@ -476,9 +479,7 @@ def test_networks_are_equal_by_value_and_hashable():
     assert make() != other and make() != make(dtype=jnp.bfloat16)
     assert make().with_activation(jax.nn.gelu) == other
     assert (
-        classifiers.as_classifier(
-            TrainedModel(other, {"params": {"head": {"kernel": 0}}}, None, {})
-        ).guided
+        classifiers.as_classifier(trained_of(other, {"params": {"head": {"kernel": 0}}})).guided
         is None
     )
 
@@ -556,7 +557,7 @@ def test_settings_that_do_nothing_are_refused(setting):
 def test_a_classifier_is_measured_by_the_protocol_it_was_made_for():
     model = models.create("plain3-w4", num_classes=5)
     variables = model.init(jax.random.key(0), np.zeros((1, 16, 16, 3)))
-    trained = TrainedModel(model, variables, config.default(), {})
+    trained = trained_of(model, variables)
     protocol = Protocol(method="grad_cam", stage="stage1")
     with pytest.raises(UserError, match="made for stage 'last' .* says 'stage1'"):
         run(classifier=classifiers.as_classifier(trained), protocol=protocol)

@@ -13,7 +13,7 @@ ORDER = [
     *("inputs", "lifting", "scaling"),
     *("data", "models", "explain", "externals", "training"),
     *("metrics", "protocol", "classifiers", "drawing", "measures", "evaluate"),
-    *("study", "report", "cli"),
+    *("study", "report", "comparison", "cli"),
 ]
 STRANGERS = {
     "explain": {"data", "models", "training", "progress"},

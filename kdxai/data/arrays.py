@@ -33,7 +33,7 @@ CLASS_NAMES = {
 MEDMNIST = {"train": "train", "validation": "val", "test": "test"}  # how it calls the splits
 
 
-def serves(request: Request) -> bool:
+def there(request: Request) -> bool:
     """Whether the directory holds decoded arrays, or is or holds a file of MedMNIST."""
     return _is_decoded(request.directory) or _archive(request).is_file()
 

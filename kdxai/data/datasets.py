@@ -26,24 +26,20 @@ class Source(NamedTuple):
     """Where data sets come from.
 
     Attributes:
-      serves: whether it has what is asked for.
-      load: gives all of it; no validation images where the data have none.
-      options: what may be asked of this source and not of each.
+      load: gives all that is there; no validation images where the data have none.
+      options: settings that are for this source and not for each.
       exact: it makes as many images as are asked for, so none are cut off.
     """
 
-    serves: Callable[[Request], bool]
     load: Callable[[Request], Dataset]
     options: tuple[str, ...] = ()
     exact: bool = False
 
 
-# The first that serves a request is asked.
+# By name. Any other name is of decoded arrays, where there are some, or of TFDS.
 SOURCES = {
-    "shapes": Source(rendered.serves, rendered.load, exact=True),
-    "folder": Source(folder.serves, folder.load, options=("size", "test_share")),
-    "arrays": Source(arrays.serves, arrays.load),
-    "tfds": Source(lambda request: True, prepared.load),
+    "folder": Source(folder.load, options=("size", "test_share")),
+    "shapes": Source(rendered.load, exact=True),
 }
 
 
@@ -90,13 +86,11 @@ def load(
         cache_root(cache_dir),
         *(validation_size, train_size, resident_mib, size, test_share),
     )
-    source = next(source for source in SOURCES.values() if source.serves(request))
-    for key, other in SOURCES.items():
-        for option in set(other.options) - set(source.options):
+    source = SOURCES.get(name) or Source(arrays.load if arrays.there(request) else prepared.load)
+    for taker, taking in SOURCES.items():
+        for option in set(taking.options) - set(source.options):
             if getattr(request, option) is not None:
-                raise UserError(
-                    f"{option} is for data of the name {key}, not for {name}: leave it out"
-                )
+                raise UserError(f"{option} is for the data {taker}, not for {name}: leave it out")
     dataset = source.load(request)
     if source.exact:
         return dataset

@@ -24,7 +24,6 @@ from kdxai.data import pictures, stored
 from kdxai.data.sources import DATA_SEED, Dataset, Request
 from kdxai.errors import UserError
 
-NAME = "folder"
 SPLITS = {
     "train": "train",
     "test": "test",
@@ -69,10 +68,6 @@ class FolderImages:
         return self._label
 
 
-def serves(request: Request) -> bool:
-    return request.name == NAME
-
-
 def load(request: Request) -> Dataset:
     """The pictures of a directory, in RGB and of one size.
 
@@ -82,9 +77,11 @@ def load(request: Request) -> Dataset:
     """
     place, size, share = request.data_dir, request.size, request.test_share
     if place is None:
-        raise UserError("folder needs data_dir: the directory with a folder of pictures per class")
+        raise UserError("the data folder need data_dir: the directory with a folder per class")
     if size is None:
-        raise UserError("folder needs size: to how many pixels a side pictures are resized, as 32")
+        raise UserError(
+            "the data folder need size: pixels a side that pictures are made, such as 32 or 224"
+        )
     if size < 1:
         raise UserError(f"size is {size}: it must be at least 1 pixel a side")
     try:
@@ -94,7 +91,7 @@ def load(request: Request) -> Dataset:
     images = {split: FolderImages(classes, size) for split, classes in splits.items()}
     names, count = tuple(splits["train"]), len(images["train"].labels())
     found = stored.Stored(place, names, (size, size, 3), count, images)
-    return stored.load(request, f"{NAME}-{_fingerprint(place, splits, size)}", lambda: found)
+    return stored.load(request, f"folder-{_fingerprint(place, splits, size)}", lambda: found)
 
 
 def _fingerprint(place: Path, splits: Mapping[str, Classes], size: int) -> str:

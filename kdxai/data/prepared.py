@@ -238,9 +238,11 @@ def prepare(name: str, directory: Path) -> Path:
     known = ["folder", "shapes", *tfds.list_builders(with_community_datasets=False)]
     if name.split("/")[0] not in known:
         near = difflib.get_close_matches(name, known)
+        hint = "is the data directory right? A folder of pictures for each class is called folder"
+        if near:
+            hint = f"did you mean {' or '.join(near)}?"
         raise UserError(
-            f"no data set {name!r} in {directory}, and TFDS knows none of that name: "
-            + (f"did you mean {' or '.join(near)}?" if near else "is the data directory right?")
+            f"no data set {name!r} in {directory}, and TFDS knows none of that name: {hint}"
         )
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()

@@ -14,10 +14,6 @@ NAME = "shapes"
 SIZES = {"train": 10_000, "validation": 1_000, "test": 2_000}
 
 
-def serves(request: Request) -> bool:
-    return request.name == NAME
-
-
 def load(request: Request) -> Dataset:
     """As many images as are asked for; the test images are always the same.
 

@@ -1,7 +1,7 @@
 """What a source of data is given and what it gives, and the checks that all of them share.
 
-A source is a file with a function `load(request) -> Dataset`, and an entry in `datasets.SOURCES`.
-It gives all training and test images, and validation images where the data have some; in memory, or
+A source is a file with a function `load(request) -> Dataset` and an entry in `datasets.SOURCES`. It
+gives all training and test images, and validation images where the data have some; in memory, or
 as `Records`. Whose images are single files or records describes them and lets `stored` do the rest.
 """
 
@@ -68,7 +68,7 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A data set in memory.
+    """A data set and its normalisation.
 
     Attributes:
       name: as asked for.

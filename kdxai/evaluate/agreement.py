@@ -25,30 +25,30 @@ from kdxai.protocol import Protocol
 def agreements(
     classifiers: tuple[Classifier, Classifier],
     entries: Entry,
-    normalisation: tuple[ArrayLike, ArrayLike],
+    normalisations: tuple[tuple[ArrayLike, ArrayLike], tuple[ArrayLike, ArrayLike]],
     protocol: Protocol,
 ) -> tuple[dict[str, jax.Array], list[dict[str, jax.Array]]]:
     """A row for each image, and `doubts` of either model."""
 
     def row(shared: Any, entry: Entry) -> tuple[dict[str, jax.Array], list[dict[str, jax.Array]]]:
-        classifiers, normalisation = shared
-        image = augment.normalise(entry.image, *normalisation)
-        class_index = classifiers[1](image).argmax()
+        classifiers, normalisations = shared
+        images = [augment.normalise(entry.image, *one) for one in normalisations]
+        outputs = [one(image) for one, image in zip(classifiers, images, strict=True)]
+        class_index = outputs[1].argmax()
         # Each model's own random numbers: two random maps agree by chance alone.
         keys = jax.random.split(entry.key)
         maps = [
             draw(protocol, one, image, class_index, entry.mask, key).heatmap
-            for one, key in zip(classifiers, keys, strict=True)
+            for one, image, key in zip(classifiers, images, keys, strict=True)
         ]
-        outputs = [one(image) for one in classifiers]
         same = outputs[0].argmax() == class_index
         judged = [
             doubts(protocol, one, image, found, class_index)
-            for one, found in zip(classifiers, outputs, strict=True)
+            for one, image, found in zip(classifiers, images, outputs, strict=True)
         ]
         return {"same_class": same, **agreement.agreement(*maps)}, judged
 
-    return each(row, (classifiers, normalisation), entries)
+    return each(row, (classifiers, normalisations), entries)
 
 
 def compare(
@@ -67,6 +67,9 @@ def compare(
 
     Both maps are put on the image's grid first.
 
+    Args:
+      mean, std: [C] of the normalisation; or [2, C], where each model has its own.
+
     Returns:
       One row per image: `same_class`, whether both predict it, and `agreement.METRICS`.
 
@@ -74,10 +77,12 @@ def compare(
       UserError: as `evaluate`, or the models have different classes.
     """
     with computing(chunk):
-        given = admit(other, images, protocol, mean, std)
+        means, stds = (one_for_each(values) for values in (mean, std))
+        given = admit(other, images, protocol, means[1], stds[1])
         images, size = given.images, len(given.images)
         require_obeyed(one, protocol)
         pair = everywhere(one, images.shape[1:]), given.classifier
+        own = inputs.normalisation(means[0], stds[0], images.shape[-1])
         classes = [count_classes(model, images) for model in pair]
         if len(set(classes)) > 1:
             raise UserError(
@@ -88,9 +93,15 @@ def compare(
         chunk = chunk or chunk_size(protocol, (), images.shape[1:3])
         rows = []
         for part in chunks(size, chunk, name):
-            found = agreements(pair, entries.take(part), given.normalisation, protocol)
+            found = agreements(pair, entries.take(part), (own, given.normalisation), protocol)
             row, judged = jax.device_get(found)
             for columns in judged:
                 require_logits(columns, name)
             rows.append(row)
         return pd.DataFrame(stack(rows, size))
+
+
+def one_for_each(values: ArrayLike) -> np.ndarray:
+    """[C], a number, or [2, C] -> [2, ...]: what each of two models has."""
+    values = np.asarray(values, np.float32)
+    return values if values.ndim == 2 else np.stack([values, values])

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from kdxai.classifiers import External
 from kdxai.drawing import Explanation
 from kdxai.explain import Classifier
+from kdxai.externals import External
 from kdxai.models.trained import Trained
 from kdxai.protocol import Protocol
 

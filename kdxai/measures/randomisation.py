@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdxai.classifiers import External, as_classifier
+from kdxai.classifiers import as_classifier
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
+from kdxai.externals import External
 from kdxai.measures.core import ssim_fits
 from kdxai.measures.measure import Column, Measure, Model, Preparation, Subject, Values
 from kdxai.metrics import coherency, randomisation

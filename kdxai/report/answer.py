@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 
 from kdxai.study.claims import NOT_TESTABLE
+from kdxai.study.design import Design
 from kdxai.study.stats import STATISTICS
 
-HEADLINE = ("average_drop", "complexity", "ssim")  # what the paper measured
+HEADLINE = ("average_drop", "complexity", "ssim")
 MINUS = "\N{MINUS SIGN}"
 VERDICTS = ("supported", "contradicted", "no meaningful difference", "undecided", NOT_TESTABLE)
 
 
 def answer(
-    table: pd.DataFrame, claims: pd.DataFrame, trust: pd.DataFrame, seeds: int
+    table: pd.DataFrame, claims: pd.DataFrame, trust: pd.DataFrame, seeds: int, design: Design
 ) -> tuple[str, str, str]:
     """Three sentences, from the claims where some were tested, else from the table.
 
@@ -22,26 +23,30 @@ def answer(
       table: `stats.table` of one method.
       claims, trust: as in `html.Page`; may be empty.
       seeds: replicates that the table is of.
+      design: which models are compared, and what they are called.
     """
     if claims.empty:
         used = [(model, metric) for model in table.model.unique() for metric in HEADLINE]
-        return *from_table(table), sure(table, seeds, int(table.n.max()), doubted(used, trust))
+        doubts = doubted(used, trust)
+        return *from_table(table, design), sure(table, seeds, int(table.n.max()), doubts, design)
     sound = at_rung(claims, -1)
     used = [(row[side], row.metric) for _, row in sound.iterrows() for side in ("one", "other")]
     across = {"across": sound.across.iloc[0]}
-    third = sure(table, int(sound.seeds.min()), int(sound.n.max()), doubted(used, trust), **across)
+    third = sure(
+        *(table, int(sound.seeds.min()), int(sound.n.max()), doubted(used, trust), design), **across
+    )
     return *from_claims(claims, trust), third
 
 
 def from_claims(claims: pd.DataFrame, trust: pd.DataFrame) -> tuple[str, str]:
-    """What holds by the sound protocol, the last rung, and by the first, the paper's own."""
+    """What holds by the sound protocol, the last rung, and by the first."""
     sound, literal = at_rung(claims, -1), at_rung(claims, 0)
     told = tally(sound.assign(says=with_doubts(sound, trust)), named=True)
     first = f"Of {sound.about.iloc[0]}, measured soundly, {told}."
     if claims.rung.nunique() == 1:
         return first, (
-            "The paper's own protocol was not replayed on these models, so this does not say how "
-            "much of the paper's result comes from its measuring."
+            "They were judged by one protocol alone, so this does not say how much of it comes "
+            "from the measuring."
         )
     verdicts = sound.set_index("claim").verdict
     moved = literal[[verdicts.get(r.claim, r.verdict) != r.verdict for r in literal.itertuples()]]
@@ -50,7 +55,7 @@ def from_claims(claims: pd.DataFrame, trust: pd.DataFrame) -> tuple[str, str]:
         change = f"the verdicts on {spelt(len(moved))} of them are others"
     elif len(moved):
         change = f"the verdict is another one on {listed([quoted(says) for says in moved.says])}"
-    return first, f"By the paper's own protocol, replayed literally, {tally(literal)}; {change}."
+    return first, f"By the {literal.rung.iloc[0]} protocol, {tally(literal)}; {change}."
 
 
 def with_doubts(claims: pd.DataFrame, trust: pd.DataFrame) -> list[str]:
@@ -103,17 +108,17 @@ def spelt(count: int) -> str:
 
 
 def quoted(says: str) -> str:
-    """A claim inside a sentence: `the student's drop is lower`."""
+    """A claim inside a sentence: `its drop is lower`."""
     says = says.strip().rstrip(".")
     return f"“{says[:1].lower()}{says[1:]}”"
 
 
-def from_table(table: pd.DataFrame) -> tuple[str, str]:
-    """The student beside its teacher, and beside its control."""
+def from_table(table: pd.DataFrame, design: Design) -> tuple[str, str]:
+    """The first pair of the design, and the next model that the same one is compared with."""
     differences = table[table.other != ""]
-    pairs = list(dict.fromkeys(zip(differences.model, differences.other, strict=True)))
-    first_of_all = ("student", "teacher"), ("student", "control")
-    pairs.sort(key=lambda pair: (*first_of_all, pair).index(pair))
+    found = dict.fromkeys(zip(differences.model, differences.other, strict=True))
+    pairs = [pair for pair in dict.fromkeys([*design.compare, *found]) if pair in found]
+    images = f"On {table.n.max():,} test images"
     if not pairs:
         models = list(table.model.unique())
         values = table.set_index(["model", "metric"])["mean"]
@@ -125,24 +130,26 @@ def from_table(table: pd.DataFrame) -> tuple[str, str]:
             for model in models
         ]
         return (
-            f"On {table.n.max():,} test images {'; '.join(stated)}.",
-            "No two models were compared, so this says nothing about compression.",
+            f"{images} {'; '.join(stated)}.",
+            "No two models were compared, so this says nothing about what tells them apart.",
         )
-    first = f"On {table.n.max():,} test images {compared(table, *pairs[0])}."
+    one = design.called(pairs[0][0])
+    first = f"{images} {compared(table, *pairs[0], design)}."
     beside = [pair for pair in pairs[1:] if pair[0] == pairs[0][0]]
     if not beside:
         return first, (
-            "Without a control, the same network trained without a teacher, this does not say "
-            "whether the teacher or the network's size is the reason."
+            f"{upper(one)} was compared with no third model, so this does not say what makes the "
+            "difference."
         )
-    second = compared(table, *beside[0])
-    if beside[0][1].endswith("control"):
-        second += "; the control is the same network, trained without a teacher"
-    return first, f"{second[0].upper()}{second[1:]}."
+    second = upper(compared(table, *beside[0], design))
+    other = beside[0][1]
+    if other in design.roles:
+        second += f"; {design.called(other)} is {design.roles[other]}"
+    return first, f"{second}."
 
 
-def compared(table: pd.DataFrame, one: str, other: str) -> str:
-    """`the student scores worse than the teacher in drop (0.3 against 0.2) and ...`."""
+def compared(table: pd.DataFrame, one: str, other: str, design: Design) -> str:
+    """`the small one scores worse than the large one in drop (0.3 against 0.2) and ...`."""
     rows = table.set_index(["model", "other", "metric"])
     found: dict[str, list[str]] = {"better": [], "worse": [], "": []}
     for metric in HEADLINE:
@@ -151,16 +158,20 @@ def compared(table: pd.DataFrame, one: str, other: str) -> str:
             found[sign(rows.loc[(one, other, metric)], metric)].append(
                 f"{called(metric)} ({a:.3f} against {b:.3f})"
             )
+    mine, its = design.called(one), design.called(other)
     parts = [
-        f"{word} than the {spoken(other)} in {listed(found[word])}"
-        for word in ("better", "worse")
-        if found[word]
+        f"{word} than {its} in {listed(found[word])}" for word in ("better", "worse") if found[word]
     ]
-    text = f"the {spoken(one)} scores {listed(parts)}" if parts else ""
+    text = f"{mine} scores {listed(parts)}" if parts else ""
     if found[""]:
-        subject = "the two are" if parts else f"the {spoken(one)} and the {spoken(other)} are"
+        subject = "the two are" if parts else f"{mine} and {its} are"
         text += (", and " if parts else "") + f"{subject} not told apart in {listed(found[''])}"
     return text
+
+
+def upper(sentence: str) -> str:
+    """With a capital, where it does not begin with a model's own name."""
+    return f"The {sentence[4:]}" if sentence.startswith("the ") else sentence
 
 
 def sign(row: pd.Series, metric: str) -> str:
@@ -171,12 +182,17 @@ def sign(row: pd.Series, metric: str) -> str:
 
 
 def sure(
-    table: pd.DataFrame, seeds: int, images: int, doubts: Sequence[str], across: str = "seeds"
+    table: pd.DataFrame,
+    seeds: int,
+    images: int,
+    doubts: Sequence[str],
+    design: Design,
+    across: str = "seeds",
 ) -> str:
     """Over what the intervals are, and what else to know before building on the numbers."""
     rows = table.set_index(["model", "other", "metric"])
-    again = "second_teacher", "teacher"
-    known = [metric for metric in HEADLINE if (*again, metric) in rows.index]
+    again = tuple(design.floor)
+    known = [metric for metric in HEADLINE if again and (*again, metric) in rows.index]
     if seeds > 1 and across == "seeds":
         text = (
             f"The 95 % intervals are across {seeds} training runs of each model and {images:,} "
@@ -190,7 +206,8 @@ def sure(
         )
         if known:
             gaps = [f"{rows.loc[(*again, m), 'mean']:+.3f} in {called(m)}" for m in known]
-            text += "a teacher from another seed differs from the first by "
+            one, other = map(design.called, again)
+            text += f"{one}, of the same recipe as {other}, differs from it by "
             text += listed(gaps).replace("-", MINUS)
         else:
             text += "what another training run would change is not measured"
@@ -198,18 +215,19 @@ def sure(
     better = [
         called(metric)
         for metric in HEADLINE
-        if (pair := ("untrained", "teacher", metric)) in rows.index
+        if (pair := (design.untrained, design.reference, metric)) in rows.index
         and sign(rows.loc[pair], metric) == "better"
     ]
     if better:
-        parts.append(f"an untrained network scores better than the teacher in {listed(better)}")
+        its = design.called(design.reference)
+        parts.append(f"a network that learned nothing scores better than {its} in {listed(better)}")
     if doubts:
         parts.append(f"not trustworthy here, for reasons below Table 1: {listed(doubts)}")
     return f"{'; '.join(parts)}."
 
 
 def doubted(used: Sequence[tuple[str, str]], trust: pd.DataFrame) -> list[str]:
-    """`average drop (student, control)`: what is used, but not trustworthy."""
+    """`average drop (mine, small)`: what is used, but not trustworthy."""
     bad = untrustworthy(trust)
     found: dict[str, list[str]] = {}
     for model, metric in dict.fromkeys(used):

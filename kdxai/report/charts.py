@@ -72,7 +72,7 @@ class Mark(NamedTuple):
 
 
 class Rung(NamedTuple):
-    """A line of the ladder; `verdict` is what the student is beside its teacher."""
+    """A line of the ladder; `verdict` is what the pair's first model is beside its second."""
 
     name: str
     y: float
@@ -85,7 +85,7 @@ class Ladder(NamedTuple):
 
     Attributes:
       lines: slot -> the points of the line through the model's marks.
-      pair: `student` and `teacher`, of the verdicts; empty where they are not compared.
+      pair: the two models of the verdicts; empty where they are not compared.
     """
 
     title: str
@@ -102,17 +102,20 @@ class Ladder(NamedTuple):
 STEP, TOP = 48, 24
 
 
-def ladder(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Ladder:
+def ladder(
+    table: pd.DataFrame, metric: str, slots: Mapping[str, int], pair: Sequence[str] = ()
+) -> Ladder:
     """One metric at every rung of an audit.
 
     Args:
       table: columns `rung, model, other, metric, mean, ci_low, ci_high`.
       slots: model -> slot.
+      pair: two models, of which every rung says whether the first is better or worse.
     """
     table = table[table.metric == metric]
     means = drawable(table)
-    pair = "student", "teacher"
-    differences = table[(table.model == pair[0]) & (table.other == pair[1])].set_index("rung")
+    first, second = pair or ("", "")
+    differences = table[(table.model == first) & (table.other == second)].set_index("rung")
     x = scale(means, 12, WIDTH - (72 if len(differences) else 12), metric in LOGARITHMIC)
     rungs: list[Rung] = []
     lines: dict[int, list[str]] = {}
@@ -146,7 +149,7 @@ def ladder(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Ladder
         logarithmic=x.logarithmic,
         rungs=rungs,
         lines={slot: " ".join(points) for slot, points in lines.items()},
-        pair=pair if len(differences) else (),
+        pair=tuple(pair) if len(differences) else (),
     )
 
 

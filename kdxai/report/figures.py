@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from kdxai import files
+from kdxai.report.overlay import ALPHA, MAP_COLOURS, overlay, picture
 from kdxai.report.tables import title
 
-MAP_COLOURS = "inferno"
 # Columns of a history that are drawn.
 CURVES = ("epoch", "validation_loss", "validation_accuracy", "train_accuracy")
 COLOURS = (
@@ -45,18 +45,6 @@ class Panel(NamedTuple):
     correct: bool
 
 
-def picture(image: np.ndarray) -> np.ndarray:
-    """[..., H, W, C] pixels of any channels -> what is drawn: [..., H, W] grey or [..., H, W, 3].
-
-    Three or four channels are taken for RGB and RGBA. Of any other number it is not known what they
-    are, so their mean is drawn.
-    """
-    channels = image.shape[-1]
-    if channels in (3, 4):
-        return image[..., :3]
-    return image[..., 0] if channels == 1 else image.mean(-1).astype(image.dtype)
-
-
 def shortened(name: str) -> str:
     """A class name, which comes from the data, as what fits above a picture."""
     name = "".join(letter if letter.isprintable() else " " for letter in name)
@@ -77,21 +65,13 @@ def _show(ax: Axes, image: np.ndarray) -> None:
     ax.imshow(picture(image), cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
 
 
-def _overlay(ax: Axes, image: np.ndarray, heatmap: np.ndarray) -> AxesImage:
-    """A map in colour over its image [H, W, C] in grey; what a colour bar is made of."""
-    shown = picture(image)
-    grey = shown if shown.ndim == 2 else shown.mean(-1)
-    ax.imshow(grey, cmap="gray", norm=Normalize(0, 255))
-    return ax.imshow(heatmap, cmap=MAP_COLOURS, norm=Normalize(0, 1), alpha=0.6)
-
-
 def gallery(
     path: Path,
     images: np.ndarray,
     true_names: Sequence[str],
     panels: Mapping[str, Sequence[Panel]],
 ) -> None:
-    """Figures 5 and 6 of the paper, side by side: a row per image, two columns per model.
+    """The maps of all models side by side: a row per image, two columns per model.
 
     Args:
       images: [N, H, W, C] uint8.
@@ -116,13 +96,15 @@ def gallery(
         grids[0][row, 0].set_title(shortened(true_names[row]), fontsize=9, parse_math=False)
         for grid, its_panels in zip(grids[1:], panels.values(), strict=True):
             panel, (left, right) = its_panels[row], grid[row]
-            shown = _overlay(left, image, panel.heatmap)
+            left.imshow(overlay(image, panel.heatmap))
             _show(right, panel.masked)
             colour = "black" if panel.correct else "#b00020"
             named = f"{shortened(panel.class_name)} {panel.before:.0%}"
             left.set_title(named, fontsize=9, color=colour, parse_math=False)
             right.set_title(f"→ {panel.after:.0%}", fontsize=9, color=colour)
-    figure.colorbar(shown, cax=bar.add_axes((0.1, 0.3, 0.25, 0.4)), label="class activation")
+    colours = ScalarMappable(Normalize(0, 1), MAP_COLOURS)
+    place = bar.add_axes((0.1, 0.3, 0.25, 0.4))
+    figure.colorbar(colours, cax=place, label="class activation", alpha=ALPHA)
     caption = (
         "Left the true class; for each model its map with the predicted class and its probability "
         "(red: wrong), and the image under that map with the probability that is left."
@@ -157,7 +139,7 @@ def methods(
         named = f"{true}\n→ {seen} {predicted.before:.0%}"
         axes[row, 0].set_title(named, fontsize=8, color=colour, parse_math=False)
         for ax, (name, its_panels) in zip(axes[row, 1:], panels.items(), strict=True):
-            _overlay(ax, image, its_panels[row].heatmap)
+            ax.imshow(overlay(image, its_panels[row].heatmap))
             if row == 0:
                 ax.set_title(name.replace("_", "\n", 1).replace("_", " "), fontsize=8)
     save(figure, path)

@@ -8,13 +8,13 @@ from urllib.parse import quote
 import pandas as pd
 
 from kdxai.protocol import TRUTH
-from kdxai.report import tables
+from kdxai.report import facts, tables
 from kdxai.study import checks
 from kdxai.study.measure import Measured
 from kdxai.study.stats import FEWEST, STATISTICS
 
 DEGENERATE = ("degenerate", "degenerate_masked")
-CONTROLS = ("random", "centred_gaussian", "edges", TRUTH)
+BLIND = ("random", "centred_gaussian", "edges")  # maps that know nothing of the model
 
 
 def report(
@@ -26,20 +26,20 @@ def report(
     """Everything that a study found, on one page.
 
     Args:
-      results: run's name -> its `result.json`.
+      results: model's name -> its facts.
       measured: all that was found.
       figures: file names below `figures/`.
       provenance: what made the numbers.
     """
     records, trust = measured.records, measured.trust
+    seeds = int(measured.tables["table1"].seeds.max())
     models = pd.DataFrame(
         {
             name: {
-                "model": r["model"],
-                "parameters": f"{r['parameters']:,}",
-                "test accuracy": f"{r['test_accuracy']:.2%}",
-                "best epoch": r["best_epoch"],
-                "training": f"{r['seconds']:,.0f} s",
+                "model": facts.network(r),
+                "parameters": facts.parameters(r),
+                "accuracy": f"{facts.accuracy(r):.2%}",
+                "origin": facts.origin(r),
             }
             for name, r in results.items()
         }
@@ -50,7 +50,7 @@ def report(
         .rename(columns={"degenerate": "of the image", "degenerate_masked": "of the masked image"})
     )
     counts.index = [f"{model}, {method}" for model, method in counts.index]
-    parts = ["# Explanations before and after compression", *claims_section(measured.claims)]
+    parts = [f"# {measured.design.title}", *claims_section(measured.claims)]
     parts += ["## Models", tables.markdown(models)]
     doubts = set()
     if len(trust):
@@ -65,13 +65,14 @@ def report(
                 tables.markdown(tables.readable(rows, doubts if method == first else set())),
             ]
     parts += [
-        f"Means with 95 % intervals {over(records)}; `a - b` is the mean paired difference. "
+        f"Means with 95 % intervals {over(seeds)}; `a - b` is the mean paired difference. "
         "An arrow says which way is better."
         + (f" {tables.DOUBT} not trustworthy here, see the checks below." if doubts else "")
         + (f" {tables.FEW} {tables.TOO_FEW}." if records.image.nunique() < FEWEST else ""),
         *seeds_section(measured.seeds),
         *differences_section(measured.differences),
         *trust_section(trust),
+        *tables.notes(records, measured.missing),
         *methods_section(records),
         *preferences_section(records),
         *cascade_section(records),
@@ -90,9 +91,8 @@ def report(
     return "\n\n".join(parts) + "\n"
 
 
-def over(records: pd.DataFrame) -> str:
+def over(seeds: int) -> str:
     """What the intervals are about."""
-    seeds = records.seed.nunique()
     if seeds == 1:
         return "over images, which speak of these trained models (one seed)"
     return f"over {seeds} seeds and images, which speak of the recipes"
@@ -110,7 +110,7 @@ def claims_section(claims: pd.DataFrame) -> list[str]:
     ]
     if claims.rung.nunique() > 1:
         parts += [
-            "The same claims, from the notebook's literal protocol down to the sound one, one "
+            f"The same claims, from the {claims.rung.iloc[0]} protocol down to the sound one, one "
             f"repair per row, about {claims.about.iloc[-1]}: {tables.LEGEND}.",
             tables.markdown(tables.verdicts(claims)),
         ]
@@ -232,17 +232,16 @@ def methods_section(records: pd.DataFrame) -> list[str]:
 
 
 def preferences_section(records: pd.DataFrame) -> list[str]:
-    """Which metrics tell explanations from controls, where controls were measured."""
+    """Which metrics tell explanations from blind maps, where such were measured."""
     methods = list(records.method.unique())
-    controls = [name for name in CONTROLS if name in methods[1:]]
-    if not controls:
-        return []
-    blind = [name for name in controls if name != TRUTH]
-    pairs = [(methods[0], control) for control in blind]
-    if TRUTH in controls:
+    blind = [name for name in BLIND if name in methods[1:]]
+    pairs = [(methods[0], other) for other in blind]
+    if TRUTH in methods[1:]:
         pairs += [(TRUTH, other) for other in (*blind, methods[0])]
+    if not pairs:
+        return []
     parts = [
-        "## Which metrics tell an explanation from a control",
+        "## Which metrics tell an explanation from a map that knows nothing",
         "The share of images on which a metric prefers the one to the other (ties count half): 0.5 "
         "is indifference, and a metric below it prefers the second.",
     ]

@@ -1,6 +1,6 @@
 """Table 1 as text."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -148,6 +148,33 @@ def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
         MARKS.get, na_action="ignore"
     )
     return wide.fillna("").loc[claims.rung.unique(), claims.claim.unique()]
+
+
+def notes(records: pd.DataFrame, missing: Mapping[str, Sequence[str]]) -> list[str]:
+    """What a reader of the tables must know, a sentence each.
+
+    Args:
+      records: with `model, seed`.
+      missing: measure or check -> the models that it could not be made for.
+    """
+    sizes = records.groupby("model", sort=False).seed.nunique()
+    found = []
+    if sizes.nunique() > 1:
+        members = ", ".join(f"{size} of {name}" for name, size in sizes.items())
+        least = sizes.min()
+        found.append(
+            f"There are {members}; the tables and verdicts are of the first "
+            f"{'one' if least == 1 else least} of each, records.csv and seeds.csv have all."
+        )
+    return found + [
+        f"Not measured: {name} of {', '.join(models)}, whose parameters cannot be seen."
+        for name, models in missing.items()
+    ]
+
+
+def show_notes(records: pd.DataFrame, missing: Mapping[str, Sequence[str]]) -> None:
+    for text in notes(records, missing):
+        print(text)
 
 
 def show_claims(claims: pd.DataFrame) -> None:

@@ -16,16 +16,16 @@ from kdxai.data import augment
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
-from kdxai.fingerprints import fingerprint
+from kdxai.measures import Model
 from kdxai.protocol import Protocol
-from kdxai.report import figures, html, markdown
+from kdxai.report import cards, facts, figures, html, markdown
 from kdxai.report.figures import Panel
 from kdxai.report.tables import LADDER, MAIN
 from kdxai.study.audit import Audit
+from kdxai.study.identity import sha256
 from kdxai.study.measure import Measured
-from kdxai.study.plan import Cell
-from kdxai.training import runs
-from kdxai.training.runs import TrainedModel
+from kdxai.study.members import Member
+from kdxai.training import history, runs
 
 
 def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.DataFrame:
@@ -49,16 +49,12 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     panels = explain_first(measured)
     pictures = draw_figures(measured, panels, workdir / "figures")
     results = {
-        f"{cell.name}, seed {cell.seed}": {
-            **model.result,
-            "sha256": fingerprint(model.variables),
-        }
-        for cell, model in zip(measured.cells, measured.trained, strict=True)
+        f"{one.name}, seed {one.seed}": told_of(one, measured.records) for one in measured.members
     }
     provenance = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": f"{measured.dataset.name}, {len(measured.dataset.train.label):,} training images",
-        "seeds": len({cell.seed for cell in measured.cells}),
+        "seeds": len({one.seed for one in measured.members}),
         **runs.machine(),
     }
     text = markdown.report(results, measured, pictures, provenance)
@@ -73,9 +69,11 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         gallery=gallery(measured, panels),
         provenance=provenance,
         config=config.to_dict(),
+        design=measured.design,
         claims=measured.claims,
         ladder=measured.ladder,
         trust=measured.trust,
+        missing=measured.missing,
     )
     files.write_text(workdir / "report.html", html.page(page))
     files.write_json(
@@ -115,35 +113,42 @@ def write_audit(found: Audit, workdir: str | Path) -> None:
 Panels = Mapping[tuple[str, str], Sequence[Panel]]  # (model, method) -> of the first images drawn
 
 
-def first_seed(measured: Measured) -> list[tuple[Cell, TrainedModel]]:
-    pairs = zip(measured.cells, measured.trained, strict=True)
-    return [(cell, model) for cell, model in pairs if cell.seed == 0]
+def told_of(one: Member, records: pd.DataFrame) -> dict[str, Any]:
+    """A model's facts, with those that are found here where it tells none."""
+    own = records[(records.model == one.name) & (records.seed == one.seed)]
+    measured = float((own.predicted == own.label)[own.method == own.method.iloc[0]].mean())
+    found = {"measured_accuracy": measured, "place": Path(one.place).name}
+    return dict(one.model.facts) | found | {"sha256": sha256(one.model)}
+
+
+def first_seed(measured: Measured) -> list[Member]:
+    return [one for one in measured.members if one.seed == 0]
 
 
 def explain_first(measured: Measured) -> Panels:
     """The first seed's maps of the first images drawn; of the main method enough for the page."""
     what = measured.wanted
     few = what.evaluation.gallery
-    many = max(few, html.PICTURES)
+    many = max(few, cards.PICTURES)
     return {
-        (cell.name, protocol.method): explain_images(
-            model, protocol, measured.dataset, what.drawn[: few if place else many]
+        (one.name, protocol.method): explain_images(
+            one.model, protocol, measured.dataset, what.drawn[: few if place else many]
         )
-        for cell, model in first_seed(measured)
+        for one in first_seed(measured)
         for place, protocol in enumerate(what.protocols)
     }
 
 
-def gallery(measured: Measured, panels: Panels) -> html.Gallery:
+def gallery(measured: Measured, panels: Panels) -> cards.Gallery:
     """The page's pictures: the first images drawn, by the main method."""
-    shown = measured.wanted.drawn[: html.PICTURES]
+    shown = measured.wanted.drawn[: cards.PICTURES]
     method = measured.wanted.protocols[0].method
-    return html.Gallery(
+    return cards.Gallery(
         ids=shown,
         images=measured.dataset.test.image[shown],
         heatmaps={
-            cell.name: np.stack([one.heatmap for one in panels[cell.name, method][: len(shown)]])
-            for cell, _ in first_seed(measured)
+            one.name: np.stack([its.heatmap for its in panels[one.name, method][: len(shown)]])
+            for one in first_seed(measured)
         },
         seed=0,
         method=method,
@@ -161,7 +166,7 @@ def draw_figures(measured: Measured, panels: Panels, directory: Path) -> list[st
     panels = {key: its_panels[: len(shown)] for key, its_panels in panels.items()}
     table = measured.tables["table1"]
     pictures = []
-    if histories := read_histories([cell for cell, _ in first if cell.config.epochs]):
+    if histories := read_histories([one for one in first if was_trained(one)]):
         figures.curves(directory / "training-curves.png", histories)
         pictures.append("training-curves.png")
     for protocol in what.protocols:
@@ -171,38 +176,44 @@ def draw_figures(measured: Measured, panels: Panels, directory: Path) -> list[st
             images,
             names,
             {
-                f"{cell.name} ({model.config.model.name})": panels[cell.name, method]
-                for cell, model in first
+                f"{one.name} ({facts.network(one.model.facts)})"
+                if "model" in one.model.facts
+                else one.name: panels[one.name, method]
+                for one in first
             },
         )
         rows = table[(table.method == method) & table.metric.isin(MAIN)]
-        figures.intervals(
-            directory / f"table1-{method}.png", rows, [cell.name for cell, _ in first]
-        )
+        figures.intervals(directory / f"table1-{method}.png", rows, [one.name for one in first])
         pictures += [f"maps-{method}.png", f"table1-{method}.png"]
     if len(measured.ladder):
         figures.rungs(directory / "ladder.png", measured.ladder, LADDER)
         pictures.append("ladder.png")
     if len(what.protocols) > 1:
-        for cell, _ in first:
-            columns = {p.method: panels[cell.name, p.method] for p in what.protocols}
-            figures.methods(directory / f"methods-{cell.name}.png", images, names, columns)
-            pictures.append(f"methods-{cell.name}.png")
+        for one in first:
+            columns = {p.method: panels[one.name, p.method] for p in what.protocols}
+            figures.methods(directory / f"methods-{one.name}.png", images, names, columns)
+            pictures.append(f"methods-{one.name}.png")
     return pictures
 
 
-def read_histories(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
+def was_trained(one: Member) -> bool:
+    """Whether a training run left a model that has learned, and so its curves."""
+    origin = one.model.facts.get("origin", {})
+    return origin.get("kind") == "train" and bool(one.model.facts.get("best_epoch"))
+
+
+def read_histories(trained: Sequence[Member]) -> dict[str, pd.DataFrame]:
     """What there is of the training curves: a missing or damaged one is left out with a warning."""
     histories = {}
-    for cell in cells:
-        path = cell.workdir / runs.HISTORY
+    for one in trained:
+        path = Path(one.place) / history.HISTORY
         try:
-            rows = pd.DataFrame(runs.read_history(cell.workdir))
+            rows = pd.DataFrame(history.read(Path(one.place)))
         except UserError as error:
             warnings.warn(f"{error}; the training curves leave it out", stacklevel=2)
             continue
         if set(figures.CURVES) <= set(rows):
-            histories[cell.name] = rows
+            histories[one.name] = rows
         else:
             warnings.warn(
                 f"{path} tells of no epoch; the training curves leave it out", stacklevel=2
@@ -211,10 +222,10 @@ def read_histories(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
 
 
 def explain_images(
-    trained: TrainedModel, protocol: Protocol, dataset: Dataset, indices: np.ndarray
+    model: Model, protocol: Protocol, dataset: Dataset, indices: np.ndarray
 ) -> list[Panel]:
     """What the figures show of some test images."""
-    normalisation: dict[str, Any] = {"mean": trained.mean, "std": trained.std}
+    normalisation: dict[str, Any] = {"mean": model.mean, "std": model.std}
 
     def one(
         classifier: Classifier,
@@ -238,8 +249,9 @@ def explain_images(
         }
 
     explain = jax.jit(jax.vmap(one, in_axes=(None, 0, 0, 0, 0)))
-    classifier = classifiers.as_classifier(trained, protocol)
     test = dataset.test
+    classifier = classifiers.as_classifier(model, protocol)
+    classifier = classifiers.as_pytree(classifier, test.image.shape[1:])
     rows = []
     chunk = evaluate.chunk_size(protocol, (), test.image.shape[1:3])
     for part in evaluate.chunks(len(indices), chunk, f"{protocol.method} maps"):

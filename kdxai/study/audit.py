@@ -1,6 +1,8 @@
-"""The paper's protocol, repaired one flaw at a time, on models that are trained already."""
+"""A literal protocol, repaired one flaw at a time, on models that are there already."""
 
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,29 +13,23 @@ from ml_collections import ConfigDict
 
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
-from kdxai.protocol import PRESETS, REPAIRS, SOUND, Protocol, ladder
-from kdxai.study import claims, stats
-from kdxai.study.measure import (
-    NONE,
-    by,
-    draw_images,
-    explained,
-    require_resamples,
-    require_size,
-)
-from kdxai.study.plan import ORDER, finished_cells, listed, require_pairs, study_cells
+from kdxai.externals import External
+from kdxai.measures import Model
+from kdxai.models import Network
+from kdxai.protocol import SOUND, Protocol
+from kdxai.study import claims, design, members, paper, stats
+from kdxai.study.design import Design
+from kdxai.study.measure import NONE, by, explained, paired
+from kdxai.study.members import Member
+from kdxai.study.paper import PRESETS, STAND_INS
+from kdxai.study.plan import listed, study_members
 from kdxai.study.records import Shelf
+from kdxai.study.wanted import draw_images, require_drawn, require_resamples, require_size
 from kdxai.training import runs
-from kdxai.training.runs import TrainedModel
-
-# The notebook's student came from another teacher than the one it is compared with: as long as
-# this rung is not reached, that one stands in for the student, where there is one.
-RIGHT_TEACHER = "student of the right teacher"
-STAND_INS = {"student": "resnext_student"}
 
 
 class Audit(NamedTuple):
-    """What an audit found, from the notebook's protocol down to the sound one.
+    """What an audit found, from the literal protocol down to the sound one.
 
     Attributes:
       table: `stats.table` of every rung, named in a first column.
@@ -53,20 +49,27 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     """
     workdir = Path(workdir)
     if bool(config.models) == bool(config.study):
-        raise UserError("give either models=NAME=DIRECTORY,... or study=DIRECTORY")
-    require_pairs(config.compare)
+        raise UserError("give either models=NAME=PLACE,... or study=DIRECTORY")
     require_resamples(config)
-    cells, dataset = study_cells(config.study) if config.study else finished_cells(config.models)
-    names = list(dict.fromkeys(cell.name for cell in cells))
-    chosen = rungs(config.rungs, names)
-    seeds = len({cell.seed for cell in cells})
-    declared = claims.declared(config, {*ORDER, *names}, names, seeds)
+    if config.study:
+        found = study_members(config.study)
+    else:
+        found = members.read(members.named_places(config.models))
+    names = list(dict.fromkeys(one.name for one in found))
+    told = design.read(config, names)
+    chosen = rungs(config.rungs, found)
+    replicates = len(members.shared_seeds((one.name, one.seed) for one in found))
+    declared = claims.declared(config, {*paper.ROLES, *names}, names, replicates)
+    dataset = members.load_data(found, config.data)
     require_size(dataset)
     require_ladder(config, dataset)
-    runs.claim(workdir, config, dict.fromkeys(("models", "study"), ", ".join(names)))
-    models = {(cell.name, cell.seed): runs.load(cell.workdir) for cell in cells}
-    records = climb(models, dataset, config, workdir, chosen)
-    return judged(records, config.compare, declared, config.across, config)
+    for one in found:
+        if isinstance(one.model, External):
+            require_drawn(one.model, SOUND, masks=dataset.test.mask is not None)
+    content = ", ".join(dict.fromkeys(names) if config.study else (one.name for one in found))
+    runs.claim(workdir, config, dict.fromkeys(("models", "study"), content))
+    records = climb(found, dataset, config, workdir, chosen)
+    return judged(records, told, declared, config.across, config)
 
 
 def require_ladder(evaluation: ConfigDict, dataset: Dataset) -> None:
@@ -79,43 +82,62 @@ def require_ladder(evaluation: ConfigDict, dataset: Dataset) -> None:
 
 def judged(
     records: pd.DataFrame,
-    compare: Sequence[tuple[str, str]],
+    told: Design,
     declared: Mapping[str, Mapping],
     across: str,
     evaluation: ConfigDict,
 ) -> Audit:
     """`stats.table` and `claims.judge` of each rung of `climb`, which measures no agreement."""
-    models = set(records.model)
+    records, models = paired(records), set(records.model)
     mine = {
         name: one
         for name, one in declared.items()
         if {one["one"], one["other"]} <= models and not claims.of_agreement(one)
     }
     options = {"resamples": evaluation.resamples, "seed": evaluation.seed}
-    options["reference"] = records.model.iloc[0]
-    table = by(records, "rung", partial(stats.table, compare=compare, **options))
+    options["reference"] = told.reference
+    table = by(records, "rung", partial(stats.table, compare=told.compare, **options))
     judge = partial(claims.judge, claims=mine, across=across, **options)
     return Audit(table, by(records, "rung", judge) if mine else NONE)
 
 
-def rungs(asked: str, models: Collection[str]) -> list[str]:
-    """The rungs that are asked for, by name with commas; "": all that the models provide.
+def rungs(asked: str, found: Sequence[Member]) -> list[str]:
+    """The rungs that are asked for, by name with commas; "": all that change something.
 
     Raises:
-      UserError: there is no such rung, or the models do not provide it.
+      UserError: there is no such rung, it changes nothing for these models, or they do not provide
+        it.
     """
-    provided = ["literal", *REPAIRS]
-    if any({name, stand_in} <= set(models) for name, stand_in in STAND_INS.items()):
-        provided.append(RIGHT_TEACHER)
-    chosen = split_names(asked, [*provided, RIGHT_TEACHER]) if asked else provided
+    names = {one.name for one in found}
+    ladders = [paper.ladder(network(one.model)) for one in found]
+    steps = list(ladders[0])
+    idle = [
+        rung
+        for before, rung in itertools.pairwise(steps)
+        if all(one[before] == one[rung] for one in ladders)
+    ]
+    provided = [rung for rung in steps if rung not in idle]
+    if any({name, stand_in} <= names for name, stand_in in STAND_INS.items()):
+        provided.append(paper.RIGHT_TEACHER)
+    chosen = split_names(asked, [*steps, paper.RIGHT_TEACHER]) if asked else provided
     for name in chosen:
-        if name == RIGHT_TEACHER and name not in provided:
+        if name == paper.RIGHT_TEACHER and name not in provided:
             needs = " and ".join(f"{one} and {other}" for one, other in STAND_INS.items())
             raise UserError(f"the rung '{name}' needs the models {needs}")
+        if name in idle:
+            raise UserError(
+                f"the rung '{name}' changes nothing for classifiers of one's own, which are cut "
+                "and run as they are; leave it out"
+            )
         if name not in (*provided, *PRESETS):
             known = ", ".join(dict.fromkeys([*provided, *PRESETS]))
             raise UserError(f"there is no rung '{name}'; known: {known}")
     return chosen
+
+
+def network(model: Model) -> Network | None:
+    """What can be cut and run otherwise; None of a classifier of one's own."""
+    return None if isinstance(model, External) else model.model
 
 
 def split_names(asked: str, known: Sequence[str]) -> list[str]:
@@ -129,7 +151,7 @@ def split_names(asked: str, known: Sequence[str]) -> list[str]:
 
 
 def climb(
-    models: Mapping[tuple[str, int], TrainedModel],
+    found: Sequence[Member],
     dataset: Dataset,
     evaluation: ConfigDict,
     workdir: Path,
@@ -138,7 +160,6 @@ def climb(
     """Explain and measure models at every rung; `workdir/records/` keeps what is done.
 
     Args:
-      models: (name, seed) -> model.
       evaluation: how many `images` of a split, and the `seed` that draws them.
       chosen: rungs.
 
@@ -149,7 +170,8 @@ def climb(
     drawn = {
         name: np.sort(draw_images(evaluation, len(split.label))) for name, split in splits.items()
     }
-    present = {name for name, _ in models}
+    models = {(one.name, one.seed): one.model for one in found}
+    present = {one.name for one in found}
     away = {one: other for one, other in STAND_INS.items() if {one, other} <= present}
     records = []
     shelf = Shelf(workdir)
@@ -157,10 +179,12 @@ def climb(
         if name in away.values():
             continue
         for rung in chosen:
-            stands_in = rung not in (RIGHT_TEACHER, "poppi", "sound") and name in away
+            stands_in = rung not in (paper.RIGHT_TEACHER, "poppi", "sound") and name in away
             shown = models[away[name], seed] if stands_in else model
             protocol = rung_protocol(rung, shown)
             split, images = splits[protocol.split], drawn[protocol.split]
+            if isinstance(shown, External):  # whose images are chosen here
+                protocol = replace(protocol, split=SOUND.split)
             columns = {
                 "model": name,
                 "seed": seed,
@@ -171,9 +195,9 @@ def climb(
     return pd.concat(records, ignore_index=True)
 
 
-def rung_protocol(rung: str, trained: TrainedModel) -> Protocol:
+def rung_protocol(rung: str, model: Model) -> Protocol:
     """What a rung asks of a model."""
-    if rung == RIGHT_TEACHER:
+    if rung == paper.RIGHT_TEACHER:
         return SOUND
-    climbed = ladder(trained.model)
-    return climbed[rung] if rung in climbed else PRESETS[rung](trained.model)
+    climbed = paper.ladder(network(model))
+    return climbed[rung] if rung in climbed else PRESETS[rung](network(model))

@@ -41,13 +41,11 @@ def at_chance(records: pd.DataFrame) -> dict[str, str]:
             continue
         if stats.binomtest(right, n, largest, "greater").pvalue > ABOVE_CHANCE:
             found[model] = (
-                f"the {model} (seed {seed}) is not above chance: {right} of {n} answers are right, "
+                f"{model} (seed {seed}) is not above chance: {right} of {n} answers are right, "
                 f"and {largest:.0%} of the images are of one class"
             )
         elif 1 - commonest < VARIED * (1 - largest):
-            found[model] = (
-                f"the {model} (seed {seed}) gives one answer to {commonest:.1%} of images"
-            )
+            found[model] = f"{model} (seed {seed}) gives one answer to {commonest:.1%} of images"
     return found
 
 
@@ -89,7 +87,7 @@ def preferences(records: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     return preferred(records, one, other).groupby("model", sort=False).mean().T
 
 
-def trust(records: pd.DataFrame, method: str, control: str = "random") -> pd.DataFrame:
+def trust(records: pd.DataFrame, method: str, noise: str = "random") -> pd.DataFrame:
     """The gate: which metrics of a method's maps pass their sanity checks, for each model.
 
     A metric is trustworthy here if
@@ -108,7 +106,7 @@ def trust(records: pd.DataFrame, method: str, control: str = "random") -> pd.Dat
       records: of both methods, with columns `model, seed, method, image`, the metrics, and for the
         first check `label` and `predicted`, for the last `randomised_similarity`.
       method: whose maps the metrics are of.
-      control: a method of random maps.
+      noise: a method of random maps.
 
     Returns:
       Columns `model, metric, beats_random, sign_p, randomised_similarity, trustworthy, why`; a row
@@ -119,7 +117,7 @@ def trust(records: pd.DataFrame, method: str, control: str = "random") -> pd.Dat
       UserError: a method is not there, or they have different images.
     """
     # [images, metrics] of each model, seeds averaged.
-    wins = preferred(records, method, control).drop(columns=list(OF_MODEL), errors="ignore")
+    wins = preferred(records, method, noise).drop(columns=list(OF_MODEL), errors="ignore")
     wins = wins.groupby(["model", "image"], sort=False).mean()
     own = records[records.method == method]
     dead = at_chance(own) if "predicted" in own else {}
@@ -134,7 +132,7 @@ def trust(records: pd.DataFrame, method: str, control: str = "random") -> pd.Dat
             p = stats.binomtest(better, decided).pvalue if decided else 1.0
             reasons = [dead[model]] if model in dead else []
             if share < PREFERRED or p > LEVEL:
-                reasons.append(f"a {control} map scores as well: {share:.0%} prefer the real one")
+                reasons.append(f"a {noise} map scores as well: {share:.0%} prefer the real one")
             if similarity >= PERSISTENT:
                 reasons.append(
                     f"shuffled parameters leave the map as it was: correlation {similarity:.2f}"

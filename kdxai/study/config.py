@@ -1,19 +1,23 @@
 """Every setting of a study, with its default."""
 
-from collections.abc import Collection
+from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
-VERSION = 2  # of the layout of a study's directory; another one is not continued
+from kdxai.explain import default_options
+
+VERSION = 3  # of the layout of a study's directory; another one is not continued
 
 
 def evaluation() -> ConfigDict:
     """What is explained, and how much of it."""
     return ConfigDict(
         {
-            "images": 1000,  # random test images, as many as the paper took
+            "images": 1000,  # random test images
             "whole": True,  # measure the rest of the test split too, in a table of its own
             "methods": "cam",  # names in kdxai.explain.METHODS (or mask), with commas
+            "options": default_options(),  # of methods, such as options.occlusion.window
             "metrics": "",  # beyond the core, names in kdxai.measures.EXTRA, with commas
             "stage": "last",  # of the model, at whose end maps are drawn, such as stage2
             "baseline": "blur",  # of perturbation: blur, mean or black
@@ -25,6 +29,32 @@ def evaluation() -> ConfigDict:
     )
 
 
+def data() -> dict[str, Any]:
+    """The data set that models are measured on, as `datasets.load` takes it."""
+    return {
+        "name": placeholder(str),  # None: that of the models
+        "data_dir": placeholder(str),  # TFDS directory, or one with train.npz and test.npz
+        "train_size": placeholder(int),
+        "validation_size": placeholder(int),
+        "resident_mib": placeholder(int),
+    }
+
+
+def told() -> dict[str, Any]:
+    """Which models are compared, and how people are told of them: see `study.design.Design`."""
+    return {
+        "title": "What do these networks look at?",  # of the page
+        "order": (),  # of the models in tables and by colour; others come last
+        "roles": {},  # model -> what it is, in a few words
+        "reference": "",  # whose maps and answers others' are compared with; "": the first model
+        "compare": (),  # pairs; where none of them is there, each other model with the reference
+        "floor": (),  # two models that differ in their seed alone, such as ("a", "b")
+        "untrained": "",  # a model that has learned nothing
+        "claims": {},  # name -> a `claim`
+        "across": "auto",  # verdicts: seeds where there are two, else images; or name one
+    }
+
+
 def claim(
     says: str, metric: str, pair: tuple[str, str], direction: str, matters: float
 ) -> dict[str, str | float]:
@@ -32,113 +62,3 @@ def claim(
     one, other = pair
     fields: dict[str, str | float] = {"says": says, "metric": metric, "one": one, "other": other}
     return fields | {"direction": direction, "matters": matters}
-
-
-def claims(models: Collection[str]) -> ConfigDict:
-    """The paper's claims about some of `models`, and their controls.
-
-    The margin 0.02 is half of what the paper found in average drop; what is bad or collapses loses
-    more, 0.05; accuracy may lose one point.
-    """
-    student, control = ("student", "teacher"), ("student", "control")
-    shallow, tiny = ("shallow_student", "teacher"), ("tiny_student", "teacher")
-    declared = {
-        "c1_drop": claim("The student's drop is lower", "average_drop", student, "lower", 0.02),
-        "c2_complexity": claim(
-            "The student's maps are less complex", "complexity", student, "lower", 0.02
-        ),
-        "c3_coherency": claim(
-            "The student's maps are more coherent", "ssim", student, "higher", 0.02
-        ),
-        "c4_accuracy": claim(
-            "The student reaches its teacher's accuracy", "accuracy", student, "not_lower", 0.01
-        ),
-        "c5_shallow": claim(
-            "A very shallow student explains badly", "adcc", shallow, "lower", 0.05
-        ),
-        "c6a_slight": claim("A slight compression helps", "adcc", student, "higher", 0.02),
-        "c6b_aggressive": claim(
-            "An aggressive compression makes explanations collapse", "adcc", tiny, "lower", 0.05
-        ),
-        # Is it distillation at all, or any training of a model of that size?
-        "control_drop": claim(
-            "Distillation lowers the drop", "average_drop", control, "lower", 0.02
-        ),
-        "control_complexity": claim(
-            "Distillation makes maps less complex", "complexity", control, "lower", 0.02
-        ),
-        "control_coherency": claim(
-            "Distillation makes maps more coherent", "ssim", control, "higher", 0.02
-        ),
-    }
-    return ConfigDict(
-        {name: one for name, one in declared.items() if {one["one"], one["other"]} <= {*models}}
-    )
-
-
-def study(
-    teacher: ConfigDict,
-    student: ConfigDict,
-    *,
-    tiny: str,
-    shallow: str,
-    resnext: str,
-) -> ConfigDict:
-    """A study of a teacher, a student distilled from it, and their controls.
-
-    The settings of every model are those of `training.config`, save that the data set is one for
-    all and `teacher` names another model of the study.
-
-    Args:
-      teacher, student: complete training configs.
-      tiny, shallow, resnext: names of the models that take the student's or the teacher's place.
-    """
-
-    def like(config: ConfigDict, **changes: object) -> ConfigDict:
-        copy = config.copy_and_resolve_references()
-        with copy.unlocked():
-            del copy["data"]
-        copy.update_from_flattened_dict(changes)
-        return copy
-
-    distilled = {"teacher": "teacher"}
-    another = {"seed": teacher.seed + 1000, "augment.seed": teacher.augment.seed + 1000}
-    foreign = {"model.name": resnext, "model.dropout": 0.0}
-    models = {
-        "teacher": like(teacher),
-        # Equal to the teacher but for its seed: the floor under every difference.
-        "second_teacher": like(teacher, **another),
-        "student": like(student, **distilled),
-        "control": like(student),
-        "tiny_student": like(student, **distilled, **{"model.name": tiny}),
-        "shallow_student": like(student, **distilled, **{"model.name": shallow}),
-        "shallow_control": like(student, **{"model.name": shallow}),
-        "untrained": like(student, **{"epochs": 0, "optim.warmup_epochs": 0.0}),
-        # The published student was distilled from such a one, not from the teacher.
-        "resnext": like(teacher, **foreign),
-        "resnext_student": like(student, teacher="resnext"),
-    }
-    return ConfigDict(
-        {
-            "version": VERSION,
-            "data": teacher.data,
-            "seeds": 1,  # the whole study again, with model seeds + 0, 1, ...
-            "only": "teacher,student,control,untrained",  # of the models below; all: every one
-            "cell": "",  # i/n: do the i-th of n shares of the work, and write no report
-            "models": models,
-            "compare": (
-                ("student", "teacher"),
-                ("student", "control"),
-                ("second_teacher", "teacher"),
-                ("tiny_student", "teacher"),
-                ("shallow_student", "teacher"),
-                ("shallow_student", "shallow_control"),
-                ("untrained", "teacher"),
-                ("resnext_student", "resnext"),
-            ),  # those that are there
-            "ladder": "teacher,student,control,resnext_student",  # replay the paper's protocol on
-            "claims": claims(models),
-            "across": "auto",  # verdicts: seeds where there are two, else images; or name one
-            "evaluation": evaluation(),
-        }
-    )

@@ -1,28 +1,22 @@
-"""Which models a study trains, and in which order; which are there already."""
+"""Which models a study makes, and in which order."""
 
 import re
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from kdxai import files
-from kdxai.data import datasets
-from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError, line
-from kdxai.settings import difference
+from kdxai.study import design, origins
 from kdxai.study.config import VERSION
+from kdxai.study.design import require_known
+from kdxai.study.members import Member, load, require_alike, require_names
+from kdxai.study.origins import Origin
 from kdxai.training import runs
 
-ORDER = (
-    *("teacher", "second_teacher", "student", "control", "tiny_student"),
-    *("shallow_student", "shallow_control", "untrained", "resnext", "resnext_student"),
-)
 SEEDS = 1000  # at most: every one is a study
-# What a file, a table, a page and a picture take as it is.
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]{0,58}[A-Za-z0-9_.-])?")
 
 
 class Cell(NamedTuple):
@@ -31,78 +25,78 @@ class Cell(NamedTuple):
     Attributes:
       name: of the model in the study.
       seed: number of the replicate.
-      config: of the training run, complete.
-      workdir: of the training run.
+      origin: how it comes to be.
+      config: the settings of that, complete.
+      workdir: where it will be.
     """
 
     name: str
     seed: int
+    origin: Origin
     config: ConfigDict
     workdir: Path
 
+    @property
+    def made_from(self) -> str:
+        """The directory of the model that this one is made from; "" for none."""
+        return self.config[self.origin.made_from] if self.origin.made_from else ""
+
 
 def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
-    """The training runs of a study, every teacher before its students.
+    """All models of a study, each behind the one that it is made from.
 
     Raises:
       UserError: no seeds, a name that is none of the models or cannot be one, a comparison of other
-        than two, teachers in a circle.
+        than two, models that are made from each other in a circle.
     """
     if not 1 <= config.seeds <= SEEDS:
         raise UserError(f"a study needs at least 1 seed and at most {SEEDS:,}, not {config.seeds}")
     require_names(config.models)
-    require_pairs(config.compare)
+    design.require_pairs(config.compare)
     for pair in config.compare:
         require_known("compare", pair, config.models)
     require_known("ladder", listed(config.ladder), config.models)
     names = chosen(config)
-    cells = []
-    for seed in range(config.seeds):
-        for name in names:
-            model = config.models[name].copy_and_resolve_references()
-            with model.unlocked():
-                model.data = config.data
-            model.seed += seed
-            model.augment.seed += seed  # a replicate has views of its own
-            if model.teacher:
-                model.teacher = str(directory(workdir, seed, model.teacher))
-            cells.append(Cell(name, seed, model, directory(workdir, seed, name)))
-    return cells
+    return [cell(config, workdir, seed, name) for seed in range(config.seeds) for name in names]
+
+
+def cell(config: ConfigDict, workdir: Path, seed: int, name: str) -> Cell:
+    """A model of a replicate, its settings complete."""
+    settings = config.models[name].copy_and_resolve_references()
+    origin = origins.of(name, settings)
+    with settings.unlocked():
+        del settings["origin"]
+        settings.data = config.data
+    for key in origin.seeds:
+        value = settings
+        for part in key.split("."):
+            value = value[part]
+        settings.update_from_flattened_dict({key: value + seed})
+    if source := origins.needed(name, config.models[name]):
+        settings[origin.made_from] = str(directory(workdir, seed, source))
+    return Cell(name, seed, origin, settings, directory(workdir, seed, name))
 
 
 def chosen(config: ConfigDict) -> list[str]:
-    """The models of `config.only`, in its order, but every teacher before its students.
+    """The models of `config.only`, in its order, but each behind the one that it is made from.
 
     Raises:
-      UserError: a name that is none of the models, a student without its teacher.
+      UserError: a name that is none of the models, or one without what it is made from.
     """
-    teachers = {name: model.teacher for name, model in config.models.items()}
+    sources = {name: origins.needed(name, model) for name, model in config.models.items()}
     if config.only == "all":
-        return teachers_first(dict(sorted(teachers.items(), key=lambda item: rank(item[0]))))
+        order = [name for name in config.order if name in sources]
+        return sources_first({name: sources[name] for name in [*order, *sources]})
     only = list(dict.fromkeys(listed(config.only)))
     if not only:
         raise UserError("only names no model; name some with commas, or all")
     require_known("only", only, config.models)
     for name in only:
-        if teachers[name] in teachers and teachers[name] not in only:
-            raise UserError(f"only names '{name}' without its teacher; add '{teachers[name]}'")
-    return teachers_first({name: teachers[name] for name in only})
-
-
-def rank(name: str) -> int:
-    """Place of a model in tables; those that this package does not know come last."""
-    return ORDER.index(name) if name in ORDER else len(ORDER)
-
-
-def require_known(key: str, names: Iterable[str], models: Mapping[str, object]) -> None:
-    """Raises:
-    UserError: a name is none of the models.
-    """
-    for name in names:
-        if name not in models:
+        if sources[name] in sources and sources[name] not in only:
             raise UserError(
-                f"{key} names '{name}', which is none of the study's models: {', '.join(models)}"
+                f"only names '{name}' without what it is made from; add '{sources[name]}'"
             )
+    return sources_first({name: sources[name] for name in only})
 
 
 def listed(names: str) -> list[str]:
@@ -110,35 +104,10 @@ def listed(names: str) -> list[str]:
     return [name for entry in names.split(",") if (name := entry.strip())]
 
 
-def require_names(models: Iterable[str]) -> None:
-    """Raises:
-    UserError: a name that a model cannot have, or two that are one to some file systems.
-    """
-    taken: dict[str, str] = {}
-    for name in models:
-        if not NAME.fullmatch(name):
-            shown = name if len(name) <= 70 else f"{name[:60]}..."
-            raise UserError(
-                f"'{shown}' is no name for a model: take up to 60 letters (a to z), digits, "
-                "spaces, '_', '.' and '-', first a letter or a digit"
-            )
-        if (other := taken.setdefault(name.lower(), name)) != name:
-            raise UserError(f"the models '{other}' and '{name}' differ in case alone; rename one")
-
-
-def require_pairs(compare: Iterable[Sequence[str]]) -> None:
-    """Raises:
-    UserError: a comparison is not of two different models.
-    """
-    for pair in compare:
-        if not isinstance(pair, tuple | list) or len(pair) != 2 or pair[0] == pair[1]:
-            raise UserError(f"compare takes pairs of two different models, not {pair!r}")
-
-
 def share(cells: Sequence[Cell], cell: str) -> list[Cell]:
     """The cells of the i-th of n jobs, for `cell` = "i/n" (1/n to n/n); all of them for "".
 
-    A student stays in one job with its teacher, so that the jobs need not wait for each other.
+    A model stays in one job with what it is made from, so that jobs need not wait for each other.
 
     Raises:
       UserError: `cell` is no such share.
@@ -148,9 +117,9 @@ def share(cells: Sequence[Cell], cell: str) -> list[Cell]:
     found = re.fullmatch(r"(\d+)/(\d+)", cell)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise UserError(f"cell is i/n, the i-th of n shares such as 1/4, not '{cell}'")
-    families: dict[str, str] = {}  # a run's directory -> that of its first teacher
+    families: dict[str, str] = {}  # a model's directory -> that of the first of its line
     for one in cells:
-        families[str(one.workdir)] = families.get(one.config.teacher, str(one.workdir))
+        families[str(one.workdir)] = families.get(one.made_from, str(one.workdir))
     mine = list(dict.fromkeys(families.values()))[int(found[1]) - 1 :: int(found[2])]
     return [one for one in cells if families[str(one.workdir)] in mine]
 
@@ -159,31 +128,42 @@ def directory(workdir: Path, seed: int, name: str) -> Path:
     return workdir / f"seed{seed}" / name
 
 
-def teachers_first(teachers: Mapping[str, str]) -> list[str]:
-    """Order names so that each follows its teacher; {name: teacher's name or ""}."""
+def sources_first(sources: Mapping[str, str]) -> list[str]:
+    """Order names so that each follows its source; {name: source's name or ""}."""
     ordered: list[str] = []
 
-    def visit(name: str, students: tuple[str, ...] = ()) -> None:
-        if name not in teachers or name in students:
+    def visit(name: str, ahead: tuple[str, ...] = ()) -> None:
+        if name not in sources or name in ahead:
             raise UserError(
-                f"the teacher of '{students[-1]}' is '{name}', which is no model of the study that "
-                "can be trained before it"
+                f"'{ahead[-1]}' is made from '{name}', which is no model of the study that can be "
+                "made before it"
             )
         if name not in ordered:
-            if teachers[name]:
-                visit(teachers[name], (*students, name))
+            if sources[name]:
+                visit(sources[name], (*ahead, name))
             ordered.append(name)
 
-    for name in teachers:
+    for name in sources:
         visit(name)
     return ordered
 
 
-def study_cells(workdir: str | Path) -> tuple[list[Cell], Dataset]:
-    """All runs of a study and their data set.
+def made(cells: Sequence[Cell]) -> list[Member]:
+    """The models of a plan that is carried out.
 
     Raises:
-      UserError: it is no study of this version, or a run is not finished.
+      UserError: one is not finished.
+    """
+    members = [Member(one.name, one.seed, load(one.workdir), str(one.workdir)) for one in cells]
+    require_alike(members)
+    return members
+
+
+def study_members(workdir: str | Path) -> list[Member]:
+    """All models of a study.
+
+    Raises:
+      UserError: it is no study of this version, or a model is not finished.
     """
     path = Path(workdir) / runs.CONFIG
     if not path.exists():
@@ -200,80 +180,4 @@ def study_cells(workdir: str | Path) -> tuple[list[Cell], Dataset]:
         cells = plan(config, Path(workdir))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no config of a study ({line(error)})") from error
-    for cell in cells:
-        runs.finished(cell.workdir)
-    return cells, load_data(cells)
-
-
-def named_directories(models: str | Sequence[str]) -> dict[str, str]:
-    """`NAME=DIRECTORY,NAME=DIRECTORY,...`, or a tuple of `NAME=DIRECTORY` -> {name: directory}.
-
-    In one text a comma ends a directory only where a name and `=` follow; a tuple takes any.
-
-    Raises:
-      UserError: it is neither, a name twice, or a name that a model cannot have.
-    """
-    if isinstance(models, str):
-        entries = re.split(r",(?=[^,/]*=)", models)
-    else:
-        entries = list(models) if isinstance(models, list | tuple) else []
-    found: dict[str, str] = {}
-    for entry in map(str, entries):
-        name, _, directory = entry.strip().partition("=")
-        if not name or not directory or name in found:
-            break
-        found[name] = directory
-    if not entries or len(found) < len(entries):
-        raise UserError(
-            "models is NAME=DIRECTORY,NAME=DIRECTORY,... or a tuple ('NAME=DIRECTORY', ...), each "
-            f"name once, not '{textwrap.shorten(str(models), 200)}'"
-        )
-    require_names(found)
-    return found
-
-
-def finished_cells(models: str | Sequence[str]) -> tuple[list[Cell], Dataset]:
-    """The runs that `named_directories` names, and the data set of all.
-
-    Raises:
-      UserError: as `named_directories`; a run is not finished, or the runs are of different data.
-    """
-    cells = [
-        Cell(name, 0, runs.finished(directory)[0], Path(directory))
-        for name, directory in named_directories(models).items()
-    ]
-    return cells, load_data(cells)
-
-
-def load_data(cells: Sequence[Cell]) -> Dataset:
-    """The data set that finished runs were trained on.
-
-    Raises:
-      UserError: they were trained on different ones, or it has changed since.
-    """
-    ours = [cell.config.data.to_dict() for cell in cells]
-    for data in ours:  # one place may be written in several ways
-        if data.get("data_dir"):
-            data["data_dir"] = str(Path(data["data_dir"]).expanduser().resolve())
-    for cell, data in zip(cells, ours, strict=True):
-        if data != ours[0]:
-            raise UserError(
-                f"{cells[0].workdir} and {cell.workdir} have different data: "
-                f"{difference(ours[0], data)}"
-            )
-    try:
-        dataset = datasets.load(**cells[0].config.data)
-    except UserError as error:
-        raise UserError(
-            f"the data that {cells[0].workdir} was trained on cannot be read ({error}); if they "
-            "have moved, give the command that trained it again, with their place now"
-        ) from error
-    found = datasets.fingerprint(dataset)
-    for cell in cells:
-        kept = files.read_json(cell.workdir / runs.CONFIG).get(runs.CONTENT, {})
-        if kept.get("data.data_dir", found) != found:
-            raise UserError(
-                f"the data set '{dataset.name}' is not what {cell.workdir} was trained on; bring "
-                "the data back, or train the model anew in another directory"
-            )
-    return dataset
+    return made(cells)

@@ -15,11 +15,12 @@ from kdxai import files
 from kdxai.data.datasets import Split
 from kdxai.errors import UserError
 from kdxai.fingerprints import fingerprint
-from kdxai.training.runs import TrainedModel
+from kdxai.measures import Model
+from kdxai.study.identity import identity
 
 # Of what records hold and how it is computed. Raise it where a measure gives other numbers or other
 # columns than before: records of another version are not read.
-VERSION = 1
+VERSION = 2
 CHUNK = 500  # images in memory at once while they are fingerprinted
 
 
@@ -60,15 +61,9 @@ class Shelf:
         rows = pd.read_csv(io.StringIO(text), keep_default_na=False)
         return rows.assign(**columns)[[*columns, *rows]]
 
-    def model(self, trained: TrainedModel) -> str:
-        """A fingerprint of what a model is and of what it makes of an image."""
-
-        def read() -> str:
-            parts = {"variables": trained.variables, "mean": trained.mean, "std": trained.std}
-            what = json.dumps(trained.config.model.to_dict(), sort_keys=True)
-            return f"{what} {trained.model.num_classes} {fingerprint(parts)}"
-
-        return self._once(read, trained.variables, trained.config, trained.result)
+    def model(self, model: Model) -> str:
+        """`identity`, taken once."""
+        return self._once(lambda: identity(model), model)
 
     def images(self, split: Split, rows: np.ndarray | None = None) -> str:
         """A fingerprint of some images of a split, or of all: numbers, pixels, labels, masks."""

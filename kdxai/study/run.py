@@ -11,23 +11,19 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kdxai import drawing, evaluate
+from kdxai import files
 from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
-from kdxai.models import Network
-from kdxai.study import audit, claims, stats
-from kdxai.study.measure import (
-    NONE,
-    Measured,
-    Wanted,
-    measure,
-    measure_cells,
-    require_size,
-    wanted,
-)
-from kdxai.study.plan import Cell, chosen, finished_cells, listed, plan, share
+from kdxai.externals import External
+from kdxai.models import trained
+from kdxai.study import audit, claims, design, members, plan, stats
+from kdxai.study.design import Design
+from kdxai.study.measure import NONE, Measured, measure, measure_members, paired
+from kdxai.study.members import Member
+from kdxai.study.plan import Cell, chosen, listed, share
 from kdxai.study.records import Shelf
-from kdxai.training import checkpoints, loop, runs
+from kdxai.study.wanted import Wanted, require_defined, wanted
+from kdxai.training import checkpoints, runs
 
 
 def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
@@ -45,11 +41,11 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
     shared = config.copy_and_resolve_references()
     shared.cell = ""  # every job of an array works for the same study
     runs.claim(workdir, shared, {"data.data_dir": datasets.fingerprint(dataset)})
-    train(checked.mine, dataset)
+    make(checked.mine, dataset)
     if len(checked.mine) < len(cells):
-        measure_cells(checked.mine, dataset, what, Shelf(workdir))
+        measure_members(plan.made(checked.mine), dataset, what, Shelf(workdir))
         return None
-    measured = measure(cells, dataset, what, workdir)
+    measured = measure(checked.design, plan.made(cells), dataset, what, workdir)
     return climbed(measured, config, checked.claims, workdir)
 
 
@@ -57,13 +53,14 @@ class Checked(NamedTuple):
     """A study that can be run to its end.
 
     Attributes:
-      cells, mine: all runs, and those of this job.
-      claims: those about models that are trained.
+      cells, mine: all models, and those of this job.
+      claims: those about models that are made.
     """
 
     cells: Sequence[Cell]
     mine: Sequence[Cell]
     dataset: Dataset
+    design: Design
     wanted: Wanted
     claims: Mapping[str, Mapping]
 
@@ -74,19 +71,20 @@ def check(config: ConfigDict, workdir: Path) -> Checked:
     Raises:
       UserError: it is.
     """
-    cells = plan(config, workdir)
+    cells = plan.plan(config, workdir)
     mine = share(cells, config.cell)
     names = chosen(config)
     dataset = datasets.load(**config.data)
     declared = claims.declared(config, set(config.models), names, config.seeds)
-    pairs = dict.fromkeys([*map(tuple, config.compare), *claims.pairs(declared, cells[0].name)])
+    told = design.read(config, names, config.models)
+    pairs = dict.fromkeys([*told.compare, *claims.pairs(declared, told.reference)])
     what = wanted(config.evaluation, list(pairs), names, len(dataset.test.label))
     for cell in cells:
-        require_defined(loop.check(cell.config, dataset), what, dataset)
+        require_defined(cell.origin.check(cell.config, dataset), what, dataset)
         checkpoints.folder(cell.workdir)
     if set(listed(config.ladder)) & set(names):
         audit.require_ladder(config.evaluation, dataset)
-    return Checked(cells, mine, dataset, what, declared)
+    return Checked(cells, mine, dataset, told, what, declared)
 
 
 def climbed(
@@ -96,47 +94,49 @@ def climbed(
     evaluation = config.evaluation
     found, tables = [], NONE
     names = listed(config.ladder)
-    models = {
-        (cell.name, cell.seed): model
-        for cell, model in zip(measured.cells, measured.trained, strict=True)
-        if cell.name in names
-    }
-    if models:
-        rungs = audit.rungs("", {name for name, _ in models})
-        records = audit.climb(models, measured.dataset, evaluation, workdir, rungs)
+    climbing = [one for one in measured.members if one.name in names]
+    if climbing:
+        rungs = audit.rungs("", climbing)
+        records = audit.climb(climbing, measured.dataset, evaluation, workdir, rungs)
         tables, verdicts = audit.judged(
-            records, config.compare, declared, config.across, evaluation
+            records, measured.design, declared, config.across, evaluation
         )
         if len(verdicts):  # the last rung is the study's own protocol
             found.append(verdicts[verdicts.rung != rungs[-1]])
     if declared:
-        main = measured.wanted.protocols[0].method
-        rows = measured.records[measured.records.drawn & (measured.records.method == main)]
-        verdicts = claims.judge(
-            stats.with_agreement(rows, measured.agreement, measured.cells[0].name),
-            declared,
-            across=config.across,
-            resamples=evaluation.resamples,
-            seed=evaluation.seed,
-            reference=measured.cells[0].name,
-        )
-        found.append(verdicts.assign(rung="sound")[["rung", *verdicts]])
+        found.append(judged(measured, declared, config.across))
     return measured._replace(
         claims=pd.concat(found, ignore_index=True) if found else NONE, ladder=tables
     )
 
 
-def train(cells: Sequence[Cell], dataset: Dataset) -> None:
-    """Train what is not trained yet, saying how far the study is and how long it may take.
+def judged(measured: Measured, declared: Mapping[str, Mapping], across: str) -> pd.DataFrame:
+    """`claims.judge` of the first method on the random images, as the rung "sound"."""
+    main = measured.wanted.protocols[0].method
+    rows = paired(measured.records[measured.records.drawn & (measured.records.method == main)])
+    verdicts = claims.judge(
+        stats.with_agreement(rows, measured.agreement, measured.design.reference),
+        declared,
+        across=across,
+        resamples=measured.wanted.evaluation.resamples,
+        seed=measured.wanted.evaluation.seed,
+        reference=measured.design.reference,
+    )
+    return verdicts.assign(rung="sound")[["rung", *verdicts]]
 
-    What is trained already is checked: that its settings, its data and its teacher are the same.
+
+def make(cells: Sequence[Cell], dataset: Dataset) -> None:
+    """Make what is not there yet, saying how far the study is and how long it may take.
+
+    What is there already is checked: that its settings, its data and what it is made from are the
+    same.
     """
-    seconds: dict[str, list[float]] = {}  # a model's name -> of its runs
-    waiting = [cell for cell in cells if runs.read_result(cell.workdir) is None]
+    seconds: dict[str, list[float]] = {}  # a model's name -> of its replicates
+    waiting = [cell for cell in cells if not files.there(cell.workdir / trained.MODEL)]
     started = time.perf_counter()
     for cell in cells:
         if cell not in waiting:
-            loop.train(cell.config, cell.workdir, dataset)
+            cell.origin.make(cell.config, cell.workdir, dataset)
             continue
         number, left = waiting.index(cell), ""
         if known := list(itertools.chain.from_iterable(seconds.values())):
@@ -146,35 +146,53 @@ def train(cells: Sequence[Cell], dataset: Dataset) -> None:
         print(
             f"{cell.workdir}: model {done + 1} of {len(cells)}, {done} done{left}", file=sys.stderr
         )
-        loop.train(cell.config, cell.workdir, dataset)
+        cell.origin.make(cell.config, cell.workdir, dataset)
         now = time.perf_counter()
         seconds.setdefault(cell.name, []).append(now - started)
         started = now
 
 
 def explain(config: ConfigDict, workdir: str | Path) -> Measured:
-    """Measure finished runs, without training any.
+    """Measure models that are there.
 
     Raises:
-      UserError: a run is not finished, or the runs are of different data.
+      UserError: one cannot be read, they do not fit each other or the data, or bad settings.
     """
     workdir = Path(workdir)
-    cells, dataset = finished_cells(config.models)
-    names = [cell.name for cell in cells]
-    what = wanted(config, config.compare, names, len(dataset.test.label))
-    for cell in cells:
-        require_defined(runs.create_model(cell.config, len(dataset.class_names)), what, dataset)
-    # The models by name alone: one that was trained anew is measured anew.
-    runs.claim(workdir, config, {"models": ", ".join(names)})
-    return measure(cells, dataset, what, workdir)
+    found = members.read(members.named_places(config.models))
+    dataset = members.load_data(found, config.data)
+    # The models by name alone: one that has become another is measured anew.
+    names = ", ".join(one.name for one in found)
+    return explain_members(found, dataset, config, workdir, {"models": names})
 
 
-def require_defined(model: Network, what: Wanted, dataset: Dataset) -> None:
-    """Raises:
-    UserError: a method or measure that is wanted does not suit the model or the data.
+def explain_members(
+    found: Sequence[Member],
+    dataset: Dataset,
+    config: ConfigDict,
+    workdir: Path,
+    content: Mapping[str, str],
+) -> Measured:
+    """Measure models, and judge the claims about them.
+
+    Args:
+      config: as of configs/explain.py.
+      content: of `config`, as `runs.claim` takes it.
+
+    Raises:
+      UserError: bad settings, or a directory that another config made.
     """
-    if "grid" in what.extra:
-        evaluate.require_mosaics(dataset.test.label)
-    require_size(dataset)
-    for protocol in what.protocols:
-        drawing.require_defined(model, protocol, masks=dataset.test.mask is not None)
+    names = list(dict.fromkeys(one.name for one in found))
+    told = design.read(config, names)
+    replicates = len(members.shared_seeds((one.name, one.seed) for one in found))
+    declared = claims.declared(config, names, names, replicates)
+    pairs = dict.fromkeys([*told.compare, *claims.pairs(declared, told.reference)])
+    what = wanted(config, list(pairs), names, len(dataset.test.label))
+    for one in found:
+        model = one.model if isinstance(one.model, External) else one.model.model
+        require_defined(model, what, dataset)
+    runs.claim(workdir, config, content)
+    measured = measure(told, found, dataset, what, workdir)
+    if declared:
+        return measured._replace(claims=judged(measured, declared, config.across))
+    return measured

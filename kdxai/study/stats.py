@@ -266,14 +266,14 @@ def differences(
     resamples: int,
     seed: int = 0,
     reference: str | None = None,
-    floor: tuple[str, str] = ("second_teacher", "teacher"),
+    floor: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Paired differences, one - other: how sure, how large, and on images both classify correctly.
 
     Args:
       records, reference: as for `table`.
       compare: pairs (one, other); those that are not both there are left out.
-      floor: two models of the same recipe, with different seeds.
+      floor: two models of the same recipe, with different seeds, or ().
 
     Returns:
       A row per pair and metric. Columns `one, other, metric, mean, ci_low, ci_high, n, seeds` as in
@@ -305,7 +305,7 @@ def differences(
         tested = [name for name in found.index if name in names]
         gaps = (values[one] - values[other]).mean(0)[:, [names.index(name) for name in tested]]
         found.loc[tested, ["wilcoxon_p", "rank_biserial"]] = np.stack(signed_ranks(gaps), -1)
-        if set(floor) <= set(runs):
+        if floor and set(floor) <= set(runs):
             variance = pd.concat([runs[model] for model in floor]).var()
         else:
             variance = (runs[one].var() + runs[other].var()) / 2

@@ -76,6 +76,8 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
             f"augment.pad and augment.cutout are numbers of pixels from 0, below {side} and up to "
             f"{side} for these images, not {config.augment.pad} and {config.augment.cutout}"
         )
-    objectives.choose(config)
     states.learning_rate(config.optim, config.epochs, size // config.batch_size)
-    return create_model(config, len(dataset.class_names))
+    model = create_model(config, len(dataset.class_names))
+    for tap in objectives.choose(config).taps:
+        model.cut(tap)
+    return model

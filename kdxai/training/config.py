@@ -13,9 +13,7 @@ def default() -> ConfigDict:
             "batch_size": 128,  # global, over all devices
             "data": {
                 "name": "cifar10",
-                "data_dir": placeholder(
-                    str
-                ),  # of TFDS, of train.npz and test.npz, or of a folder's pictures
+                "data_dir": placeholder(str),  # of TFDS, of train.npz and test.npz, or of pictures
                 "train_size": placeholder(int),  # images to train on; None: all that are left
                 "validation_size": placeholder(int),  # None: a tenth of the training split
                 "resident_mib": placeholder(int),  # more images than that stream; None: by memory
@@ -45,7 +43,8 @@ def default() -> ConfigDict:
                 "label_smoothing": 0.0,
             },
             "objective": placeholder(str),  # of training.objectives; None: by the teacher
-            "teacher": "",  # a finished run's work directory; "": train on labels alone
+            # A model's directory, or file.py:function that returns a kdxai.External; "": none.
+            "teacher": "",
             "distill": {
                 "temperature": 6.0,
                 "alpha": 0.95,

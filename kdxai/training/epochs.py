@@ -31,7 +31,7 @@ AHEAD = 16
 EVAL_BATCH = 512  # at least; rounded up to what the devices divide
 
 
-class Going(NamedTuple):
+class Run(NamedTuple):
     """A run that is going on: what its epochs share, besides the state that they pass on."""
 
     program: Program
@@ -61,9 +61,9 @@ def fit(
         closing(program.train.feed(order)) as batches,
     ):
         reporter = Reporter(bar, workdir.name, config, program)
-        going = Going(program, batches, saved, asked, reporter)
+        run = Run(program, batches, saved, asked, reporter)
         for epoch in range(first_step // program.steps_per_epoch, config.epochs):
-            state, row = run_epoch(going, epoch, state)
+            state, row = run_epoch(run, epoch, state)
             # Before the checkpoint: a history that is too long is cut, one too short has a hole.
             add(row)
             saved.save(state, row["validation_accuracy"])
@@ -73,17 +73,17 @@ def fit(
 
 
 def run_epoch(
-    going: Going, epoch: int, state: states.TrainState
+    run: Run, epoch: int, state: states.TrainState
 ) -> tuple[states.TrainState, dict[str, Any]]:
     """What is left of an epoch, and its row of the history; a signal ends the process."""
-    program, started = going.program, time.perf_counter()
-    state, (train_loss, train_accuracy) = take_steps(going, epoch, state)
+    program, started = run.program, time.perf_counter()
+    state, (train_loss, train_accuracy) = take_steps(run, epoch, state)
     step = int(state.step)
-    if going.asked.number and step % program.steps_per_epoch:
-        going.saved.save(state)
-        stop(going.saved, going.asked.number)
+    if run.asked.number and step % program.steps_per_epoch:
+        run.saved.save(state)
+        stop(run.saved, run.asked.number)
     loss, accuracy = validate(program, state)
-    require_finite(loss, step, program.schedule, going.saved)
+    require_finite(loss, step, program.schedule, run.saved)
     return state, {
         "epoch": epoch + 1,
         "step": step,
@@ -97,10 +97,10 @@ def run_epoch(
 
 
 def take_steps(
-    going: Going, epoch: int, state: states.TrainState
+    run: Run, epoch: int, state: states.TrainState
 ) -> tuple[states.TrainState, tuple[float, float]]:
     """The train steps that are left of an epoch, fewer where a signal came; its means so far."""
-    program, saved, asked, reporter = going.program, going.saved, going.asked, going.reporter
+    program, saved, asked, reporter = run.program, run.saved, run.asked, run.reporter
     pending: collections.deque[tuple[int, states.Totals]] = collections.deque()
 
     def settle(keep: int) -> tuple[float, float]:
@@ -121,7 +121,7 @@ def take_steps(
     reporter.begin()
     constants = program.constants(epoch, tell)
     for step in range(int(state.step), (epoch + 1) * program.steps_per_epoch):
-        state, totals = program.train_step(state, constants, *next(going.batches))
+        state, totals = program.train_step(state, constants, *next(run.batches))
         pending.append((step + 1, totals))
         settle(AHEAD)
         if hosts.stop_at(step):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from kdxai import devices, files, models
+from kdxai import devices, files
 from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
 from kdxai.models import trained
@@ -21,7 +21,7 @@ from kdxai.training.checkpoints import Checkpoints
 from kdxai.training.checks import check
 from kdxai.training.epochs import evaluate, fit
 from kdxai.training.feed import place
-from kdxai.training.program import Program, build, compute_dtype
+from kdxai.training.program import Program, architecture, build, compute_dtype, create_model
 
 
 def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str, Any]:
@@ -83,12 +83,11 @@ def run(config: ConfigDict, workdir: Path, dataset: Dataset, asked: signals.Held
         fit(config, workdir, program, saved, rows, asked)
         saved.wait()
         best = saved.best(program.state)
-    architecture = {"name": config.model.name, "dropout": config.model.dropout}
     class_names = tuple(dataset.class_names)
     height, width, channels = dataset.train.image.shape[1:]
     return Trained(
-        model=models.create(**architecture, num_classes=len(class_names)),
-        architecture=architecture,
+        model=create_model(config, len(class_names)),
+        architecture=architecture(config),
         variables=best.variables,
         mean=dataset.mean,
         std=dataset.std,

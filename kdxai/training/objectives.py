@@ -3,7 +3,7 @@
 To add one, write a function of the config that returns an `Objective`, and enter it below.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -18,20 +18,24 @@ class Outputs(NamedTuple):
 
     Attributes:
       logits: [K] pre-softmax scores.
+      taps: {name of a stage: [h, w, c] feature map at its end}.
     """
 
     logits: jax.Array
+    taps: Mapping[str, jax.Array]
 
 
 class Objective(NamedTuple):
     """Attributes:
     loss: (the student's outputs, the teacher's, [] class index) -> [] float32. The teacher's are
       None where there is none.
-    taught: whether it reads the teacher's.
+    taught: whether it reads the teacher's, which are logits alone.
+    taps: stages of the student whose feature maps it reads.
     """
 
     loss: Callable[[Outputs, Outputs | None, jax.Array], jax.Array]
     taught: bool = False
+    taps: tuple[str, ...] = ()
 
 
 def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -> jax.Array:

@@ -85,10 +85,10 @@ def compute_dtype(name: str) -> Any:
 
 def create_model(config: ConfigDict, num_classes: int, **options: Any) -> models.Network:
     """The model of a run's config; `options` are those of `models.create`."""
-    return models.create(
-        config.model.name,
-        num_classes=num_classes,
-        dropout=config.model.dropout,
-        dtype=compute_dtype(config.model.dtype),
-        **options,
-    )
+    dtype = compute_dtype(config.model.dtype)
+    return models.create(**architecture(config), num_classes=num_classes, dtype=dtype, **options)
+
+
+def architecture(config: ConfigDict) -> dict[str, Any]:
+    """What `models.create` makes the model of, but for the number of classes."""
+    return {name: value for name, value in config.model.items() if name != "dtype"}

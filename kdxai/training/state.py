@@ -35,7 +35,7 @@ class Totals:
 class TrainState:
     """Attributes:
     step: [] int32, steps taken.
-    params, batch_stats: the model's variables.
+    params, batch_stats: the model's variables; a model without BatchNorm has none of the latter.
     opt_state: the optimiser's.
     totals: of the epoch under way.
     """
@@ -48,7 +48,12 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, Any]:
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        return variables_of(self.params, self.batch_stats)
+
+
+def variables_of(params: Any, batch_stats: Any) -> dict[str, Any]:
+    """What a network is applied to."""
+    return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
 
 
 def learning_rate(optim: ConfigDict, epochs: float, steps_per_epoch: int) -> optax.Schedule:
@@ -101,7 +106,7 @@ def create_train_state(
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
-        batch_stats=variables["batch_stats"],
+        batch_stats=variables.get("batch_stats", {}),
         opt_state=tx.init(variables["params"]),
         totals=Totals.zero(),
     )

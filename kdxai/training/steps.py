@@ -12,7 +12,7 @@ from kdxai.data import augment
 from kdxai.devices import AXIS
 from kdxai.models import Network
 from kdxai.training.objectives import Objective, Outputs, cross_entropy
-from kdxai.training.state import Totals, TrainState
+from kdxai.training.state import Totals, TrainState, variables_of
 
 
 class Constants(NamedTuple):
@@ -108,18 +108,19 @@ def make_train_step(
         teacher = None
         if objective.taught:
             assert constants.teacher_logits is not None
-            teacher = Outputs(constants.teacher_logits[indices])
+            teacher = Outputs(constants.teacher_logits[indices], {})
 
         def mean_loss(params: Any) -> tuple[jax.Array, Any]:
-            logits, updates = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
+            outputs, updates = model.apply(
+                variables_of(params, state.batch_stats),
                 images,
                 train=True,
+                taps=objective.taps,
                 rngs={"dropout": dropout_key},
                 mutable=["batch_stats"],
             )
-            loss = jax.vmap(objective.loss)(Outputs(logits), teacher, labels)
-            return loss.mean(), (loss, logits, updates["batch_stats"])
+            loss = jax.vmap(objective.loss)(Outputs(*outputs), teacher, labels)
+            return loss.mean(), (loss, outputs[0], updates.get("batch_stats", {}))
 
         gradient, (loss, logits, batch_stats) = jax.grad(mean_loss, has_aux=True)(state.params)
         updates, opt_state = tx.update(jax.lax.pmean(gradient, AXIS), state.opt_state, state.params)

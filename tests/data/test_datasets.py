@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from prepared import prepare_tiny, random_split
 
-from kdxai.data import datasets, prepared, rendered, stored
+from kdxai.data import datasets, prepared, rendered, sources, stored, stream
 from kdxai.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -920,3 +920,25 @@ def test_a_damaged_index(tmp_path, name, damage):
     with pytest.raises(UserError, match=f"{re.escape(str(path.parent))} .*delete it") as error:
         load()
     one_line(error)
+
+
+# A source of one's own.
+
+
+def test_a_source_is_a_function_and_an_entry(monkeypatch):
+    image, label = random_split(0, 20, classes=2)
+
+    def own(request: sources.Request) -> datasets.Dataset:
+        train, test = datasets.Split(image, label, None), datasets.Split(image[:5], label[:5], None)
+        mean, std = sources.mean_and_std_of("own", image)
+        return datasets.Dataset(
+            request.name, ("a", "b"), mean, std, train, train.select(slice(0)), test
+        )
+
+    monkeypatch.setitem(datasets.SOURCES, "own", datasets.Source(own, options=("size",)))
+    for limit in (None, 0):
+        data = datasets.load("own", validation_size=4, train_size=10, resident_mib=limit, size=3)
+        assert data.train.image.shape == (10, 4, 5, 3) and len(data.validation.label) == 4
+        assert isinstance(data.train.image, stream.Records) == (limit == 0)
+    with pytest.raises(UserError, match="test_share is for the data folder, not for own"):
+        datasets.load("own", test_share=0.5)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scripts import call, refusal
 
-from kdxai.protocol import REPAIRS
+from kdxai.study.paper import REPAIRS
 
 
 def audit(workdir, models, *flags):

@@ -94,7 +94,7 @@ def test_what_is_done_is_not_done_again(small_study):
     kept = {
         path: path.stat().st_mtime_ns
         for path in small_study.rglob("*")
-        if path.name == "result.json" or path.name.startswith("seed0-teacher-cam-")
+        if path.name == "model.json" or path.name.startswith("seed0-teacher-cam-")
     }
     table = (small_study / "table1.csv").read_bytes()
     records.unlink()

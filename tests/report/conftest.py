@@ -12,8 +12,8 @@ from kdxai.data import datasets
 from kdxai.report import figures, write
 from kdxai.report.figures import Panel
 from kdxai.study.measure import Measured
-from kdxai.study.plan import Cell
-from kdxai.training import runs
+from kdxai.study.members import Member
+from kdxai.training import history
 
 HISTORY = [
     {
@@ -29,15 +29,13 @@ HISTORY = [
 def measured(tmp_path, monkeypatch):
     """A study of four models and two seeds, as `study.measure` returns it."""
     page = content()
-    cells, trained = [], []
-    for key, result in page.results.items():
+    members = []
+    for key, facts in page.results.items():
         name, _, seed = key.rpartition(", seed ")
-        settings = ConfigDict({"epochs": 3, "model": {"name": "wrn-10-1"}})
-        cells.append(Cell(name, int(seed), settings, tmp_path / key))
-        runs_of = SimpleNamespace(variables={}, result=result, config=settings)
-        trained.append(runs_of)
+        model = SimpleNamespace(variables={}, facts=facts | {"best_epoch": 3})
+        members.append(Member(name, int(seed), model, str(tmp_path / key)))
         (tmp_path / key).mkdir()
-        files.write_csv(tmp_path / key / runs.HISTORY, HISTORY)
+        files.write_csv(tmp_path / key / history.HISTORY, HISTORY)
     image = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
     label = np.arange(200) % len(CLASSES)
     split = datasets.Split(image, label, None)
@@ -53,8 +51,9 @@ def measured(tmp_path, monkeypatch):
         monkeypatch.setattr(figures, name, lambda path, *_: figures.save(Figure((1, 1)), path))
     names = ("r$a_{i$", *CLASSES[1:])
     return Measured(
-        cells=cells,
-        trained=trained,
+        design=page.design,
+        members=members,
+        missing={},
         dataset=SimpleNamespace(name="shapes", class_names=names, test=split, train=split),
         wanted=wanted,
         records=page.records,

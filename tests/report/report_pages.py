@@ -5,12 +5,24 @@ import functools
 import numpy as np
 import pandas as pd
 
-from kdxai.report.html import Gallery, Page
-from kdxai.study import stats
+from kdxai.report import cards
+from kdxai.report.cards import Gallery
+from kdxai.report.html import Page
+from kdxai.study import paper, stats
+from kdxai.study.design import Design
 
 CLASSES = ("ring", "cross", "star", "disc")
 MODELS = ("teacher", "student", "control", "untrained")
 PAIRS = (("student", "teacher"), ("student", "control"))
+DESIGN = Design(
+    reference="teacher",
+    compare=PAIRS,
+    order=tuple(paper.ROLES),
+    roles=paper.ROLES,
+    floor=("second_teacher", "teacher"),
+    untrained="untrained",
+    title=paper.TITLE,
+)
 
 
 def records(models=MODELS, seeds=2, images=60, rng=None):
@@ -83,6 +95,11 @@ def claims(seeds=2):
     )  # fmt: skip
 
 
+def cards_of(page):
+    """The gallery of a page of the usual models."""
+    return cards.cards(page.gallery, page.records, page.class_names, MODELS, page.design)
+
+
 @functools.cache
 def content():
     """A page of everything: four models, two seeds, claims, a ladder, a metric not to trust."""
@@ -108,7 +125,7 @@ def content():
             "best_epoch": 0 if model == "untrained" else 3,
             "test_accuracy": 0.9 - 0.1 * k - 0.01 * seed,
             "seconds": 61.2,
-            "machine": machine,
+            "origin": {"kind": "train", "machine": machine},
             "sha256": f"{k}{seed}" * 32,
         }
         for k, model in enumerate(MODELS)
@@ -136,6 +153,7 @@ def content():
         ),
         provenance={"written": "2026-01-01", "jax": "0.10.2"},
         config={"seeds": 2, "models": {"teacher": {"epochs": 3}}},
+        design=DESIGN,
         claims=claims(),
         ladder=ladder(),
         trust=pd.DataFrame(

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from report_pages import MODELS, content, ladder
+from report_pages import MODELS, PAIRS, content, ladder
 
 from kdxai.report import charts
 from kdxai.report.charts import Scale
-from kdxai.study import plan
+from kdxai.study import paper
 
 SLOTS = {name: place for place, name in enumerate(MODELS)}
 
@@ -33,7 +33,7 @@ def test_scales_by_hand():
 
 
 def test_the_ladder_says_at_every_rung_who_is_better():
-    chart = charts.ladder(ladder(), "complexity", SLOTS)
+    chart = charts.ladder(ladder(), "complexity", SLOTS, PAIRS[0])
     assert chart.logarithmic
     assert [(rung.name, rung.verdict) for rung in chart.rungs] == [
         ("literal", "better"),
@@ -46,14 +46,14 @@ def test_the_ladder_says_at_every_rung_who_is_better():
         assert 0 < mark.low < mark.x < mark.high < chart.width
     assert chart.lines[1] == f"{literal[1].x},{chart.rungs[0].y} {sound[1].x},{chart.rungs[1].y}"
     assert "literal: teacher 4.800, student 2.400" in chart.description
-    same = charts.ladder(ladder(), "average_drop", SLOTS)
+    same = charts.ladder(ladder(), "average_drop", SLOTS, PAIRS[0])
     assert not same.logarithmic
     assert [rung.verdict for rung in same.rungs] == ["unclear", "unclear"]
 
 
 def test_a_ladder_without_the_pair_has_no_verdicts():
     rows = ladder()
-    chart = charts.ladder(rows[rows.other == ""], "complexity", SLOTS)
+    chart = charts.ladder(rows[rows.other == ""], "complexity", SLOTS, PAIRS[0])
     assert chart.pair == ()
     assert {rung.verdict for rung in chart.rungs} == {""}
 
@@ -77,12 +77,12 @@ def test_labels_do_not_lie_on_each_other(seed):
     centres = rng.uniform(0.2, 0.9, (5, 2)).repeat(2, 0) + rng.normal(0, 0.01, (10, 2))
     rows = [
         (name, metric, value, value - 0.01, value + 0.01)
-        for name, values in zip(plan.ORDER, centres, strict=True)
+        for name, values in zip(paper.ROLES, centres, strict=True)
         for metric, value in zip(("accuracy", "ssim"), values, strict=True)
     ]
     table = pd.DataFrame(rows, columns=["model", "metric", "mean", "ci_low", "ci_high"])
     table["other"] = ""
-    chart = charts.scatter(table, "ssim", {name: i for i, name in enumerate(plan.ORDER)})
+    chart = charts.scatter(table, "ssim", {name: i for i, name in enumerate(paper.ROLES)})
     boxes = []
     for point in chart.points:
         width = charts.CHARACTER * len(point.label)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_pages import CLASSES, MODELS, PAIRS, claims, content
+from report_pages import CLASSES, DESIGN, MODELS, PAIRS, cards_of, claims, content
 
-from kdxai.report import html, tables
+from kdxai.report import cards, html, tables
 from kdxai.report.answer import answer
 from kdxai.report.html import NONE
 from kdxai.study import stats
@@ -74,10 +74,10 @@ def test_below_five_megabytes_at_its_largest():
         records=rows,
         tables={"table1": pd.concat([table.assign(model=name) for name in names])},
         results={f"{n}, seed {s}": small.results["teacher, seed 0"] for n in names for s in (0, 1)},
-        gallery=html.Gallery(
-            ids=np.arange(100, 100 + html.PICTURES),
-            images=rng.integers(0, 256, (html.PICTURES, 96, 96, 3), dtype=np.uint8),
-            heatmaps={name: rng.random((html.PICTURES, 96, 96)) for name in names},
+        gallery=cards.Gallery(
+            ids=np.arange(100, 100 + cards.PICTURES),
+            images=rng.integers(0, 256, (cards.PICTURES, 96, 96, 3), dtype=np.uint8),
+            heatmaps={name: rng.random((cards.PICTURES, 96, 96)) for name in names},
             seed=0,
             method="cam",
         ),
@@ -85,12 +85,12 @@ def test_below_five_megabytes_at_its_largest():
         ladder=NONE,
     )
     page = html.page(many)
-    assert page.count('class="card"') == html.PICTURES
+    assert page.count('class="card"') == cards.PICTURES
     assert 1e6 < len(page.encode()) < 5e6
 
 
 def test_the_answer_comes_first_in_three_sentences(page):
-    sentences = answer(*(content().tables["table1"], content().claims, content().trust, 2))
+    sentences = answer(*(content().tables["table1"], content().claims, content().trust, 2, DESIGN))
     words = Elements(page).words()
     places = [words.index(sentence) for sentence in sentences]
     assert places == sorted(places)
@@ -141,7 +141,7 @@ def test_without_claims_ladder_and_agreement_the_page_says_so():
     plain = content()._replace(claims=NONE, ladder=NONE, trust=NONE, agreement=NONE)
     words = Elements(html.page(plain)).words()
     assert "No claims were tested as such in this run" in words
-    assert "protocol was not replayed on these models" in words
+    assert "No other protocol was tried on these models" in words
     assert "Agreement of two models" not in words
 
 
@@ -190,9 +190,10 @@ def test_one_model_alone():
         records=full.records[full.records.model == "untrained"],
         gallery=full.gallery._replace(heatmaps={"untrained": full.gallery.heatmaps["untrained"]}),
         agreement=NONE, claims=NONE, ladder=NONE, trust=NONE,
+        design=full.design._replace(reference="untrained", compare=()),
     )  # fmt: skip
     page = html.page(alone)
-    assert "says nothing about compression" in page
+    assert "says nothing about what tells them apart" in page
     assert 'value="disagreement"' not in page
 
 
@@ -219,29 +220,29 @@ def test_a_models_name_may_hold_what_a_difference_is_spelt_with():
     gap = table[(table.other == "old - new") & (table.metric == "ssim")].iloc[0]
     text = wide.loc["Coherency (SSIM) ↑", "student - old - new"]
     assert text == tables.interval(gap["mean"], gap.ci_low, gap.ci_high)
-    _, second, _ = answer(table, NONE, NONE, 2)
-    assert second.startswith("The student scores better than the old - new in average drop")
+    _, second, _ = answer(table, NONE, NONE, 2, DESIGN)
+    assert second.startswith("The student scores better than old - new in average drop")
 
 
 def test_gallery_keeps_the_order_drawn_and_counts_only_models_that_learned():
     full = content()
-    cards = html.cards(full, MODELS)
-    assert [card.id for card in cards] == list(full.gallery.ids)
+    found = cards_of(full)
+    assert [card.id for card in found] == list(full.gallery.ids)
     rows = full.records[full.records.seed == 0].set_index(["model", "image"])
-    for card in cards:
+    for card in found:
         right = [rows.loc[(m, card.id)].predicted == rows.loc[(m, card.id)].label for m in MODELS]
         assert card.right == all(right[:3])  # the fourth is untrained
         assert [tile.correct for tile in card.tiles] == right
         drops = [rows.loc[(m, card.id)].average_drop for m in MODELS]
         assert card.values["average_drop"]["student"] == pytest.approx(drops[1], abs=1e-4)
         assert card.values["average_drop"]["mean"] == pytest.approx(np.mean(drops[:3]), abs=1e-4)
-    assert {card.right for card in cards} == {True, False}
+    assert {card.right for card in found} == {True, False}
 
 
 def test_disagreement_is_one_minus_pearson_with_the_teacher():
     full = content()
     teacher, student = (full.gallery.heatmaps[name] for name in ("teacher", "student"))
-    for card, a, b in zip(html.cards(full, MODELS), teacher, student, strict=True):
+    for card, a, b in zip(cards_of(full), teacher, student, strict=True):
         expected = 1 - np.corrcoef(a.ravel(), b.ravel())[0, 1]
         assert card.values["disagreement"]["student"] == pytest.approx(expected, abs=1e-4)
         assert "teacher" not in card.values["disagreement"]
@@ -255,7 +256,7 @@ def decoded(uri):
 
 def test_pictures_hold_the_pixels():
     full = content()
-    card = html.cards(full, MODELS)[3]
+    card = cards_of(full)[3]
     np.testing.assert_array_equal(np.asarray(decoded(card.photo)), full.gallery.images[3])
     maps = decoded(card.maps)
     assert maps.size == (4 * 32, 32)
@@ -269,7 +270,7 @@ def test_grey_images_and_large_ones_are_shown():
     full = content()
     images = np.zeros((12, 100, 80, 1), np.uint8)
     page = full._replace(gallery=full.gallery._replace(images=images))
-    assert decoded(html.cards(page, MODELS)[0].photo).size == (51, 64)
+    assert decoded(cards_of(page)[0].photo).size == (51, 64)
 
 
 @pytest.mark.parametrize(
@@ -279,9 +280,9 @@ def test_grey_images_and_large_ones_are_shown():
 def test_maps_are_described(y, x, where):
     heatmap = np.zeros((32, 32))
     heatmap[y, x] = 1
-    text = html.described(heatmap)
+    text = cards.described(heatmap)
     assert text == f"strongest at the {where}, above half on 0% of the image"
-    assert html.described(np.zeros((4, 4))) == "the same everywhere"
+    assert cards.described(np.zeros((4, 4))) == "the same everywhere"
 
 
 def test_classes_have_the_means_of_their_images():
@@ -317,9 +318,9 @@ def test_provenance_is_complete(page):
 
 
 def test_colours_belong_to_models_not_to_places():
-    few, many = html.colours(["teacher", "student"]), html.colours(list(MODELS))
+    few, many = DESIGN.slots(["teacher", "student"]), DESIGN.slots(MODELS)
     assert few.items() <= many.items()
-    own = html.colours(["mine", "student", "yours"])
+    own = DESIGN.slots(["mine", "student", "yours"])
     assert own["student"] == many["student"]
     assert len(set(own.values())) == 3
 

@@ -7,12 +7,13 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from report_pages import MODELS, content
+from report_pages import DESIGN, cards_of, content
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
-from kdxai.report import html
+from kdxai.report import gallery, html
+from kdxai.report.gallery import Explained, Map, Prediction
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -76,7 +77,7 @@ def cards(browser):
 
 
 def expected():
-    return html.cards(content(), MODELS)
+    return cards_of(content())
 
 
 def test_loads_without_errors_and_asks_the_network_for_nothing(browser, page):
@@ -90,7 +91,7 @@ def test_loads_without_errors_and_asks_the_network_for_nothing(browser, page):
     # Chromium may still be drawing its own first page, from chrome:, which is no network.
     assert {url for url in asked if not url.startswith(("data:", "chrome:"))} == {page}
     assert browser.get_log("browser") == []
-    assert browser.title == "Explanations before and after compression: shapes"
+    assert browser.title == f"{DESIGN.title} shapes"
 
 
 def test_sorting(browser):
@@ -220,3 +221,46 @@ def test_without_a_script_it_is_a_static_page(chromium, page):
         assert shown[-1].is_displayed()
     finally:
         chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.fixture(scope="module")
+def own_pictures(tmp_path_factory):
+    """A page of one picture with long names, by a coarse and a fine model."""
+    long = "a" * 90 + ".png"
+    first, other = Prediction(0, "b" * 90, 0.75), Prediction(1, "tiger cat", 0.25)
+    found = []
+    for name, size in (("coarse", 32), ("fine", 224)):
+        uri = gallery.data_uri(np.full((size, size, 3), (200, 90, 30), np.uint8))
+        maps = [Map(method, "the same everywhere", uri) for method in ("cam", "guided_grad_cam")]
+        maps = {first: maps, other: maps}
+        found.append(Explained(long, name, [first, other], maps, uri))
+    model = {"class_names": "ab", "facts": {"model": "resnet20", "test_accuracy": 0.917}}
+    models = {one.model: model | {"image_shape": (224, 224, 3)} for one in found}
+    path = tmp_path_factory.mktemp("gallery") / "gallery.html"
+    path.write_text(gallery.page(found, models))
+    return path.as_uri()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_own_pictures_fit_and_need_nothing(chromium, own_pictures, width, scheme):
+    show(chromium, own_pictures, width, scheme, script=False)
+    try:
+        assert chromium.execute_script("return document.documentElement.scrollWidth") == width
+        sizes = chromium.execute_script(
+            "return [...document.images].map(one => [one.naturalWidth, one.clientWidth])"
+        )
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert len(sizes) == 1 + 2 * (1 + 4)
+    assert all(natural > 0 and 100 < shown <= 224 for natural, shown in sizes)
+    assert chromium.get_log("browser") == []
+    light = background(chromium) == "rgb(250, 249, 246)"
+    assert light == (scheme == "light")
+    requests = [json.loads(one["message"])["message"] for one in chromium.get_log("performance")]
+    urls = [
+        one["params"]["request"]["url"]
+        for one in requests
+        if one["method"] == "Network.requestWillBeSent"
+    ]
+    assert {url for url in urls if not url.startswith(("data:", "chrome:"))} == {own_pictures}

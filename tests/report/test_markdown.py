@@ -54,7 +54,7 @@ def test_a_metric_prefers_the_map_to_the_control(measured):
             [records, records.assign(method="random", average_drop=drop)], ignore_index=True
         ),
     )
-    for table in rows_of(text, "Which metrics tell an explanation from a control"):
+    for table in rows_of(text, "Which metrics tell an explanation from a map that knows nothing"):
         assert table["Average drop ↓"] == ["0.38"]  # lower is better: 1/4 + 1/8
         assert table["Coherency (SSIM) ↑"] == ["0.50"]
 

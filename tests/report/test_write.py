@@ -18,11 +18,11 @@ from scripts import ROOT
 
 from kdxai.data import datasets
 from kdxai.errors import UserError
-from kdxai.report import figures, markdown, tables, write
+from kdxai.report import figures, markdown, overlay, tables, write
 from kdxai.report.figures import Panel
 from kdxai.study import run
 from kdxai.training import config as training
-from kdxai.training import loop, runs
+from kdxai.training import history, loop
 
 CONFIG = ConfigDict({"seeds": 2})
 
@@ -50,14 +50,14 @@ def test_all_files(measured, tmp_path):
 
 
 def test_a_missing_history_stops_no_report(measured, tmp_path, recwarn):
-    (tmp_path / "teacher, seed 0" / runs.HISTORY).unlink()
-    (tmp_path / "student, seed 0" / runs.HISTORY).write_bytes(b"\xff\x00,1\n")
-    (tmp_path / "control, seed 0" / runs.HISTORY).write_text("epoch,step\n1,2\n")
+    (tmp_path / "teacher, seed 0" / history.HISTORY).unlink()
+    (tmp_path / "student, seed 0" / history.HISTORY).write_bytes(b"\xff\x00,1\n")
+    (tmp_path / "control, seed 0" / history.HISTORY).write_text("epoch,step\n1,2\n")
     files = written(measured, tmp_path / "out")
     assert "figures/training-curves.png" in files  # of the untrained one, which has a history here
     told = [str(one.message) for one in recwarn if "curves leave it out" in str(one.message)]
     assert [next(name for name in MODELS if name in one) for one in told] == list(MODELS[:3])
-    (tmp_path / "untrained, seed 0" / runs.HISTORY).unlink()
+    (tmp_path / "untrained, seed 0" / history.HISTORY).unlink()
     files = written(measured, tmp_path / "none")
     assert "figures/training-curves.png" not in files
     assert "training-curves" not in (tmp_path / "none" / "report.md").read_text()
@@ -66,7 +66,7 @@ def test_a_missing_history_stops_no_report(measured, tmp_path, recwarn):
 def test_curves_are_those_of_the_history(measured, monkeypatch):
     drawn = {}
     monkeypatch.setattr(figures, "curves", lambda path, histories: drawn.update(histories))
-    found = write.read_histories([cell for cell in measured.cells if cell.seed == 0])
+    found = write.read_histories([one for one in measured.members if one.seed == 0])
     assert list(found) == list(MODELS)
     assert list(found["student"].validation_accuracy) == [0.2, 0.4, pytest.approx(0.6)]
 
@@ -135,7 +135,7 @@ def test_an_audit_leaves_two_tables_and_a_picture(tmp_path):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 def test_pictures_of_any_channels(channels):
     image = np.random.default_rng(0).integers(0, 256, (2, 6, 7, channels), dtype=np.uint8)
-    shown = figures.picture(image)
+    shown = overlay.picture(image)
     expected = {
         1: image[..., 0],
         3: image,
@@ -143,7 +143,7 @@ def test_pictures_of_any_channels(channels):
     }.get(channels, image.astype(float).mean(-1).astype(np.uint8))
     assert shown.dtype == np.uint8
     np.testing.assert_array_equal(shown, expected)
-    part = figures.picture(image[0] / np.float32(255))
+    part = overlay.picture(image[0] / np.float32(255))
     np.testing.assert_allclose(part, expected[0] / 255, atol=1 / 255)
 
 
@@ -177,8 +177,11 @@ def test_grey_values_are_not_stretched(monkeypatch, tmp_path):
     panels = [Panel(np.eye(12), image[0] / 255, "a", 0.9, 0.1, True)]
     figures.gallery(tmp_path / "maps.png", image, ["a"], {"one": panels})
     shown = [ax.images[0] for part in kept["figure"].subfigs for ax in part.axes if ax.images]
-    assert [one.norm.vmax for one in shown[:3]] == [255, 255, 1]
-    assert [one.norm.vmin for one in shown[:3]] == [0, 0, 0]
+    alone, under, masked = shown[:3]
+    assert [one.norm.vmax for one in (alone, masked)] == [255, 1]
+    assert [one.norm.vmin for one in (alone, masked)] == [0, 0]
+    # Off the map's diagonal: 40 % of the image, 60 % of the darkest colour.
+    np.testing.assert_array_equal(under.get_array()[0, 1], [26, 26, 28])
 
 
 def test_pictures_are_of_the_images_drawn_and_of_the_first_seed(measured, monkeypatch, tmp_path):
@@ -198,9 +201,7 @@ def test_pictures_are_of_the_images_drawn_and_of_the_first_seed(measured, monkey
     found = write.explain_first(measured)
     write.draw_figures(measured, found, tmp_path)
     drawn = measured.wanted.drawn
-    first = [
-        one for cell, one in zip(measured.cells, measured.trained, strict=True) if not cell.seed
-    ]
+    first = [one.model for one in measured.members if not one.seed]
     assert [one for one, _ in asked] == first
     assert all(indices == list(drawn) for _, indices in asked)
     images, names, columns = shown["maps-cam.png"]

@@ -24,7 +24,7 @@ RNG = np.random.default_rng(0)
         (
             np.zeros(200),
             LABEL,
-            "the student .* is not above chance: 50 of 200 answers are right, and 25%",
+            "student .* is not above chance: 50 of 200 answers are right, and 25%",
         ),
         (RNG.permutation(LABEL), LABEL, "are right, and 25% of the images are of one class"),
         (np.zeros(200), RARE, "190 of 200 answers are right, and 95%"),
@@ -57,7 +57,7 @@ def test_answers_that_hardly_vary():
     label = np.arange(10_000) % 10
     predicted = np.where((label == 1) & (np.arange(10_000) < 4000), 1, 0)
     [why] = at_chance(answers(predicted, label)).values()
-    assert why == "the student (seed 0) gives one answer to 96.0% of images"
+    assert why == "student (seed 0) gives one answer to 96.0% of images"
     more = np.where(label == 1, 1, 0)  # 10 % of the answers: as much as a tenth of 90 %
     assert at_chance(answers(more, label)) == {}
 
@@ -68,7 +68,7 @@ def test_one_dead_seed_is_enough_and_methods_do_not_count_twice():
     several = pd.concat([rows.assign(method=method) for method in ("cam", "random")])
     [(model, why)] = at_chance(several).items()
     assert model == "student"
-    assert why.startswith("the student (seed 1) is not above chance: 50 of 200")
+    assert why.startswith("student (seed 1) is not above chance: 50 of 200")
 
 
 def test_no_metric_is_trusted_on_a_model_at_chance():
@@ -85,6 +85,4 @@ def test_no_metric_is_trusted_on_a_model_at_chance():
         ("pruned", "adcc_of_means"): False,
         **{("teacher", "average_drop"): True, ("teacher", "adcc"): True},
     }
-    assert found.why["pruned", "adcc"].startswith(
-        "the pruned (seed 0) is not above chance: 50 of 200"
-    )
+    assert found.why["pruned", "adcc"].startswith("pruned (seed 0) is not above chance: 50 of 200")

@@ -9,9 +9,10 @@ from scripts import ROOT
 from test_stats import COLUMNS, at_most, world
 
 from kdxai.errors import UserError
-from kdxai.study import config, intervals, run, stats
+from kdxai.study import intervals, origins, paper, run, stats
 from kdxai.study.claims import check, holm, judge, ledger, pairs, verdict
 from kdxai.study.measure import Measured
+from kdxai.study.origins import ORIGINS
 
 MODELS = ["teacher", "student", "control"]
 
@@ -165,7 +166,7 @@ def test_a_dead_network_is_not_testable_however_well_it_scores():
     dead = ["drop", "coherent", "collapse", "as other"]
     assert list(table.verdict) == ["not testable"] * 4 + ["supported", "undecided"]
     assert (table.why[dead] == table.why["drop"]).all()
-    assert table.why["drop"].startswith("the student (seed 0) is not above chance: 50 of 200")
+    assert table.why["drop"].startswith("student (seed 0) is not above chance: 50 of 200")
     assert set(table.verdict_correct[dead]) == {"not testable"}
     assert set(table.why[["answers", "same"]]) == {""}
     assert table["mean"]["drop"] == pytest.approx(-0.099, abs=0.005)  # said all the same
@@ -241,7 +242,7 @@ def test_agreement_with_the_reference_is_claimed():
     joined.loc[joined.model == "teacher", "predicted"] = 0
     table = judge(joined, claims, resamples=50, reference="teacher")
     assert set(table.verdict) == {"not testable"}
-    assert table.why.str.contains("the teacher .* is not above chance").all()
+    assert table.why.str.contains("teacher .* is not above chance").all()
 
 
 def test_columns_and_order():
@@ -307,16 +308,16 @@ def test_a_difference_that_matters_is_seldom_called_none():
 
 
 def test_the_papers_claims_about_the_models_that_are_planned():
-    few = config.claims(MODELS)
+    few = paper.claims(MODELS)
     assert list(few) == [
         *("c1_drop", "c2_complexity", "c3_coherency", "c4_accuracy", "c6a_slight"),
         *("control_coherency", "control_complexity", "control_drop"),
     ]
     assert isinstance(few, ConfigDict)
     check(few, MODELS, seeds=1)
-    every = config.claims([*MODELS, "tiny_student", "shallow_student"])
+    every = paper.claims([*MODELS, "tiny_student", "shallow_student"])
     assert set(every) - set(few) == {"c5_shallow", "c6b_aggressive"}
-    assert not config.claims(["teacher"])
+    assert not paper.claims(["teacher"])
     few.c1_drop.matters = 0.05  # as --config.claims.c1_drop.matters=0.05 does
     assert few.c1_drop.matters == 0.05
 
@@ -361,20 +362,22 @@ def test_a_study_judges_claims_about_agreement(monkeypatch, tmp_path):
         dead_and_alive(n).drop(columns="model").head(n).assign(model=model) for model in MODELS
     )
 
-    def measure(cells, dataset, what, workdir):
+    def measure(told, cells, dataset, what, workdir):
         agreement = []
         for level, (one, other) in enumerate(what.compare):
             values = {name: level / 10 + rng.normal(0, 0.01, n) for name in stats.AGREEMENT}
             columns = {"model": one, "other": other, "seed": 0, "method": "cam"}
             agreement.append(pd.DataFrame(values | {"image": np.arange(n)}).assign(**columns))
         return Measured(
-            cells, cells, dataset, what, data.assign(drawn=True), pd.concat(agreement), {},
-            *[pd.DataFrame()] * 3,
+            told, cells, dataset, what, data.assign(drawn=True), pd.concat(agreement), {},
+            *[pd.DataFrame()] * 3, {},
         )  # fmt: skip
 
-    for name in ("train", "require_defined"):
+    for name in ("make", "require_defined"):
         monkeypatch.setattr(run, name, lambda *_: None)
-    monkeypatch.setattr(run.loop, "check", lambda *_: None)
+    monkeypatch.setattr(run.plan, "made", lambda cells: cells)
+    nothing = {name: one._replace(check=lambda *_: None) for name, one in ORIGINS.items()}
+    monkeypatch.setattr(origins, "ORIGINS", nothing)
     data_set = SimpleNamespace(test=SimpleNamespace(label=np.arange(n)))
     monkeypatch.setattr(run.datasets, "load", lambda **_: data_set)
     monkeypatch.setattr(run.datasets, "fingerprint", lambda _: "0")

@@ -6,7 +6,7 @@ from scripts import ROOT
 
 from kdxai.errors import UserError
 from kdxai.settings import flatten
-from kdxai.study.plan import plan, share, teachers_first
+from kdxai.study.plan import plan, share, sources_first
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_only_some_models(config):
     config.only = "control, student, teacher"
     assert [cell.name for cell in plan(config, Path("work"))] == ["control", "teacher", "student"]
     config.only = "student"
-    with pytest.raises(UserError, match="'student' without its teacher; add 'teacher'"):
+    with pytest.raises(UserError, match="'student' without what it is made from; add 'teacher'"):
         plan(config, Path("work"))
     config.only = "teacher,uncle"
     with pytest.raises(UserError, match="only names 'uncle', which is none of"):
@@ -108,13 +108,13 @@ def test_unknown_recipes_are_refused():
 
 
 def test_order():
-    assert teachers_first({"c": "b", "a": "", "b": "a", "d": ""}) == ["a", "b", "c", "d"]
+    assert sources_first({"c": "b", "a": "", "b": "a", "d": ""}) == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("teachers", [{"a": "b"}, {"a": "b", "b": "a"}, {"a": "a"}])
 def test_teachers_that_cannot_come_first(teachers):
-    with pytest.raises(UserError, match="no model of the study that can be trained before it"):
-        teachers_first(teachers)
+    with pytest.raises(UserError, match="no model of the study that can be made before it"):
+        sources_first(teachers)
 
 
 def test_bad_plans_are_refused(config):

@@ -7,15 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from ml_collections import ConfigDict
 
 from kdxai import files
 from kdxai.data.datasets import Split
 from kdxai.errors import UserError
+from kdxai.models.trained import Trained
 from kdxai.protocol import SOUND
 from kdxai.study import measure, records, run
 from kdxai.study.records import Shelf
-from kdxai.training.runs import TrainedModel
 
 IMAGES = np.array([2, 0, 3])
 
@@ -23,16 +22,21 @@ IMAGES = np.array([2, 0, 3])
 def model(**changes):
     parts = {
         "weights": np.arange(4, dtype=np.float32),
-        "settings": {"name": "plain3-w4", "dropout": 0.0, "dtype": "float32"},
+        "architecture": {"name": "plain3-w4", "dropout": 0.0},
+        "dtype": np.float32,
         "classes": 3,
         "mean": [0.5],
         "std": [0.25],
     } | changes
-    return TrainedModel(
-        SimpleNamespace(num_classes=parts["classes"]),
-        {"params": {"w": parts["weights"]}},
-        ConfigDict({"model": parts["settings"]}),
-        {"mean": parts["mean"], "std": parts["std"]},
+    return Trained(
+        model=SimpleNamespace(dtype=parts["dtype"]),
+        architecture=parts["architecture"],
+        variables={"params": {"w": parts["weights"]}},
+        mean=np.float32(parts["mean"]),
+        std=np.float32(parts["std"]),
+        class_names=tuple("abcdefgh"[: parts["classes"]]),
+        image_shape=(12, 12, 1),
+        facts={},
     )
 
 
@@ -67,10 +71,12 @@ def measured(monkeypatch):
 
 
 WITH = {
-    "a weight": {"trained": model(weights=np.float32([0, 1, 2, 3.0000002]))},
-    "the network": {"trained": model(settings={"name": "plain4-w4", "dropout": 0.0})},
-    "the mean": {"trained": model(mean=[0.50001])},
-    "the deviation": {"trained": model(std=[0.2500001])},
+    "a weight": {"model": model(weights=np.float32([0, 1, 2, 3.0000002]))},
+    "the network": {"model": model(architecture={"name": "plain4-w4", "dropout": 0.0})},
+    "the precision": {"model": model(dtype=np.float16)},
+    "the classes": {"model": model(classes=4)},
+    "the mean": {"model": model(mean=[0.50001])},
+    "the deviation": {"model": model(std=[0.2500001])},
     "a pixel": {"split": split(image=changed(split().image, (3, 7, 7, 0)))},
     "a label": {"split": split(label=changed(split().label, 2))},
     "a mask": {"split": split(mask=changed(split().mask, (0, 1, 1)))},
@@ -81,7 +87,7 @@ WITH = {
     "the baseline": {"protocol": replace(SOUND, baseline="black")},
     "the measures": {"extra": ["road"]},
 }
-SAME = {"trained": model(), "protocol": SOUND, "split": split(), "images": IMAGES, "extra": []}
+SAME = {"model": model(), "protocol": SOUND, "split": split(), "images": IMAGES, "extra": []}
 
 
 def explained(workdir, **changes):
@@ -157,7 +163,9 @@ def test_what_is_measured_is_what_was_asked_for(tmp_path, measured):
     assert protocol == its_protocol == SOUND
     for given in (options, its_options):
         np.testing.assert_array_equal(given["masks"], split().mask[IMAGES])
-        assert (given["mean"], given["std"]) == (np.float32(0.5), np.float32(0.25))
+    assert (options["mean"], options["std"]) == (np.float32(0.5), np.float32(0.25))
+    np.testing.assert_array_equal(its_options["mean"], np.float32([[0.5], [0.1]]))  # each its own
+    np.testing.assert_array_equal(its_options["std"], np.float32([[0.25], [0.25]]))
     assert options["extra"] == ["grid", "road"]
     np.testing.assert_array_equal(options["prepared"], IMAGES)
 
@@ -174,10 +182,9 @@ def test_names_that_read_alike_have_files_of_their_own(tmp_path, measured):
 
 def test_fingerprints_are_taken_once(tmp_path, measured, monkeypatch):
     seen = []
-    fingerprint = records.fingerprint
-    monkeypatch.setattr(
-        records, "fingerprint", lambda values: seen.append(1) or fingerprint(values)
-    )
+    for name in ("identity", "fingerprint"):
+        own = getattr(records, name)
+        monkeypatch.setattr(records, name, lambda given, own=own: seen.append(1) or own(given))
     shelf = Shelf(tmp_path)
     for method in ("cam", "grad_cam", "layer_cam"):
         columns = {"model": "a", "seed": 0, "method": method}

@@ -16,10 +16,15 @@ from scripts import ROOT
 from kdxai import files, models
 from kdxai.data import datasets
 from kdxai.errors import UserError
-from kdxai.protocol import REPAIRS, SOUND, ladder
-from kdxai.study import audit, measure, plan, run, stats
-from kdxai.study.measure import Measured, wanted
-from kdxai.training import loop, runs
+from kdxai.models import trained
+from kdxai.models.trained import Trained
+from kdxai.protocol import SOUND
+from kdxai.study import audit, design, measure, members, paper, plan, run, stats
+from kdxai.study.measure import Measured
+from kdxai.study.members import Member
+from kdxai.study.paper import REPAIRS, ladder
+from kdxai.study.wanted import wanted
+from kdxai.training import loop
 
 NAMES = ("teacher", "student", "control", "untrained")
 
@@ -136,7 +141,7 @@ def test_a_ladder_that_wants_more_training_images_than_there_are_is_refused(conf
 @pytest.mark.parametrize("name", ["a/b", "..", "a|b", "$a_{b$", "[red]", "=cmd", "é", "x" * 61, ""])
 def test_names_that_no_model_can_have(config, fresh_config, tmp_path, name):
     with pytest.raises(UserError, match="is no name for a model|NAME=DIRECTORY") as refused:
-        plan.named_directories((f"{name}=runs/a",))
+        members.named_places((f"{name}=runs/a",))
     assert len(str(refused.value)) < 250
     if name and "." not in name:  # ConfigDict has its own rule
         config.models[name] = config.models.teacher
@@ -147,22 +152,25 @@ def test_names_that_no_model_can_have(config, fresh_config, tmp_path, name):
 def test_names_that_any_model_can_have():
     names = ["20", "nan", "a - b", "WRN-28.10_v2", "x" * 60]
     models = ",".join(f"{name}=runs/{place}" for place, name in enumerate(names))
-    assert list(plan.named_directories(models)) == names
+    assert [name for name, _ in members.named_places(models)] == names
     with pytest.raises(UserError, match="'a' and 'A' differ in case alone"):
-        plan.named_directories("a=x,A=y")
+        members.named_places("a=x,A=y")
 
 
 def test_models_as_a_text_and_as_a_tuple():
-    assert plan.named_directories("teacher=runs/a,b, student=c=d") == {
-        "teacher": "runs/a,b",
-        "student": "c=d",
-    }
+    assert members.named_places("teacher=runs/a,b, student=c=d") == [
+        ("teacher", "runs/a,b"),
+        ("student", "c=d"),
+    ]
     sweep = ("one=runs/lr=0.1,wd=0", "two=x")
     for given in (sweep, list(sweep)):
-        assert plan.named_directories(given) == {"one": "runs/lr=0.1,wd=0", "two": "x"}
-    for wrong in ("", "a", "a=", "=a", "a=x,a=y", (), ("a",), 3, True, None):
+        assert members.named_places(given) == [("one", "runs/lr=0.1,wd=0"), ("two", "x")]
+    assert members.named_places("a=x,b=f.py:make,a=y") == [
+        *(("a", "x"), ("b", "f.py:make"), ("a", "y")),
+    ]
+    for wrong in ("", "a", "a=", "=a", "a=x,a=x", (), ("a",), 3, True, None):
         with pytest.raises(UserError, match="NAME=DIRECTORY"):
-            plan.named_directories(wrong)
+            members.named_places(wrong)
 
 
 def cells_of(config, workdir):
@@ -173,32 +181,33 @@ def cells_of(config, workdir):
 def test_an_unfinished_study_may_move_and_be_written_relative(config, tmp_path, monkeypatch):
     dataset = datasets.load(**config.data)
     teacher, student, _ = cells_of(config, tmp_path / "here")
-    run.train([teacher], dataset)
+    run.make([teacher], dataset)
     with monkeypatch.context() as patch:  # stopped after the claim
         patch.setattr(loop, "run", lambda *_: pytest.fail("stopped"))
         with pytest.raises(pytest.fail.Exception):
-            run.train([student], dataset)
+            run.make([student], dataset)
     (tmp_path / "here").rename(tmp_path / "there")
     monkeypatch.chdir(tmp_path)
-    run.train(cells_of(config, Path("there")), dataset)
-    run.train(cells_of(config, tmp_path / "there"), dataset)
-    assert runs.read_result(tmp_path / "there" / "seed0" / "student")
+    run.make(cells_of(config, Path("there")), dataset)
+    run.make(cells_of(config, tmp_path / "there"), dataset)
+    assert trained.read(tmp_path / "there" / "seed0" / "student")
 
 
 def test_another_teacher_in_the_place_of_a_students_is_refused(config, tmp_path, make_run):
     dataset = datasets.load(**config.data)
     cells = cells_of(config, tmp_path)
-    run.train(cells, dataset)
-    run.train(cells, dataset)
+    run.make(cells, dataset)
+    run.make(cells, dataset)
     shutil.rmtree(cells[0].workdir)
     with cells[0].config.unlocked():
         cells[0].config.seed = 99
     with pytest.raises(UserError, match="student was made with another config: content of teacher"):
-        run.train(cells, dataset)
+        run.make(cells, dataset)
 
 
 def test_a_study_of_other_data_is_not_continued(config, spots_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "train", lambda *_: None)
+    monkeypatch.setattr(run, "make", lambda *_: None)
+    monkeypatch.setattr(run.plan, "made", lambda *_: None)
     monkeypatch.setattr(run, "measure", lambda *_: None)
     monkeypatch.setattr(run, "climbed", lambda *_: None)
     copy = shutil.copytree(spots_data, tmp_path / "data")
@@ -220,16 +229,21 @@ def test_models_of_one_data_set_and_of_changed_data(
     monkeypatch.chdir(tmp_path)
     make_run("a", **{"data.data_dir": "data"})
     make_run("b", **{"data.data_dir": str(copy)})
-    cells, dataset = plan.finished_cells("a=a,b=b")
-    assert [cell.name for cell in cells] == ["a", "b"]
+
+    def finished(models):
+        found = members.read(members.named_places(models))
+        return found, members.load_data(found, {"name": None})
+
+    found, dataset = finished("a=a,b=b")
+    assert [one.name for one in found] == ["a", "b"]
     assert len(dataset.test.label) == 24
     make_run("c", **{"data.train_size": 20})
     with pytest.raises(UserError, match="have different data: .*train_size"):
-        plan.finished_cells("a=a,c=c")
+        finished("a=a,c=c")
     with np.load(copy / "test.npz") as arrays:
         np.savez(copy / "test.npz", image=255 - arrays["image"], label=arrays["label"])
-    with pytest.raises(UserError, match="'spots' is not what a was trained on"):
-        plan.finished_cells("a=a,b=b")
+    with pytest.raises(UserError, match="'spots' is not what a was made with"):
+        finished("a=a,b=b")
 
 
 def test_explained_models_may_be_written_relative_and_absolute(
@@ -248,7 +262,7 @@ def test_explained_models_may_be_written_relative_and_absolute(
 def test_a_damaged_study_is_named(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=rf"{tmp_path}.* (is|holds) ") as refused:
-        plan.study_cells(tmp_path)
+        plan.study_members(tmp_path)
     assert "\n" not in str(refused.value)
 
 
@@ -258,10 +272,10 @@ class Rungs:
     def __init__(self):
         self.asked = []
 
-    def explained(self, shelf, columns, trained, protocol, split, images):
-        self.asked.append((columns, trained, protocol, split, images))
+    def explained(self, shelf, columns, model, protocol, split, images):
+        self.asked.append((columns, model, protocol, split, images))
         rng = np.random.default_rng([len(self.asked), *images])
-        worse = 0.1 * trained.result["worth"]
+        worse = 0.1 * model.facts["worth"]
         return pd.DataFrame(
             {
                 **columns,
@@ -277,13 +291,13 @@ class Rungs:
 def measured_of(config, names, seeds=1):
     """Models of a study as they are after training, their records made up."""
     network = models.create("plain3-w4", num_classes=3)
-    result = {name: {"worth": place} for place, name in enumerate(names)}
-    cells = [
-        plan.Cell(name, seed, config.models[name], Path("work"))
+    known = {"mean": np.zeros(3), "std": np.ones(3), "class_names": ("a", "b", "c")}
+    known |= {"image_shape": (16, 16, 3), "variables": {}, "architecture": {"name": "plain3-w4"}}
+    found = [
+        Member(name, seed, Trained(network, facts={"worth": place}, **known), "work")
         for seed in range(seeds)
-        for name in names
+        for place, name in enumerate(names)
     ]
-    trained = [runs.TrainedModel(network, {}, cell.config, result[cell.name]) for cell in cells]
     label = np.arange(40, dtype=np.int32) % 3
     dataset = SimpleNamespace(
         train=SimpleNamespace(label=label), test=SimpleNamespace(label=label[:24])
@@ -292,14 +306,15 @@ def measured_of(config, names, seeds=1):
     what = wanted(config.evaluation, config.compare, names, 24)
     records = pd.concat(
         made.explained(
-            None, {"model": cell.name, "seed": cell.seed, "method": "cam"},
-            model, SOUND, dataset.test, what.images,
+            None, {"model": one.name, "seed": one.seed, "method": "cam"},
+            one.model, SOUND, dataset.test, what.images,
         )
-        for cell, model in zip(cells, trained, strict=True)
+        for one in found
     )  # fmt: skip
     records = records.assign(drawn=records.image.isin(what.drawn)).reset_index(drop=True)
     none = dict.fromkeys(("agreement", "seeds", "differences", "trust"), measure.NONE)
-    return Measured(cells, trained, dataset, what, records, tables={}, **none)
+    told = design.read(config, names, config.models)
+    return Measured(told, found, dataset, what, records, tables={}, missing={}, **none)
 
 
 def test_the_ladder_of_a_study(config, monkeypatch, tmp_path):
@@ -316,7 +331,7 @@ def test_the_ladder_of_a_study(config, monkeypatch, tmp_path):
     rungs = ["literal", *REPAIRS]
     asked = {(columns["model"], columns["method"]): rest for columns, *rest in made.asked}
     assert len(asked) == len(made.asked) == 2 * len(rungs)
-    by_name = dict(zip(names, measured.trained, strict=True))
+    by_name = {one.name: one.model for one in measured.members}
     for name in ("teacher", "student"):
         for rung, protocol in ladder(by_name[name].model).items():
             trained, its, split, images = asked[name, rung.replace(",", "").replace(" ", "-")]
@@ -361,27 +376,28 @@ def test_a_stand_in_plays_the_student_up_to_its_rung(config, monkeypatch, tmp_pa
     measured = measured_of(config, names, seeds=2)
     found = run.climbed(measured, config, {}, tmp_path)
     last = "student-of-the-right-teacher"
-    for columns, trained, *_ in made.asked:
+    for columns, model, *_ in made.asked:
         own = columns["model"] if columns["method"] == last else None
         worth = {"teacher": 0, "student": 1 if own else 3}[columns["model"]]
-        assert trained.result["worth"] == worth
+        assert model.facts["worth"] == worth
     assert {columns["seed"] for columns, *_ in made.asked} == {0, 1}
     assert list(found.ladder.rung.unique())[-1] == "student of the right teacher"
     assert len(made.asked) == 2 * 2 * (len(REPAIRS) + 2)
 
 
-def test_rungs_by_name():
+def test_rungs_by_name(config):
     """Also those whose names have commas, each once."""
     names = ["literal", *REPAIRS]
-    assert audit.rungs("", ["teacher"]) == names
-    assert audit.rungs(",".join(names), ["teacher"]) == names
-    assert audit.rungs("one class, its probability,sound, literal,literal", ["teacher"]) == [
+    found = measured_of(config, ["teacher"]).members
+    assert audit.rungs("", found) == names
+    assert audit.rungs(",".join(names), found) == names
+    assert audit.rungs("one class, its probability,sound, literal,literal", found) == [
         *("one class, its probability", "sound", "literal"),
     ]
     with pytest.raises(UserError, match="there is no rung 'one class'; known: literal, "):
-        audit.rungs("one class", ["teacher"])
+        audit.rungs("one class", found)
     with pytest.raises(UserError, match="needs the models student and resnext_student"):
-        audit.rungs(audit.RIGHT_TEACHER, ["teacher"])
+        audit.rungs(paper.RIGHT_TEACHER, found)
 
 
 def test_a_bad_audit_is_refused_before_anything_is_written(make_run, tmp_path):
@@ -416,19 +432,20 @@ def test_models_on_the_command_line(script, given, expected, monkeypatch):
     path = ROOT / "configs" / f"{script}.py"
     monkeypatch.setattr(sys, "argv", ["", f"--config={path}", f"--config.models={given}"])
     values(sys.argv)
-    assert plan.named_directories(values.config.models) == expected
+    assert dict(members.named_places(values.config.models)) == expected
 
 
 def test_a_share_of_a_study_measures_its_own_models(config, monkeypatch, tmp_path):
     given = {}
-    monkeypatch.setattr(run, "train", lambda cells, dataset: given.update(trained=cells))
-    monkeypatch.setattr(run, "measure_cells", lambda *given_: given.update(measured=given_))
+    monkeypatch.setattr(run, "make", lambda cells, dataset: given.update(made=cells))
+    monkeypatch.setattr(run.plan, "made", lambda cells: cells)
+    monkeypatch.setattr(run, "measure_members", lambda *given_: given.update(measured=given_))
     monkeypatch.setattr(run, "measure", lambda *_: pytest.fail("the whole"))
     config.cell = "1/3"
     assert run.study(config, tmp_path / "run") is None
-    assert [cell.name for cell in given["trained"]] == ["teacher", "student"]
+    assert [cell.name for cell in given["made"]] == ["teacher", "student"]
     cells, _, what, shelf = given["measured"]
-    assert cells == given["trained"]
+    assert cells == given["made"]
     assert shelf.directory == tmp_path / "run" / "records"
     assert len(what.images) == 16
     assert files.read_json(tmp_path / "run" / "config.json")["cell"] == ""
@@ -438,28 +455,26 @@ def test_what_is_measured_of_several_models(config, monkeypatch, tmp_path):
     """Whole and drawn, by hand; the checks on the first images drawn; only pairs that are there."""
     asked = []
 
-    def explained(shelf, columns, trained, protocol, split, images, extra=()):
+    def explained(shelf, columns, model, protocol, split, images, extra=()):
         asked.append((columns, protocol.method, list(images), list(extra)))
-        value = images / 100 + trained.result["worth"] + (protocol.method == "random")
+        value = images / 100 + model.facts["worth"] + (protocol.method == "random")
         rows = {**columns, "image": images, "label": 0, "predicted": images % 2, "ssim": value}
         rows |= {"randomised_similarity": 0.1} if "randomisation" in extra else {}
         return pd.DataFrame(rows)
 
     config.evaluation.update({"whole": True, "sanity": 5})
     before = measured_of(config, list(NAMES))
-    cells = [cell._replace(workdir=cell.workdir / cell.name) for cell in before.cells]
-    by_name = dict(zip(NAMES, before.trained, strict=True))
+    by_name = {one.name: one.model for one in before.members}
     pairs = []
 
     def compared(shelf, columns, pair, *rest):
         pairs.append((columns, pair))
         return pd.DataFrame({**columns, "image": [0]})
 
-    monkeypatch.setattr(measure.runs, "load", lambda workdir: by_name[workdir.name])
     monkeypatch.setattr(measure, "explained", explained)
     monkeypatch.setattr(measure, "compared", compared)
     what = wanted(config.evaluation, config.compare, NAMES, 24)
-    found = measure.measure(cells, before.dataset, what, tmp_path)
+    found = measure.measure(before.design, before.members, before.dataset, what, tmp_path)
 
     drawn, whole = found.tables["table1"], found.tables["table1_whole"]
     student = [

@@ -393,22 +393,25 @@ def test_differences_in_units_of_the_floor():
     assert found.in_floors == pytest.approx(1.1 / np.sqrt(0.02 + 0.08))
     # With it: the spread of one recipe over four runs.
     data = pd.concat([data, with_means(second_teacher=[0.1, 0.5])])
-    found = one(differences(data, pair, resamples=20), "ssim")
+    runs = ("second_teacher", "teacher")
+    found = one(differences(data, pair, resamples=20, floor=runs), "ssim")
     floor = np.sqrt(2 * np.var([0.0, 0.2, 0.1, 0.5], ddof=1))
     assert found.in_floors == pytest.approx(1.1 / floor)
     # One seed: what the two teachers differ by; alone, nothing is known.
     first = data[data.seed == 0]
-    found = one(differences(first, pair, resamples=20), "ssim")
+    found = one(differences(first, pair, resamples=20, floor=runs), "ssim")
     assert found.in_floors == pytest.approx(1.0 / 0.1)
     alone = first[first.model != "second_teacher"]
-    assert np.isnan(one(differences(alone, pair, resamples=20), "ssim").in_floors)
+    found = one(differences(alone, pair, resamples=20, floor=runs), "ssim")
+    assert np.isnan(found.in_floors)
 
 
 def test_models_that_differ_in_their_seeds_alone_are_a_floor_apart():
     rng = np.random.default_rng(6)
     data = world(rng, seeds=5, of_seed=1, of_image=1, of_both=0.1, models=2)
     data["model"] = data.model.map({0: "teacher", 1: "second_teacher"})
-    rows = differences(data, [("second_teacher", "teacher")], resamples=2).set_index("metric")
+    pair = ("second_teacher", "teacher")
+    rows = differences(data, [pair], resamples=2, floor=pair).set_index("metric")
     # The mean difference of five pairs of runs has a fifth of the variance of one pair's.
     assert 0.5 < 5 * (rows.in_floors[COLUMNS] ** 2).mean() < 2
 

@@ -28,7 +28,7 @@ def test_cross_entropy(smoothing):
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
     chosen = objectives.choose(settings(smoothing=smoothing))
     assert not chosen.taught
-    actual = jax.vmap(lambda z, y: chosen.loss(Outputs(z), None, y))(Z_S, LABELS)
+    actual = jax.vmap(lambda z, y: chosen.loss(Outputs(z, {}), None, y))(Z_S, LABELS)
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
@@ -43,7 +43,7 @@ def test_the_papers_loss(temperature, alpha, smoothing):
         settings("runs/teacher", None, smoothing, temperature=temperature, alpha=alpha)
     )
     assert chosen.taught
-    loss = lambda s, t, y: chosen.loss(Outputs(s), Outputs(t), y)  # noqa: E731
+    loss = lambda s, t, y: chosen.loss(Outputs(s, {}), Outputs(t, {}), y)  # noqa: E731
     np.testing.assert_allclose(jax.vmap(loss)(Z_S, Z_T, LABELS), expected, rtol=1e-5)
 
 

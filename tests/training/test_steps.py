@@ -5,8 +5,12 @@ from scripts import Process
 
 from kdxai import devices
 from kdxai.data import augment, datasets
-from kdxai.training import epochs, feed, loop, steps
+from kdxai.errors import UserError
+from kdxai.models import trained
+from kdxai.models.network import Layers
+from kdxai.training import checks, epochs, feed, loop, objectives, steps
 from kdxai.training.feed import place
+from kdxai.training.objectives import Objective
 from kdxai.training.program import build, create_model
 
 
@@ -79,6 +83,50 @@ def test_evaluation_counts_every_image_once(tiny_config, dataset):
     expected = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(label)), label]
     assert loss == pytest.approx(expected.mean(), rel=1e-4)
     assert accuracy == pytest.approx((logits.argmax(-1) == label).mean(), abs=1e-6)
+
+
+def brightness(student, _, label):
+    """Of the map after the first stage alone."""
+    return (student.taps["stage1"] ** 2).mean()
+
+
+def test_an_objective_reads_the_feature_maps_that_it_names(tiny_config, dataset, monkeypatch):
+    """A loss is a function and an entry; what follows the map gets no gradient."""
+    monkeypatch.setitem(
+        objectives.OBJECTIVES, "dark", lambda _: Objective(brightness, taps=("stage1",))
+    )
+    tiny_config.objective, tiny_config.optim.weight_decay = "dark", 0.0
+    before = jax.device_get(build(tiny_config, dataset).state.variables)
+    after, told = run(tiny_config, dataset, 1)
+    images = steps.views(
+        place(dataset.train, dataset).constants,
+        np.arange(tiny_config.batch_size),
+        0,
+        steps.View(**tiny_config.augment),
+    )
+    model = create_model(tiny_config, 3)
+    (_, maps), _ = model.apply(before, images, train=True, taps=("stage1",), mutable="batch_stats")
+    assert told == [pytest.approx(float((maps["stage1"] ** 2).mean()), rel=1e-5)]
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before["params"], after["params"])
+    reached = {name: max(jax.tree.leaves(part)) > 0 for name, part in moved.items()}
+    assert reached == {name: "stage1" in name for name in reached} and any(reached.values())
+    tiny_config.model.name = "plain3-w4"
+    monkeypatch.setitem(
+        objectives.OBJECTIVES, "dark", lambda _: Objective(brightness, taps=("stage9",))
+    )
+    with pytest.raises(UserError, match="stage9"):
+        checks.check(tiny_config, dataset)
+
+
+def test_a_model_without_batch_norm_is_nothing_special(tiny_config, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(Layers, "norm", lambda self: lambda x, use_running_average: x)
+    tiny_config.epochs = 1
+    facts = loop.train(tiny_config, tmp_path / "run", dataset)
+    model = trained.load(tmp_path / "run")
+    assert set(model.variables) == {"params"}
+    images = augment.normalise(dataset.test.image, dataset.mean, dataset.std)
+    right = np.asarray(model.model.apply(model.variables, images)).argmax(-1) == dataset.test.label
+    assert facts["test_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
 
 
 def write_numbers(config, path):

@@ -1,5 +1,6 @@
 """The teacher's logits: right, of the right images, never stale, shared."""
 
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from scipy.special import log_softmax, softmax
 
 from kdxai import devices, models
 from kdxai.data import datasets
+from kdxai.errors import UserError
 from kdxai.models import trained
 from kdxai.training import feed, logits, loop, steps
 from kdxai.training import teacher as teachers
@@ -320,3 +322,87 @@ def test_sigterm_while_they_are_computed(config, dataset, tmp_path, monkeypatch)
     loop.train(config, tmp_path / "run", dataset)
     one, other = (trained.load(tmp_path / name).variables for name in ("undisturbed", "run"))
     jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_model_of_any_origin_teaches(config, dataset, tmp_path):
+    """Nothing is known of it but what it computes, and of which classes and images."""
+    path = Path(config.teacher) / trained.MODEL
+    found = json.loads(path.read_text())
+    found |= {"facts": {"origin": {"kind": "import"}}, "mean": [0.4914, 0.4822, 0.4465]}
+    path.write_text(json.dumps(found))
+    assert loop.train(config, tmp_path / "run", dataset)
+    (kept,) = (tmp_path / "teacher" / "views").iterdir()
+    assert kept.name.startswith("images-float32-seed0-")
+
+
+OWN = """
+import numpy as np
+import kdxai
+WEIGHTS = np.random.default_rng(%d).normal(size=(3, 3)).astype(np.float32)
+def features(image):
+    return image[::2, ::2]
+def classify(grid):
+    return 3 * grid.mean((0, 1)) @ WEIGHTS
+def mine():
+    classifier = kdxai.Classifier(features, classify)
+    return kdxai.External(classifier, [0.5] * 3, [0.25] * 3, %r, (8, 8, 3))
+"""
+
+
+@pytest.fixture
+def own(config, dataset, tmp_path):
+    """A teacher that is a function of a file, whose arrays no pytree names; its weights."""
+    config.teacher = f"{tmp_path}/own.py:mine"
+
+    def write(seed):
+        (tmp_path / "own.py").write_text(OWN % (seed, dataset.class_names))
+        return np.random.default_rng(seed).normal(size=(3, 3)).astype(np.float32)
+
+    return write
+
+
+def test_a_classifier_of_ones_own_teaches(config, dataset, own, tmp_path):
+    """Its logits are of the student's views as it normalises them, and kept beside its file."""
+    weights = own(0)
+    first = loop.train(config, tmp_path / "first", dataset)
+    assert first["origin"]["teacher"] == "../own.py:mine"
+    (path,) = (tmp_path / "views").rglob("*.npz")
+    assert path.parent.name.startswith("mine-seed0-")
+    views = steps.views(place(dataset.train, dataset).constants, np.arange(90), 0, VIEW)
+    pixels = np.asarray(views) * dataset.std + dataset.mean
+    expected = 3 * ((pixels - 0.5) / 0.25)[:, ::2, ::2].mean((1, 2)) @ weights
+    np.testing.assert_allclose(np.load(path)["logits"], expected, atol=1e-4)
+
+    kept = files(tmp_path)
+    config.seed = 1
+    loop.train(config, tmp_path / "second", dataset)
+    assert files(tmp_path) == kept
+    assert loop.train(config, tmp_path / "second", dataset)  # finished, and the same teacher
+    own(1)
+    with pytest.raises(UserError, match="content of teacher"):
+        loop.train(config, tmp_path / "second", dataset)
+    loop.train(config, tmp_path / "third", dataset)
+    assert len(files(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("(8, 8, 3)", "(9, 8, 3)", r"differ in image shape: \[9, 8, 3\] and \[8, 8, 3\]"),
+        (
+            "kdxai.External(",
+            "(lambda *parts: kdxai.External(*parts[:3], 'abc', parts[4]))(",
+            "classes",
+        ),
+        ("def mine", "def other", "own.py:mine: the file has no such function"),
+    ],
+)
+def test_a_classifier_of_ones_own_that_does_not_fit(
+    config, dataset, own, tmp_path, before, after, message
+):
+    own(0)
+    text = (tmp_path / "own.py").read_text()
+    (tmp_path / "own.py").write_text(text.replace(before, after))
+    with pytest.raises(UserError, match=message):
+        loop.train(config, tmp_path / "run", dataset)
+    assert not (tmp_path / "run").exists()

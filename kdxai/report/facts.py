@@ -1,0 +1,37 @@
+"""What a model tells of itself, in words; a classifier of one's own may tell nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Facts = Mapping[str, Any]
+
+
+def network(facts: Facts) -> str:
+    """What it is called where it was made, else where it was found."""
+    return facts.get("model") or facts.get("place") or "a classifier handed in"
+
+
+def parameters(facts: Facts) -> str:
+    return f"{facts['parameters']:,}" if "parameters" in facts else "\N{EN DASH}"
+
+
+def accuracy(facts: Facts) -> float:
+    """Its own, of the whole test split; else that of the images that were measured."""
+    return facts.get("test_accuracy", facts.get("measured_accuracy"))
+
+
+def is_own(facts: Facts) -> bool:
+    """Whether the accuracy is its own."""
+    return "test_accuracy" in facts
+
+
+def origin(facts: Facts) -> str:
+    """How it came to be."""
+    origin = facts.get("origin", {})
+    if origin.get("kind") == "train":
+        machine = origin.get("machine", {})
+        on = f" on {machine['devices']} (JAX {machine['jax']})" if machine else ""
+        return f"trained for {facts['seconds']:,.0f} s{on}, epoch {facts['best_epoch']} kept"
+    if origin.get("kind") == "import":
+        return f"imported from {origin['file']} (SHA-256 {origin['sha256'][:16]}…)"
+    return origin.get("kind") or "handed in as a function"

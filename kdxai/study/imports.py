@@ -1,0 +1,162 @@
+"""A model from weights that were trained elsewhere, with its measured accuracy."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import binomtest
+
+from kdxai import evaluate, files, inputs, models
+from kdxai.data import augment, datasets
+from kdxai.data.datasets import Dataset, Split
+from kdxai.errors import UserError
+from kdxai.models import Network, trained, weights
+from kdxai.models.trained import Trained
+from kdxai.study.checks import ABOVE_CHANCE
+from kdxai.training import runs
+
+CAUSES = "wrong mean and std, another order of the colours (BGR) or of the classes are usual causes"
+
+
+def check(config: ConfigDict, dataset: Dataset) -> Network:
+    """Everything about an import that can be wrong but for its accuracy; returns its network.
+
+    Raises:
+      UserError: it is.
+    """
+    return convert(config, dataset).model
+
+
+def convert(config: ConfigDict, dataset: Dataset) -> Trained:
+    """The model of a file of weights, before its accuracy is measured.
+
+    Args:
+      config: `weights` (a file), `model.name`, `mean` and `std` of images in [0, 1], `data`.
+
+    Raises:
+      UserError: no such file, weights of another model, other classes than the data set's, or no
+        normalisation.
+    """
+    if not config.weights or not config.model.name:
+        raise UserError("say which weights and which model: weights=FILE model.name=NAME")
+    if not len(config.mean) or not len(config.std):
+        raise UserError(
+            "say by which mean and std, of images in [0, 1], the network's images are normalised: "
+            "one number for each channel, such as mean=0.491,0.482,0.447 std=0.247,0.243,0.262"
+        )
+    height, width, channels = dataset.test.image.shape[1:]
+    mean, std = inputs.normalisation(config.mean, config.std, channels)
+    found = weights.convert(weights.read(config.weights), config.model.name)
+    if found.num_classes != len(dataset.class_names):
+        raise UserError(
+            f"{config.weights} is of {found.num_classes} classes, but '{dataset.name}' has "
+            f"{len(dataset.class_names)}"
+        )
+    model = models.create(**found.architecture, num_classes=found.num_classes)
+    try:
+        like = jax.ShapeDtypeStruct((1, height, width, channels), np.float32)
+        jax.eval_shape(lambda image: model.apply(found.variables, image, train=False), like)
+    except Exception as error:
+        raise UserError(
+            f"{config.weights} takes no images of {height}x{width}x{channels}, as those of "
+            f"'{dataset.name}' are"
+        ) from error
+    return Trained(
+        model=model,
+        architecture=found.architecture,
+        variables=found.variables,
+        mean=mean,
+        std=std,
+        class_names=tuple(dataset.class_names),
+        image_shape=(height, width, channels),
+        facts={
+            "model": config.model.name,
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(found.variables["params"])),
+            "data": {key: value for key, value in config.data.items() if value is not None},
+            "data_fingerprint": datasets.fingerprint(dataset),
+            "origin": {
+                "kind": "import",
+                "file": Path(config.weights).name,
+                "sha256": digest(Path(config.weights)),
+            },
+        },
+    )
+
+
+def import_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> Mapping[str, Any]:
+    """Leave a model directory with the measured accuracy; what is there already is checked.
+
+    Args:
+      config: as for `convert`.
+
+    Returns:
+      The model's facts.
+
+    Raises:
+      UserError: as `convert`; the accuracy is at chance; the directory is another config's.
+    """
+    workdir = Path(workdir)
+    model = convert(config, dataset)
+    content = {"weights": model.facts["origin"]["sha256"]}
+    runs.claim(workdir, config, content | {"data.data_dir": model.facts["data_fingerprint"]})
+    if files.there(workdir / trained.MODEL):
+        return trained.read(workdir)["facts"]
+    answers = predict(model, dataset.test, Path(config.weights).name)
+    require_above_chance(answers, dataset.test.label, config.weights, dataset.name)
+    accuracy = float((answers == dataset.test.label).mean())
+    model = model._replace(facts={**model.facts, "test_accuracy": accuracy})
+    trained.save(model, workdir)
+    return model.facts
+
+
+def predict(model: Trained, split: Split, name: str) -> np.ndarray:
+    """[N] the classes that a model sees in the images of a split."""
+
+    @jax.jit
+    def classify(variables: Any, images: jax.Array) -> jax.Array:
+        images = augment.normalise(images, model.mean, model.std)
+        logits: Any = model.model.apply(variables, images, train=False)
+        return logits.argmax(-1)
+
+    size, area = len(split.label), int(np.prod(split.image.shape[1:3]))
+    parts = evaluate.chunks(size, max(1, 2**18 // area), name)
+    rows = ({"class": classify(model.variables, split.image[part])} for part in parts)
+    return evaluate.stack(rows, size)["class"]
+
+
+def require_above_chance(answers: np.ndarray, labels: np.ndarray, file: str, data: str) -> None:
+    """Raises:
+    UserError: they are right no more often than the largest class is there.
+    """
+    right, size, largest = int((answers == labels).sum()), len(labels), np.bincount(labels).max()
+    if binomtest(right, size, largest / size, "greater").pvalue <= ABOVE_CHANCE:
+        return
+    k = max(answers.max(), labels.max()) + 1
+    table = np.zeros((k, k), int)
+    np.add.at(table, (answers, labels), 1)
+    best = table[linear_sum_assignment(-table)].sum() / size
+    hint = CAUSES
+    if best > 2 * largest / size:
+        hint = f"with its classes in another order it would be right on {best:.1%}: {CAUSES}"
+    raise UserError(
+        f"{file} is right on {right / size:.1%} of the test images of '{data}', no more than "
+        f"chance; {hint}"
+    )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,218 @@
+"""The models that are measured: each by its name, and which member of that name it is."""
+
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdxai.data import datasets
+from kdxai.data.datasets import Dataset
+from kdxai.errors import UserError
+from kdxai.externals import is_external, load_external
+from kdxai.measures import Model
+from kdxai.models import trained
+from kdxai.settings import difference
+
+# What a file, a table, a page and a picture take as it is.
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]{0,58}[A-Za-z0-9_.-])?")
+FORMS = (
+    "models is NAME=DIRECTORY or NAME=FILE.py:FUNCTION, several with commas, or a tuple of such; "
+    "each place once"
+)
+
+
+class Member(NamedTuple):
+    """One model of those that have its name.
+
+    Attributes:
+      seed: its number among them, from 0; of a study, that of the replicate.
+      place: its directory, `FILE.py:FUNCTION`, or "" where it was handed in.
+    """
+
+    name: str
+    seed: int
+    model: Model
+    place: str
+
+
+def named_places(models: str | Sequence[str]) -> list[tuple[str, str]]:
+    """`NAME=PLACE,NAME=PLACE,...`, or a tuple of `NAME=PLACE` -> [(name, place)].
+
+    A name that comes several times is a population. In one text a comma ends a place only where a
+    name and `=` follow; a tuple takes any.
+
+    Raises:
+      UserError: it is neither, a place twice for one name, or a name that a model cannot have.
+    """
+    if isinstance(models, str):
+        entries = re.split(r",(?=[^,/]*=)", models)
+    else:
+        entries = list(models) if isinstance(models, list | tuple) else []
+    found: list[tuple[str, str]] = []
+    for entry in map(str, entries):
+        name, _, place = entry.strip().partition("=")
+        if not name or not place or (name, place) in found:
+            break
+        found.append((name, place))
+    if not entries or len(found) < len(entries):
+        raise UserError(f"{FORMS}; not '{textwrap.shorten(str(models), 200)}'")
+    require_names(dict(found))
+    return found
+
+
+def require_names(models: Iterable[str]) -> None:
+    """Raises:
+    UserError: a name that a model cannot have, or two that are one to some file systems.
+    """
+    taken: dict[str, str] = {}
+    for name in models:
+        if not NAME.fullmatch(name):
+            shown = name if len(name) <= 70 else f"{name[:60]}..."
+            raise UserError(
+                f"'{shown}' is no name for a model: take up to 60 letters (a to z), digits, "
+                "spaces, '_', '.' and '-', first a letter or a digit"
+            )
+        if (other := taken.setdefault(name.lower(), name)) != name:
+            raise UserError(f"the models '{other}' and '{name}' differ in case alone; rename one")
+
+
+def read(places: Iterable[tuple[str, str]]) -> list[Member]:
+    """The models of `named_places`, numbered within their names.
+
+    Raises:
+      UserError: one cannot be read, or they are of different classes or images.
+    """
+    count: dict[str, int] = {}
+    members = []
+    for name, place in places:
+        seed = count.setdefault(name, 0)
+        count[name] += 1
+        members.append(Member(name, seed, load(place), place))
+    require_alike(members)
+    return members
+
+
+def load(place: str | Path) -> Model:
+    """The model of a directory, or what a function of a file returns.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    text = str(place)
+    return load_external(text) if is_external(text) else trained.load(text)
+
+
+def require_alike(members: Sequence[Member]) -> None:
+    """Raises:
+    UserError: two are of different classes, or of images of different size.
+    """
+    first = members[0]
+    for one in members[1:]:
+        names = first.model.class_names, one.model.class_names
+        if len(names[0]) != len(names[1]):
+            raise UserError(
+                f"'{first.name}' has {len(names[0])} classes and '{one.name}' {len(names[1])}; "
+                "compare models of the same ones"
+            )
+        for place, (mine, its) in enumerate(zip(*names, strict=True)):
+            if mine != its:
+                raise UserError(
+                    f"class {place} is '{mine}' for '{first.name}' and '{its}' for '{one.name}'; "
+                    "compare models of the same classes in the same order"
+                )
+        if tuple(first.model.image_shape) != tuple(one.model.image_shape):
+            raise UserError(
+                f"'{first.name}' takes images {list(first.model.image_shape)} and '{one.name}' "
+                f"{list(one.model.image_shape)}; compare models of the same images"
+            )
+
+
+def shared_seeds(members: Iterable[tuple[str, int]]) -> list[int]:
+    """The numbers of members that every name has."""
+    known: dict[str, set[int]] = {}
+    for name, seed in members:
+        known.setdefault(name, set()).add(seed)
+    return sorted(set.intersection(*known.values()))
+
+
+def load_data(members: Sequence[Member], asked: Mapping[str, Any]) -> Dataset:
+    """The data set that models are measured on: the one asked for, else that of the models.
+
+    Args:
+      asked: settings of `datasets.load`; `name` None for the models' own.
+
+    Raises:
+      UserError: no model says which, they say different ones, it has changed since, or it does not
+        fit them.
+    """
+    dataset = datasets.load(**asked) if asked["name"] else own_data(members)
+    require_fits(members[0], dataset)
+    return dataset
+
+
+def own_data(members: Sequence[Member]) -> Dataset:
+    """The data set that the models' facts name.
+
+    Raises:
+      UserError: none is named, different ones are, or it has changed since.
+    """
+    named = [
+        (one, settled(one.model.facts["data"])) for one in members if one.model.facts.get("data")
+    ]
+    if not named:
+        raise UserError("no model says which data are its own; say --config.data.name=NAME")
+    first, data = named[0]
+    for one, its in named[1:]:
+        if its != data:
+            raise UserError(
+                f"{first.place} and {one.place} have different data: {difference(data, its)}; say "
+                "which with --config.data.name=NAME"
+            )
+    try:
+        dataset = datasets.load(**data)
+    except UserError as error:
+        raise UserError(
+            f"the data of {first.place} cannot be read ({error}); if they have moved, say where "
+            "with --config.data.name=NAME --config.data.data_dir=PLACE"
+        ) from error
+    found = datasets.fingerprint(dataset)
+    for one, _ in named:
+        if one.model.facts.get("data_fingerprint", found) != found:
+            raise UserError(
+                f"the data set '{dataset.name}' is not what {one.place} was made with; bring the "
+                "data back, or name others with --config.data.name=NAME"
+            )
+    return dataset
+
+
+def settled(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of `datasets.load` that say something; one place may be written in several ways."""
+    kept = {key: value for key, value in data.items() if value is not None}
+    if kept.get("data_dir"):
+        kept["data_dir"] = str(Path(kept["data_dir"]).expanduser().resolve())
+    return kept
+
+
+def require_fits(member: Member, dataset: Dataset) -> None:
+    """Raises:
+    UserError: the data are of other classes or images than a model.
+    """
+    name, model = member.name, member.model
+    shape, classes = tuple(dataset.test.image.shape[1:]), len(dataset.class_names)
+    if tuple(model.image_shape) != shape:
+        raise UserError(
+            f"'{name}' takes images {list(model.image_shape)}, but those of '{dataset.name}' are "
+            f"{list(shape)}"
+        )
+    if len(model.class_names) != classes:
+        raise UserError(
+            f"'{name}' has {len(model.class_names)} classes, but '{dataset.name}' has {classes}"
+        )
+    pairs = zip(model.class_names, dataset.class_names, strict=True)
+    for place, (mine, its) in enumerate(pairs):
+        if mine != its and mine in dataset.class_names:
+            raise UserError(
+                f"class {place} is '{mine}' for '{name}' and '{its}' in '{dataset.name}'; put the "
+                "model's classes in the order of the data"
+            )

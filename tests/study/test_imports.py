@@ -1,0 +1,150 @@
+"""Weights from elsewhere as models: alone, in a study, and refused in one line."""
+
+import json
+import runpy
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from ml_collections import ConfigDict
+from random_weights import random_weights
+from scripts import ROOT
+
+from kdxai import models
+from kdxai.data import datasets
+from kdxai.errors import UserError
+from kdxai.models import trained
+from kdxai.study import imports, plan, run
+
+NAME = "resnet8-w4"
+STORED = json.loads((ROOT / "tests/references/torch_networks.json").read_text())
+
+
+def random_state(name, classes, seed=0):
+    """A PyTorch state dict of so many classes, at chance; the stored shapes are of five."""
+    shapes = {key: tuple(shape) for key, shape in STORED[name]["shapes"].items()}
+    shapes = {key: tuple(classes if n == 5 else n for n in s) for key, s in shapes.items()}
+    return random_weights(shapes, seed)
+
+
+@pytest.fixture
+def dataset(spots_data):
+    return datasets.load("spots", data_dir=spots_data)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file of weights of three classes."""
+    path = tmp_path / "net.safetensors"
+    safetensors.numpy.save_file(random_state(NAME, 3), path)
+    return path
+
+
+@pytest.fixture
+def config(weights, spots_data):
+    config = runpy.run_path(str(ROOT / "configs" / "import.py"))["get_config"]()
+    config.weights, config.model.name = str(weights), NAME
+    config.mean, config.std = (0.4, 0.4, 0.4), (0.25, 0.25, 0.25)
+    config.data.update({"name": "spots", "data_dir": str(spots_data)})
+    return config
+
+
+@pytest.fixture
+def lenient(monkeypatch):
+    """Networks at chance, as these are, are let in."""
+    monkeypatch.setattr(imports, "require_above_chance", lambda *_: None)
+
+
+def test_an_import_leaves_a_model_with_its_measured_accuracy(config, dataset, tmp_path, lenient):
+    facts = imports.import_model(config, tmp_path / "out", dataset)
+    model = trained.load(tmp_path / "out")
+    images = (dataset.test.image / 255 - 0.4) / 0.25
+    answers = model.model.apply(model.variables, np.float32(images), train=False).argmax(-1)
+    assert facts["test_accuracy"] == pytest.approx((answers == dataset.test.label).mean())
+    assert model.facts == facts
+    assert facts["origin"]["file"] == "net.safetensors"
+    assert len(facts["origin"]["sha256"]) == 64
+    assert "/" not in str(facts["origin"])
+    assert model.class_names == dataset.class_names
+    # Again: it is only checked, also from where the file is now.
+    path = tmp_path / "moved.safetensors"
+    (tmp_path / "net.safetensors").rename(path)
+    config.weights = str(path)
+    assert imports.import_model(config, tmp_path / "out", dataset)["test_accuracy"]
+    safetensors.numpy.save_file(random_state(NAME, 3, seed=1), path)
+    with pytest.raises(UserError, match="made with another config: content of weights"):
+        imports.import_model(config, tmp_path / "out", dataset)
+
+
+def test_chance_is_refused_with_its_usual_causes():
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    with pytest.raises(UserError, match="no more than chance; wrong mean and std, another order"):
+        imports.require_above_chance(rng.integers(0, 3, 300), labels, "net", "spots")
+    with pytest.raises(UserError, match=r"in another order it would be right on 100.0%"):
+        imports.require_above_chance((labels + 1) % 3, labels, "net", "spots")
+    imports.require_above_chance(np.where(rng.random(300) < 0.5, labels, 0), labels, "net", "spots")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": ""}, "say which weights and which model"),
+        ({"weights": "/nowhere.safetensors"}, "no file of weights"),
+        ({"mean": ()}, "say by which mean and std"),
+        ({"mean": (0.4,) * 2}, "mean must be one number for each of the 3 channels"),
+        ({"mean": (125.0,) * 3}, r"images in \[0, 1\]"),
+        ({"model.name": "resnet14"}, "resnet14"),
+        ({"model.name": "resnet99"}, "no model 'resnet99'"),
+    ],
+)
+def test_bad_imports_are_one_line_and_nothing_is_written(
+    config, dataset, tmp_path, changes, message
+):
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=message) as refused:
+        imports.import_model(config, tmp_path / "out", dataset)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_other_classes_are_refused(config, dataset, tmp_path):
+    safetensors.numpy.save_file(random_state(NAME, 5), tmp_path / "net.safetensors")
+    with pytest.raises(UserError, match="is of 5 classes, but 'spots' has 3"):
+        imports.check(config, dataset)
+    assert models.create(NAME, num_classes=5).num_classes == 5
+
+
+def test_a_study_imports_a_model_that_another_learns_from(
+    config, fresh_config, spots_data, tmp_path, lenient
+):
+    """Each behind what it is made from, whatever its origin; one of no origin is refused."""
+    study = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]("quick")
+    study.data.update({"name": "spots", "data_dir": str(spots_data), "train_size": None})
+    entry = config.copy_and_resolve_references()
+    with entry.unlocked():
+        entry.origin = "import"
+        del entry["data"]
+    small = fresh_config.copy_and_resolve_references()
+    with small.unlocked():
+        small.origin, small.teacher = "train", "large"
+        del small["data"]
+    with study.unlocked():
+        study.models = {"large": entry, "small": small}
+    study.update({"only": "small,large", "compare": (("small", "large"),), "seeds": 2})
+    study.update({"order": ("large", "small"), "reference": "large", "untrained": ""})
+    study.floor, study.claims, study.roles = (), ConfigDict(), ConfigDict()
+    study.evaluation.update({"images": 16, "whole": False, "sanity": 0, "resamples": 100})
+    cells = plan.plan(study, tmp_path / "run")
+    assert [(one.name, one.seed) for one in cells] == [
+        *(("large", 0), ("small", 0), ("large", 1), ("small", 1)),
+    ]
+    assert cells[3].made_from == str(tmp_path / "run" / "seed1" / "large")
+    checked = run.check(study, tmp_path / "run")
+    run.make(checked.mine[:2], checked.dataset)
+    run.make(checked.mine[:2], checked.dataset)  # is only checked
+    made = plan.made(checked.mine[:2])
+    assert [one.model.facts["origin"]["kind"] for one in made] == ["import", "train"]
+    study.models.small.origin = "found"
+    with pytest.raises(UserError, match="'small' has origin='found'; known: train, import"):
+        plan.plan(study, tmp_path / "run")

@@ -1,0 +1,157 @@
+"""Models from anywhere in a study: directories, functions of files, several of one name."""
+
+import runpy
+
+import numpy as np
+import pandas as pd
+import pytest
+from scripts import ROOT
+
+from kdxai.errors import UserError
+from kdxai.report import tables, write
+from kdxai.study import audit, members, run
+
+FILE = ROOT / "tests" / "networks.py"
+
+
+@pytest.fixture
+def config(explain_config, spots_data):
+    """Few images of the spots, by Grad-CAM: `config("mine=mine,small=small")`."""
+
+    def make(models, **changes):
+        entries = (entry.split("=") for entry in models.split(","))
+        places = tuple(f"{name}={FILE}:{function}" for name, function in entries)
+        made = explain_config(models=places, methods="grad_cam", **changes)
+        made.data.update({"name": "spots", "data_dir": str(spots_data)})
+        return made
+
+    return make
+
+
+def test_two_classifiers_of_ones_own_are_measured_checked_and_judged(config, tmp_path):
+    says = {"says": "Small drops more", "metric": "average_drop", "one": "small", "other": "mine"}
+    settings = config("mine=mine,small=small,closed=closed", images=24, sanity=8)
+    settings.claims = {"drop": says | {"direction": "higher", "matters": 0.02}}
+    found = run.explain(settings, tmp_path)
+    assert list(found.records.model.unique()) == ["mine", "small", "closed"]
+    # Every other model with the first.
+    assert [(one.one, one.other) for one in found.claims.itertuples()] == [("small", "mine")]
+    pairs = found.differences[["one", "other"]].drop_duplicates()
+    assert [*map(tuple, pairs.to_numpy())] == [("small", "mine"), ("closed", "mine")]
+    assert found.missing == {"randomisation": ["closed"]}
+    similar = found.trust.groupby("model").randomised_similarity.first()
+    assert similar[["mine", "small"]].notna().all()
+    assert np.isnan(similar["closed"])
+    # The same function of the same arrays, wherever they are.
+    same = found.records[found.records.model != "mine"].groupby("model")
+    one, other = (rows.drop(columns="model").reset_index(drop=True) for _, rows in same)
+    pd.testing.assert_frame_equal(one, other, rtol=1e-5)
+    agreement = found.agreement[found.agreement.model == "closed"].reset_index(drop=True)
+    own = found.agreement[found.agreement.model == "small"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(agreement.drop(columns="model"), own.drop(columns="model"))
+    assert "randomisation of closed" in tables.notes(found.records, found.missing)[0]
+
+
+def test_each_models_own_normalisation_counts_in_their_agreement(config, tmp_path):
+    found = run.explain(config("a=small,b=shifted", sanity=0), tmp_path)
+    assert found.agreement.pearson.min() > 1 - 1e-5
+    assert found.agreement.same_class.all()
+
+
+def test_several_of_one_name_are_a_population(config, tmp_path):
+    settings = config("a=mine,a=small,b=closed", sanity=0)
+    found = run.explain(settings, tmp_path)
+    kept = found.records.groupby(["model", "seed"]).size()
+    assert dict(kept) == {("a", 0): 16, ("a", 1): 16, ("b", 0): 16}
+    seeds = found.seeds[found.seeds.metric == "average_drop"]
+    assert sorted(zip(seeds.model, seeds.seed, strict=True)) == [("a", 0), ("a", 1), ("b", 0)]
+    table = found.tables["table1"]
+    assert set(table.seeds) == {1}  # the first of each
+    first = found.records[(found.records.model == "a") & (found.records.seed == 0)]
+    mean = table[(table.model == "a") & (table.metric == "average_drop")]["mean"].iloc[0]
+    assert mean == pytest.approx(first.average_drop.mean())
+    assert tables.notes(found.records, {}) == [
+        "There are 2 of a, 1 of b; the tables and verdicts are of the first one of each, "
+        "records.csv and seeds.csv have all."
+    ]
+    write.write(found, settings, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "There are 2 of a, 1 of b" in page
+    assert "these trained models only" in page
+
+
+def test_a_page_of_ones_own_models_speaks_of_them_alone(config, tmp_path):
+    settings = config("mine=mine,small=small", sanity=4)
+    write.write(run.explain(settings, tmp_path), settings, tmp_path)
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / name).read_text().lower()
+        for word in ("teacher", "student", "the paper", "notebook", "distill", "resnext"):
+            assert word not in text, word
+    page = (tmp_path / "report.html").read_text()
+    assert "networks.py:small" in page
+    assert "small was compared with no third model" in page
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ("a=mine,b=four", "'a' has 3 classes and 'b' 4; compare models of the same ones"),
+        ("a=mine,b=renamed", "class 0 is '0' for 'a' and '1' for 'b'"),
+        ("a=mine,b=large", r"'a' takes images \[16, 16, 3\] and 'b' \[24, 24, 3\]"),
+        ("a=large", r"'a' takes images \[24, 24, 3\], but those of 'spots' are \[16, 16, 3\]"),
+        ("a=four", "'a' has 4 classes, but 'spots' has 3"),
+        ("a=renamed", "class 0 is '1' for 'a' and '0' in 'spots'"),
+        ("a=number", "returns a int; return kdxai.External"),
+        ("a=flat", r"features\(image\) must be \[h, w, c\]"),
+        ("a=gone", "has no such function"),
+    ],
+)
+def test_models_that_do_not_fit_are_one_line(config, tmp_path, models, message):
+    with pytest.raises(UserError, match=message) as refused:
+        run.explain(config(models), tmp_path / "out")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": "cam"}, "CAM"),
+        ({"methods": "grad_cam", "stage": "stage2"}, "stage does nothing to a classifier"),
+        ({"methods": "guided_backpropagation"}, "guided"),
+    ],
+)
+def test_what_a_classifier_cannot_do_is_refused_before_anything(config, tmp_path, changes, message):
+    settings = config("a=closed")
+    settings.update(changes)
+    with pytest.raises(UserError, match=message):
+        run.explain(settings, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_data_a_classifier_asks_for_them(config, tmp_path):
+    settings = config("a=mine")
+    settings.data.name = None
+    with pytest.raises(UserError, match="say --config.data.name=NAME"):
+        run.explain(settings, tmp_path)
+
+
+def test_an_audit_of_ones_own_leaves_out_what_changes_nothing(config, spots_data, tmp_path):
+    settings = runpy.run_path(str(ROOT / "configs" / "audit.py"))["get_config"]()
+    settings.update({"images": 16, "resamples": 100})
+    settings.models = (f"mine={FILE}:mine", f"small={FILE}:small")
+    settings.data.update({"name": "spots", "data_dir": str(spots_data)})
+    found = members.read(members.named_places(settings.models))
+    rungs = audit.rungs("", found)
+    assert "evaluation mode" not in rungs
+    assert "the features that the classifier sees" not in rungs
+    with pytest.raises(UserError, match="'evaluation mode' changes nothing for classifiers"):
+        audit.rungs("evaluation mode", found)
+    settings.rungs = "literal, held-out images"
+    table = audit.audit(settings, tmp_path).table
+    assert list(table.rung.unique()) == ["literal", "held-out images"]
+    pairs = dict.fromkeys(zip(table.model, table.other, strict=True))
+    assert list(pairs) == [("mine", ""), ("small", ""), ("small", "mine")]
+    settings.models = (f"a={FILE}:closed",)
+    with pytest.raises(UserError, match="CAM"):
+        audit.audit(settings, tmp_path / "other")
