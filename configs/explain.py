@@ -1,17 +1,19 @@
-"""Explain and measure trained models, without training any.
+"""Explain and measure models that are there.
 
     python launch/explain.py --config configs/explain.py \
         --config.models=teacher=runs/teacher,student=runs/student --workdir runs/explained
 
-The models are work directories of launch/train.py (or of a study, such as runs/quick/seed0/teacher)
-with the same data set; a directory whose own name has a comma before an `=` stands in a tuple,
+The models are directories that launch/train.py, launch/import.py or a study have left (such as
+runs/quick/seed0/teacher), or FILE.py:FUNCTION. They are measured on the data set that they name, or
+on that of `--config.data.name` (and data_dir, size, ...). One name several times is a population. A
+directory whose own name has a comma before an `=` stands in a tuple,
 `--config.models="('one=runs/lr=0.1,wd=0', 'two=runs/student')"`.
 
 `--config.methods=cam,grad_cam,random,mask` draws other maps, the names are those of
 kdxai.explain.METHODS; `--config.metrics=perturbation,road,sensitivity,randomisation` adds measures
-that need more forward passes, those of kdxai.measures.EXTRA: also `cascade`, what is left of a map
-while the model is randomised stage after stage, and `grid`, the grid pointing game, which needs no
-masks but four classes.
+that need more forward passes. kdxai.measures.MEASURES has all: also `cascade`, what is left of a
+map while the model is randomised stage after stage, and `grid`, the grid pointing game, which needs
+no masks but four classes.
 
 Pictures of one's own need neither a data set nor labels:
 
@@ -29,13 +31,14 @@ some seconds to compile each model and method, then several pictures a second.
 from ml_collections import ConfigDict, FieldReference
 
 from kdxai.study import config as studies
+from kdxai.training import config as training
 
 
 def get_config() -> ConfigDict:
     return ConfigDict(
         {
             "models": FieldReference("", object),  # NAME=PLACE,... or a tuple of NAME=PLACE
-            "data": studies.data(),
+            "data": training.data(),  # name None: that of the models
             **studies.told(),
             **studies.evaluation(),
             "images": FieldReference(1000, object),  # random test images; or pictures of one's own
