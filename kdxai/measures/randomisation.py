@@ -155,6 +155,7 @@ RANDOMISATION = Measure(
         "a classifier of randomised parameters",
         lambda source: randomised(source.model, source.protocol),
         has_parameters,
+        needs="parameters",
     ),
 )
 CASCADE = Measure(
@@ -170,6 +171,7 @@ CASCADE = Measure(
         "classifiers with randomised stages",
         lambda source: cascade(source.model, source.protocol),
         has_stages,
+        needs="stages",
     ),
     details=True,
 )
