@@ -57,6 +57,7 @@ def test_nothing_is_left_where_no_place_is_named(images, tmp_path, monkeypatch):
             "vibes",
         ),
         ({"a": networks.mine}, {"reference": "b"}, "reference names 'b'"),
+        ({"a": networks.mine}, {"compare": (("a", "b"),)}, "compare names 'b'"),
     ],
 )
 def test_bad_input_is_one_line(images, models, settings, message):

@@ -56,7 +56,7 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     else:
         found = members.read(members.named_places(config.models))
     names = list(dict.fromkeys(one.name for one in found))
-    told = design.read(config, names)
+    told = design.read(config, names, paper.ROLES)
     chosen = rungs(config.rungs, found)
     replicates = len(members.shared_seeds((one.name, one.seed) for one in found))
     declared = claims.declared(config, {*paper.ROLES, *names}, names, replicates)
