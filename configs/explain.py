@@ -24,10 +24,10 @@ Pictures of one's own need neither a data set nor labels:
 
 `images` are files, folders and patterns, with commas between them or as a tuple; a pattern stands
 in quotes, as a shell would make several arguments of it. PNG, JPEG, WebP and BMP of any size are
-turned as their EXIF orientation says, resized, and cut to the middle that the model takes. Of each
-the class that a model predicts is explained, and `--config.classes=282,espresso` (numbers or
-names). gallery.html shows all, overlays/ has every map, top5.csv the most probable classes. Some
-seconds for each model and method to compile, then several pictures a second.
+turned as their EXIF orientation says, resized, and cut to the middle that the model takes. The
+predicted class is explained, and with `--config.classes=282,espresso` (numbers or names) others
+too. gallery.html shows all, overlays/ has every map, top5.csv the most probable classes. It takes
+some seconds to compile each model and method, then several pictures a second.
 """
 
 from ml_collections import ConfigDict, FieldReference

@@ -128,12 +128,13 @@ def explain(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Explain
     Raises:
       UserError: as `explain_pictures`; a model that cannot be read, no such method.
     """
+    paths = [file.path for file in find(config.images)]  # before models are read
     classes = config.classes
     if isinstance(classes, str):
         classes = [name.strip() for name in classes.split(",")]
     return explain_pictures(
         named(config.models),
-        config.images,
+        paths,
         wanted.protocols(config),
         workdir,
         classes if isinstance(classes, list | tuple) else [classes],
