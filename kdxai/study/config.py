@@ -18,7 +18,7 @@ def evaluation() -> ConfigDict:
             "whole": True,  # measure the rest of the test split too, in a table of its own
             "methods": "cam",  # names in kdxai.explain.METHODS (or mask), with commas
             "options": default_options(),  # of methods, such as options.occlusion.window
-            "metrics": "",  # beyond the core, names in kdxai.measures.EXTRA, with commas
+            "metrics": "",  # beyond the core, names in kdxai.measures.MEASURES, with commas
             "stage": "last",  # of the model, at whose end maps are drawn, such as stage2
             "baseline": "blur",  # of perturbation: blur, mean or black
             "seed": 0,  # which images are drawn, and the bootstrap
