@@ -1,19 +1,21 @@
-"""Explain and measure models that are there.
+"""Explain and measure models that are there: directories, or classifiers of one's own.
 
     python launch/explain.py --config configs/explain.py \
         --config.models=teacher=runs/teacher,student=runs/student --workdir runs/explained
 
-The models are directories that launch/train.py, launch/import.py or a study have left (such as
-runs/quick/seed0/teacher), or FILE.py:FUNCTION. They are measured on the data set that they name, or
-on that of `--config.data.name` (and data_dir, size, ...). One name several times is a population. A
-directory whose own name has a comma before an `=` stands in a tuple,
+A model is a directory of launch/train.py or launch/import.py (or of a study, such as
+runs/quick/seed0/teacher), or `path/to/file.py:function`, a function that returns a
+`kdxai.External`; `--config.data.name` then says which data, unless a model does. A name given
+several times is a population, `resnet56=a,resnet56=b,resnet20=c,resnet20=d`. A place whose own name
+has a comma before an `=` stands in a tuple,
 `--config.models="('one=runs/lr=0.1,wd=0', 'two=runs/student')"`.
 
 `--config.methods=cam,grad_cam,random,mask` draws other maps, the names are those of
-kdxai.explain.METHODS; `--config.metrics=perturbation,road,sensitivity,randomisation` adds measures
-that need more forward passes. kdxai.measures.MEASURES has all: also `cascade`, what is left of a
-map while the model is randomised stage after stage, and `grid`, the grid pointing game, which needs
-no masks but four classes.
+kdxai.explain.METHODS, `--config.options.integrated_gradients.steps=64` sets an option of one;
+`--config.metrics=perturbation,road,sensitivity,randomisation` adds measures that need more forward
+passes, those of kdxai.measures.MEASURES: also `cascade`, what is left of a map
+while the model is randomised stage after stage, and `grid`, the grid pointing game, which needs no
+masks but four classes.
 
 Pictures of one's own need neither a data set nor labels:
 

@@ -94,7 +94,7 @@ def efficientnet() -> External:
         std=np.full(3, 128 / 255),
         class_names=tuple(ResNet18_Weights.DEFAULT.meta["categories"]),
         image_shape=(224, 224, 3),
-        facts={"model": "efficientnet-lite0"},
+        facts={"model": "efficientnet-lite0", "crop": 0.875},  # 224 of 256 pixels
     )
 
 

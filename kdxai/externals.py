@@ -24,7 +24,8 @@ class External(NamedTuple):
       mean, std: [C], by which images in [0, 1] are normalised.
       class_names: K names.
       image_shape: (H, W, C) of the images that it was made for.
-      facts: what else is known, as of a `models.trained.Trained`: `test_accuracy`, `data`, ...
+      facts: what else is known, as of a `models.trained.Trained`: `test_accuracy`, `data`, `crop`
+        ...
     """
 
     classifier: Classifier
