@@ -79,15 +79,15 @@ def _function(path: Path, name: str) -> Callable[[], Any]:
 
 
 def checked(found: Any) -> External:
-    """What a function returned, its fields of the types that they are to have.
+    """An External, its fields of the types that they are to have.
 
     Raises:
       UserError: it is no External, or its parts do not fit each other.
     """
     if not isinstance(found, External):
         raise UserError(
-            f"it returns a {type(found).__name__}; return kdxai.External(classifier, mean, std, "
-            "class_names, image_shape)"
+            f"a {type(found).__name__} is no kdxai.External(classifier, mean, std, class_names, "
+            "image_shape)"
         )
     height, width, channels = map(int, found.image_shape)
     image = jax.ShapeDtypeStruct((height, width, channels), jnp.float32)

@@ -70,7 +70,7 @@ def test_what_the_function_returns(file):
         ("own.py", "name the function of .*own.py that returns the classifier"),
         ("own.py:nothing", "own.py:nothing: the file has no such function$"),
         ("own.py:number", "own.py:number: the file has no such function$"),
-        ("own.py:not_external", "it returns a Classifier; return kdxai.External"),
+        ("own.py:not_external", "a Classifier is no kdxai.External"),
         ("own.py:no_grid", r"no_grid: features\(image\) must be \[h, w, c\]"),
         ("own.py:other_classes", r"its logits are \[2\] for 3 class names$"),
         ("own.py:bytes_mean", r"mean and std must be 3 numbers each, .* not \[127.5\]"),
