@@ -32,12 +32,14 @@ def read(path: str | PathLike[str], size: int | tuple[int, int], crop: float = 1
       uint8 [H, W, 3].
 
     Raises:
-      UserError: the file cannot be read, is damaged or cut off, is no such picture, or has more
-        than 89 million pixels (`PIL.Image.MAX_IMAGE_PIXELS`).
+      UserError: crop is no share; the file cannot be read, is damaged or cut off, is no such
+        picture, or has more than 89 million pixels (`PIL.Image.MAX_IMAGE_PIXELS`).
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     height, width = (size, size) if isinstance(size, int) else size
+    if not 0 < crop <= 1:
+        raise UserError(f"crop is {crop}: it must be a share of a picture, above 0 and at most 1")
     try:
         with _opened(path) as image:
             # A JPEG is decoded at a fraction of its size, but still twice as large as asked for.

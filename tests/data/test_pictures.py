@@ -152,6 +152,13 @@ def test_a_share_of_the_middle(tmp_path):
     np.testing.assert_array_equal(pictures.read(tmp_path / "b.png", 224, crop=0.875), found)
 
 
+@pytest.mark.parametrize("crop", [0, -0.5, 1.01, float("nan")])
+def test_a_crop_that_is_no_share(tmp_path, crop):
+    path = save(tmp_path / "x.png", RGB)
+    with pytest.raises(UserError, match="crop is .*: it must be a share of a picture"):
+        pictures.read(path, 8, crop=crop)
+
+
 def test_the_middle_is_kept(tmp_path):
     bars = np.repeat(np.array([0, 0, 90, 91, 92, 93, 0, 0], np.uint8), 4)
     wide = np.broadcast_to(bars[None, :, None], (16, 32, 3))
