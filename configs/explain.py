@@ -17,6 +17,13 @@ passes, those of kdxai.measures.MEASURES: also `cascade`, what is left of a map
 while the model is randomised stage after stage, and `grid`, the grid pointing game, which needs no
 masks but four classes.
 
+Claims to be judged, and in a few words what each model is (`roles`), are said in a copy of this
+file; the first model is the one that others are compared with, unless `compare` names pairs:
+
+    "roles": {"small": "pruned"},
+    "claims": {"drop": studies.claim("Pruned networks drop more", "average_drop",
+                                     ("small", "large"), "higher", 0.02)},
+
 Pictures of one's own need neither a data set nor labels:
 
     python launch/explain.py --config configs/explain.py --config.models=student=runs/student \

@@ -21,4 +21,5 @@ def network(width):  # two functions on one image, their parameters as data
 images = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1), np.uint8)  # your test images
 labels = np.arange(40) % 3  # and their classes
 found = kdxai.compare({"mine": network(16), "small": network(4)}, images, labels)  # workdir="page"
-print(found.table[found.table.metric.isin(["average_drop", "complexity", "adcc"])])
+table = found.table[found.table.metric.isin(["average_drop", "complexity", "adcc"])]
+print(table.to_string())

@@ -251,7 +251,7 @@ def parse(
     if not path:
         raise UserError("--config is missing; --help lists the flags")
     config = load_config(config_file(path))
-    require_keys(argv, list(_flatten(config)))
+    require_keys(argv, list(_flatten(config)), [key for key in config if is_open(config[key])])
 
     values = flags.FlagValues()
     define: dict[type, Callable[..., Any]] = {
@@ -324,7 +324,12 @@ def load_config(path: str) -> "ConfigDict":
     return config
 
 
-def require_keys(argv: Iterable[str], known: list[str]) -> None:
+def is_open(value: Any) -> bool:
+    """Whether a setting is a group without names, such as that of claims."""
+    return hasattr(value, "items") and not value
+
+
+def require_keys(argv: Iterable[str], known: list[str], open_groups: Iterable[str] = ()) -> None:
     """Raises:
     UserError: a flag `--config.key` whose key the config has not, with one that is like it.
     """
@@ -335,6 +340,8 @@ def require_keys(argv: Iterable[str], known: list[str]) -> None:
             continue
         if inside := [other for other in known if other.startswith(f"{key}.")]:
             raise UserError(f"'{key}' is a group of settings; set '{inside[0]}' or its like")
+        if (group := key.partition(".")[0]) in open_groups:
+            raise UserError(f"no flag sets '{group}': say it in a copy of the config file")
         near = nearest(key, known)
         hint = f"the nearest name is '{near}'" if near else "the config file lists the names"
         raise UserError(f"the config has no '{key}'; {hint}")

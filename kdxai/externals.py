@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdxai import inputs
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
 
@@ -60,7 +61,7 @@ def load_external(place: str) -> External:
         return checked(_function(path, name)())
     except UserError as error:
         raise UserError(f"{place}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end itself
         why = textwrap.shorten(repr(error), 200)
         raise UserError(f"{place} failed{_line(path, error)}: {why}") from error
     finally:
@@ -89,24 +90,26 @@ def checked(found: Any) -> External:
             f"a {type(found).__name__} is no kdxai.External(classifier, mean, std, class_names, "
             "image_shape)"
         )
-    height, width, channels = map(int, found.image_shape)
+    shape, names, facts = found.image_shape, found.class_names, found.facts
+    if np.shape(shape) != (3,) or not all(isinstance(n, int | np.integer) and n > 0 for n in shape):
+        raise UserError(f"its image_shape must be (height, width, channels), not {shape}")
+    if isinstance(names, str) or np.ndim(names) != 1:
+        raise UserError(f"its class_names must be a list of names, not {names!r}")
+    if not isinstance(facts, Mapping):
+        raise UserError(f"its facts must be a dictionary, not {facts!r}")
+    height, width, channels = map(int, shape)
     image = jax.ShapeDtypeStruct((height, width, channels), jnp.float32)
     logits = jax.eval_shape(lambda image: found.classifier(image), image)
-    names = tuple(map(str, found.class_names))
+    names = tuple(map(str, names))
     if logits.shape != (len(names),):
         raise UserError(f"its logits are {list(logits.shape)} for {len(names)} class names")
-    mean, std = (np.asarray(values, np.float32) for values in (found.mean, found.std))
-    if not (mean.shape == std.shape == (channels,) and (std > 0).all()):
-        raise UserError(
-            f"its mean and std must be {channels} numbers each, of images in [0, 1], not "
-            f"{mean.tolist()} and {std.tolist()}"
-        )
+    mean, std = inputs.normalisation(found.mean, found.std, channels)
     return found._replace(
         mean=mean, std=std, class_names=names, image_shape=(height, width, channels)
     )
 
 
-def _line(path: Path, error: Exception) -> str:
+def _line(path: Path, error: BaseException) -> str:
     """Where a file failed, as far as that was in the file itself."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]

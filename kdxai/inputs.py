@@ -36,11 +36,17 @@ def normalisation(mean: ArrayLike, std: ArrayLike, channels: int) -> tuple[np.nd
     """Mean and standard deviation of images in [0, 1], each float32 [C].
 
     Raises:
-      UserError: they are of images in [0, 255], not finite, not positive, or of other channels.
+      UserError: they are no numbers, of images in [0, 255], not finite, not positive, or of other
+        channels.
     """
     found = []
     for name, given in (("mean", mean), ("std", std)):
-        values = np.asarray(given, np.float32)
+        try:
+            values = np.asarray(given, np.float32)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{name} must be numbers, one for each channel, not {given!r}"
+            ) from None
         if values.shape not in ((), (1,), (channels,)):
             raise UserError(
                 f"{name} must be one number for each of the {channels} channels, but has "
@@ -48,9 +54,10 @@ def normalisation(mean: ArrayLike, std: ArrayLike, channels: int) -> tuple[np.nd
             )
         low = 0.0 if name == "mean" else np.finfo(np.float32).tiny
         if not ((values >= low) & (values <= 1)).all():  # NaN is neither
+            cure = "; divide those of images in [0, 255] by 255" if (values > 1).any() else ""
             raise UserError(
                 f"{name} must be of images in [0, 1]{', above 0' if low else ''}, but is "
-                f"{np.round(values, 4).tolist()}; divide those of images in [0, 255] by 255"
+                f"{np.round(np.float64(values), 4).tolist()}{cure}"
             )
         found.append(np.broadcast_to(values, channels))
     return found[0], found[1]

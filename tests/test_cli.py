@@ -127,6 +127,10 @@ def test_it_can_be_called_again(monkeypatch, ctrl_c):
         (["--config=teacher.py", "--config.epochs=many"], "flag --config.epochs=many: invalid "),
         (["--config=teacher.py", "--config.optim=1"], "'optim' is a group of settings; set 'optim"),
         (["--config=teacher.py", "--config.optim.step_at[9]=1"], "tuple index out of range"),
+        (
+            ["--config=explain.py", "--config.roles.small=x"],
+            "no flag sets 'roles': say it in",
+        ),
         (["--config=teacher.py", "--config.oops=1"], "the config has no 'oops'; the config file "),
     ],
 )

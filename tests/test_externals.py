@@ -37,6 +37,27 @@ def other_classes():
 def bytes_mean():
     return changed(mean=[127.5])
 
+def word_mean():
+    return changed(mean="half")
+
+def two_stds():
+    return changed(std=[0.25, 0.25])
+
+def flat():
+    return changed(image_shape=(8, 8))
+
+def no_shape():
+    return changed(image_shape=None)
+
+def counted():
+    return changed(class_names=2)
+
+def no_facts():
+    return changed(facts=None)
+
+def ended():
+    raise SystemExit(3)
+
 def broken():
     return jnp.zeros(3) @ jnp.zeros(4)
 
@@ -73,8 +94,15 @@ def test_what_the_function_returns(file):
         ("own.py:not_external", "a Classifier is no kdxai.External"),
         ("own.py:no_grid", r"no_grid: features\(image\) must be \[h, w, c\]"),
         ("own.py:other_classes", r"its logits are \[2\] for 3 class names$"),
-        ("own.py:bytes_mean", r"mean and std must be 3 numbers each, .* not \[127.5\]"),
-        ("own.py:broken", r"own.py:broken failed in line 33: TypeError"),
+        ("own.py:bytes_mean", r"mean must be of images in \[0, 1\], .* \[127.5\]; divide"),
+        ("own.py:word_mean", "word_mean: mean must be numbers, one for each channel, not 'half'"),
+        ("own.py:two_stds", "std must be one number for each of the 3 channels, but has 2"),
+        ("own.py:flat", r"image_shape must be \(height, width, channels\), not \(8, 8\)$"),
+        ("own.py:no_shape", r"image_shape must be \(height, width, channels\), not None$"),
+        ("own.py:counted", "class_names must be a list of names, not 2$"),
+        ("own.py:no_facts", "facts must be a dictionary, not None$"),
+        ("own.py:ended", r"own.py:ended failed in line 51: SystemExit\(3\)"),
+        ("own.py:broken", r"own.py:broken failed in line 54: TypeError"),
         ("torn.py:mine", "torn.py:mine failed in line 2: SyntaxError"),
     ],
 )

@@ -92,7 +92,10 @@ def load(
     for taker, taking in SOURCES.items():
         for option in set(taking.options) - set(source.options):
             if getattr(request, option) is not None:
-                raise UserError(f"{option} is for the data {taker}, not for {name}: leave it out")
+                raise UserError(
+                    f"{option} is for the data set {taker}, not for {name}: leave it out, or set "
+                    f"name={taker}"
+                )
     dataset = source.load(request)
     if source.exact:
         return dataset

@@ -77,11 +77,9 @@ def load(request: Request) -> Dataset:
     """
     place, size, share = request.data_dir, request.size, request.test_share
     if place is None:
-        raise UserError("the data folder need data_dir: the directory with a folder per class")
+        raise UserError("the data set folder needs data_dir: the directory with a folder per class")
     if size is None:
-        raise UserError(
-            "the data folder need size: pixels a side that pictures are made, such as 32 or 224"
-        )
+        raise UserError("the data set folder needs size: pixels a side, such as 32 or 224")
     if size < 1:
         raise UserError(f"size is {size}: it must be at least 1 pixel a side")
     try:

@@ -96,6 +96,12 @@ def lacking(model: Model, extra: Sequence[str]) -> list[str]:
     return [name for name, preparation in known if preparation and not preparation.suits(model)]
 
 
+def lack(name: str) -> str:
+    """What models lack that a measure cannot be prepared for, as "whose ..." behind their names."""
+    preparation = MEASURES[name].preparation
+    return preparation.lack if preparation else ""
+
+
 def answer(subject: Subject) -> Values:
     """What the model says of the image and of the masked one."""
     before, after = scores(subject)

@@ -76,14 +76,14 @@ class Preparation(NamedTuple):
         images. A measure sees, in the same tree, a classifier's map [H, W] of the image for the
         class explained, and the image's own further images [..., H, W, C], normalised.
       suits: whether a model has what it takes; of others the measure is missing.
-      needs: what those lack, in a word.
+      lack: what those others lack, as "whose ..." behind their names.
       of_split: whether it depends on images of the split that are not measured.
     """
 
     what: str
     make: Callable[[Source], Any]
     suits: Callable[[Model], bool] = lambda model: True
-    needs: str = ""
+    lack: str = ""
     of_split: bool = False
 
 

@@ -99,6 +99,11 @@ def read(directory: str | Path) -> dict[str, Any]:
       UserError: there is no finished model, or the file is damaged.
     """
     path = Path(directory) / MODEL
+    if path.parent.is_file():
+        raise UserError(
+            f"{directory} is a file, but a model is a directory; launch/import.py makes one of a "
+            "file of weights"
+        )
     if not path.parent.is_dir():
         raise UserError(
             f"there is no directory {directory}; give one that a training or an import has written"

@@ -103,10 +103,6 @@ def explain_pictures(
     """
     workdir, asked = Path(workdir), find(images)
     members.require_names(models)  # folders are called so
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot use {workdir}: {error.strerror}; choose another") from error
     found: list[Explained] = []
     with evaluate.computing(None), progress() as bar:
         ready = [prepare(name, model, protocols, classes) for name, model in models.items()]
@@ -114,6 +110,10 @@ def explain_pictures(
         for file in asked:  # a damaged one is told of before the first is explained
             pictures.read(file.path, 1)
             bar.advance(task)
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot use {workdir}: {error.strerror}; choose another") from error
         task, started = bar.add_task("explaining", total=len(asked), note=""), time.monotonic()
         size = chunk_size(ready, len(asked))
         for start in range(0, len(asked), size):

@@ -7,7 +7,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from kdxai.measures import MEASURES
+from kdxai import measures
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.stats import FEWEST, STATISTICS, few
 
@@ -168,15 +168,9 @@ def notes(records: pd.DataFrame, missing: Mapping[str, Sequence[str]]) -> list[s
             f"{'one' if least == 1 else least} of each, records.csv and seeds.csv have all."
         )
     return found + [
-        f"Not measured: {name} of {', '.join(models)}, whose {needs(name)} cannot be seen."
+        f"Not measured: {name} of {', '.join(models)}, {measures.lack(name)}."
         for name, models in missing.items()
     ]
-
-
-def needs(name: str) -> str:
-    """What a measure needs to see of a model, such as `parameters`."""
-    preparation = MEASURES[name].preparation
-    return preparation.needs if preparation else ""
 
 
 def show_notes(records: pd.DataFrame, missing: Mapping[str, Sequence[str]]) -> None:

@@ -113,13 +113,16 @@ def import_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> M
     workdir = Path(workdir)
     model = convert(config, dataset)
     content = {"weights": model.facts["origin"]["sha256"]}
-    runs.claim(workdir, config, content | {"data.data_dir": model.facts["data_fingerprint"]})
+    content["data.data_dir"] = model.facts["data_fingerprint"]
+    if files.there(workdir / runs.CONFIG):
+        runs.claim(workdir, config, content)
     if files.there(workdir / trained.MODEL):
         return trained.read(workdir)["facts"]
     answers = predict(model, dataset.test, Path(config.weights).name)
     require_above_chance(answers, dataset.test.label, config.weights, dataset.name)
     accuracy = float((answers == dataset.test.label).mean())
     model = model._replace(facts={**model.facts, "test_accuracy": accuracy})
+    runs.claim(workdir, config, content)  # not before: what was at chance is tried once more
     trained.save(model, workdir)
     return model.facts
 

@@ -943,7 +943,7 @@ def test_a_source_is_a_function_and_an_entry(monkeypatch):
         data = datasets.load("own", validation_size=4, train_size=10, resident_mib=limit, size=3)
         assert data.train.image.shape == (10, 4, 5, 3) and len(data.validation.label) == 4
         assert isinstance(data.train.image, stream.Records) == (limit == 0)
-    with pytest.raises(UserError, match="test_share is for the data folder, not for own"):
+    with pytest.raises(UserError, match="test_share is for the data set folder, not for own"):
         datasets.load("own", test_share=0.5)
 
 

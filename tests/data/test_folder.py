@@ -350,8 +350,8 @@ def test_splits_that_do_not_suit(tmp_path, load):
 
 
 def test_settings_that_do_not_suit(split, load, shared_elsewhere):
-    assert "the data folder need data_dir" in refused(load, data_dir=None)
-    assert "the data folder need size" in refused(load, size=None)
+    assert "the data set folder needs data_dir" in refused(load, data_dir=None)
+    assert "the data set folder needs size" in refused(load, size=None)
     assert "size is 0" in refused(load, size=0)
     assert "test and train: leave test_share out" in refused(load, test_share=0.2)
     for share in (0, 1, -0.5, 20, float("nan")):

@@ -107,6 +107,9 @@ def test_a_pickle_that_asks_for_code_is_refused_and_not_run(tmp_path, state):
     code.path = tmp_path / "ran"
     torch.save({"state_dict": state, "more": code}, tmp_path / "a.pth")
     (tmp_path / "b.pth").write_bytes(pickle.dumps(code, protocol=2))
+    (tmp_path / "c.pth").write_bytes(pickle.dumps(code))
+    with pytest.raises(UserError, match="or holds more than weights, which is never run; save"):
+        weights.read(tmp_path / "c.pth")
     for name in ("a.pth", "b.pth"):
         with pytest.raises(UserError, match=r"asks for code \(.*mkdir\), which is never run"):
             weights.read(tmp_path / name)

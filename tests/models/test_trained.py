@@ -54,6 +54,9 @@ def test_a_directory_without_a_model(tmp_path):
         trained.load(tmp_path / "absent")
     with pytest.raises(UserError, match="holds no finished model; give again the command"):
         trained.load(tmp_path)
+    (tmp_path / "net.safetensors").touch()
+    with pytest.raises(UserError, match="net.safetensors is a file, but a model is a directory"):
+        trained.load(tmp_path / "net.safetensors")
 
 
 def test_damage(small, tmp_path):

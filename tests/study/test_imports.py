@@ -15,6 +15,7 @@ from kdxai.data import datasets
 from kdxai.errors import UserError
 from kdxai.models import trained
 from kdxai.study import imports, plan, run
+from kdxai.training import config as training_config
 
 NAME = "resnet8-w4"
 STORED = json.loads((ROOT / "tests/references/torch_networks.json").read_text())
@@ -94,6 +95,8 @@ def test_chance_is_refused_with_its_usual_causes():
         ({"mean": ()}, "say by which mean and std"),
         ({"mean": (0.4,) * 2}, "mean must be one number for each of the 3 channels"),
         ({"mean": (125.0,) * 3}, r"images in \[0, 1\]"),
+        ({"mean": ("a", "b", "c")}, "mean must be numbers, one for each channel"),
+        ({"std": (0.2, 0.0, 0.2)}, r"above 0, but is \[0.2, 0.0, 0.2\]$"),
         ({"model.name": "resnet14"}, "resnet14"),
         ({"model.name": "resnet99"}, "no model 'resnet99'"),
     ],
@@ -106,6 +109,21 @@ def test_bad_imports_are_one_line_and_nothing_is_written(
         imports.import_model(config, tmp_path / "out", dataset)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_import_at_chance_can_be_tried_again(config, dataset, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="no more than chance"):  # a random network
+        imports.import_model(config, tmp_path / "out", dataset)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(imports, "require_above_chance", lambda *_: None)
+    config.mean = (0.5, 0.5, 0.5)
+    assert imports.import_model(config, tmp_path / "out", dataset)["test_accuracy"]
+
+
+def test_pictures_in_folders_measure_an_import(config):
+    """What a data set needs to be loaded can be said of an import as of a training."""
+    settings = training_config.default().data
+    assert settings.keys() <= config.data.keys()
 
 
 def test_weights_of_other_classes_are_refused(config, dataset, tmp_path):

@@ -49,7 +49,11 @@ def test_two_classifiers_of_ones_own_are_measured_checked_and_judged(config, tmp
     agreement = found.agreement[found.agreement.model == "closed"].reset_index(drop=True)
     own = found.agreement[found.agreement.model == "small"].reset_index(drop=True)
     pd.testing.assert_frame_equal(agreement.drop(columns="model"), own.drop(columns="model"))
-    assert "randomisation of closed" in tables.notes(found.records, found.missing)[0]
+    [note] = tables.notes(found.records, found.missing)
+    assert note == "Not measured: randomisation of closed, whose parameters cannot be seen."
+    # Parameters make no stages.
+    note = tables.notes(found.records, {"cascade": ["mine", "closed"]})[-1]
+    assert note == "Not measured: cascade of mine, closed, whose stages are not known."
 
 
 def test_each_models_own_normalisation_counts_in_their_agreement(config, tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,19 @@ def _read_pytorch(path: Path, shown: str) -> dict[str, np.ndarray]:
             "weights as safetensors"
         ) from None
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what the error says
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of any type: the bytes decide how far the unpickler comes
         if code := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
                 f"'{shown}' asks for code ({printable(code[1])}), which is never run; "
                 "save the weights alone: torch.save(model.state_dict(), ...)"
             ) from error
-        raise UserError(f"'{shown}' cannot be read as weights of PyTorch: {line(error)}") from error
+        raise UserError(
+            f"'{shown}' cannot be read as weights of PyTorch: it is damaged, or holds more than "
+            "weights, which is never run; save them alone: torch.save(model.state_dict(), ...)"
+        ) from error
     return {
         name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         for name, tensor in _state_dict(loaded, shown).items()
