@@ -97,6 +97,9 @@ def checked(found: Any) -> External:
         raise UserError(f"its class_names must be a list of names, not {names!r}")
     if not isinstance(facts, Mapping):
         raise UserError(f"its facts must be a dictionary, not {facts!r}")
+    accuracy = facts.get("test_accuracy", 0.0)
+    if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+        raise UserError(f"its test_accuracy must be a share, from 0 to 1, not {accuracy!r}")
     height, width, channels = map(int, shape)
     image = jax.ShapeDtypeStruct((height, width, channels), jnp.float32)
     logits = jax.eval_shape(lambda image: found.classifier(image), image)
