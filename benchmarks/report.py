@@ -14,9 +14,8 @@ import pandas as pd
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from kdxai import files
+from kdxai import devices, files
 from kdxai.report import tables
-from kdxai.training import runs
 
 LIBRARIES = ("torch", "grad-cam", "quantus", "captum")
 
@@ -126,14 +125,14 @@ def write(workdir: Path, config: ConfigDict, rows: list[Row]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """`runs.machine`, the processor, and the versions of the peers that are installed."""
+    """`devices.machine`, the processor, and the versions of the peers that are installed."""
     versions = {}
     for package in LIBRARIES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return {"cpu": processor(), "backend": jax.default_backend(), **runs.machine(), **versions}
+    return {"cpu": processor(), "backend": jax.default_backend(), **devices.machine(), **versions}
 
 
 def processor() -> str:

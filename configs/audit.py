@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, FieldReference
 from kdxai.errors import UserError
 from kdxai.study import config as studies
 from kdxai.study import paper
+from kdxai.training import config as training
 
 
 def get_config(recipe: str = "default") -> ConfigDict:
@@ -24,7 +25,7 @@ def get_config(recipe: str = "default") -> ConfigDict:
         {
             "study": "runs/quick" if recipe == "quick" else "",  # a study's work directory, or
             "models": FieldReference("", object),  # NAME=PLACE,... or a tuple of NAME=PLACE
-            "data": studies.data(),
+            "data": training.data(),  # name None: that of the models
             "rungs": "",  # by name, with commas; "": all that the models provide
             **studies.told(),
             "compare": paper.COMPARE[:2],  # those that are there, else each with the first

@@ -1,15 +1,19 @@
-"""Explain and measure trained models, without training any.
+"""Explain and measure models that are there: directories, or classifiers of one's own.
 
     python launch/explain.py --config configs/explain.py \
         --config.models=teacher=runs/teacher,student=runs/student --workdir runs/explained
 
-The models are work directories of launch/train.py (or of a study, such as runs/quick/seed0/teacher)
-with the same data set; a directory whose own name has a comma before an `=` stands in a tuple,
+A model is a directory of launch/train.py or launch/import.py (or of a study, such as
+runs/quick/seed0/teacher), or `path/to/file.py:function`, a function that returns a
+`kdxai.External`; `--config.data.name` then says which data, unless a model does. A name given
+several times is a population, `resnet56=a,resnet56=b,resnet20=c,resnet20=d`. A place whose own name
+has a comma before an `=` stands in a tuple,
 `--config.models="('one=runs/lr=0.1,wd=0', 'two=runs/student')"`.
 
 `--config.methods=cam,grad_cam,random,mask` draws other maps, the names are those of
-kdxai.explain.METHODS; `--config.metrics=perturbation,road,sensitivity,randomisation` adds measures
-that need more forward passes, those of kdxai.measures.EXTRA: also `cascade`, what is left of a map
+kdxai.explain.METHODS, `--config.options.integrated_gradients.steps=64` sets an option of one;
+`--config.metrics=perturbation,road,sensitivity,randomisation` adds measures that need more forward
+passes, those of kdxai.measures.MEASURES: also `cascade`, what is left of a map
 while the model is randomised stage after stage, and `grid`, the grid pointing game, which needs no
 masks but four classes.
 
@@ -36,13 +40,14 @@ some seconds to compile each model and method, then several pictures a second.
 from ml_collections import ConfigDict, FieldReference
 
 from kdxai.study import config as studies
+from kdxai.training import config as training
 
 
 def get_config() -> ConfigDict:
     return ConfigDict(
         {
             "models": FieldReference("", object),  # NAME=PLACE,... or a tuple of NAME=PLACE
-            "data": studies.data(),
+            "data": training.data(),  # name None: that of the models
             **studies.told(),
             **studies.evaluation(),
             "images": FieldReference(1000, object),  # random test images; or pictures of one's own

@@ -12,7 +12,7 @@ images of `data` is measured: 10,000 of CIFAR-10 take a ResNet-20 a minute on on
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from kdxai.study import config as studies
+from kdxai.training import config as training
 
 
 def get_config() -> ConfigDict:
@@ -22,6 +22,6 @@ def get_config() -> ConfigDict:
             "model": {"name": placeholder(str)},  # as of kdxai.models.create
             "mean": (),  # one number for each channel
             "std": (),
-            "data": studies.data() | {"name": "cifar10"},
+            "data": training.data() | {"name": "cifar10"},
         }
     )

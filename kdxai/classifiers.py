@@ -19,7 +19,7 @@ from kdxai.models.trained import Trained
 from kdxai.protocol import SOUND, Protocol
 
 
-def as_classifier(trained: Trained | External, protocol: Protocol = SOUND) -> Classifier:
+def as_classifier(model: Trained | External, protocol: Protocol = SOUND) -> Classifier:
     """A model as a classifier of one normalised image, cut and run as a protocol says.
 
     Of a kdxai model it is a pytree: the parameters are leaves, so it can be an argument of a jitted
@@ -28,17 +28,17 @@ def as_classifier(trained: Trained | External, protocol: Protocol = SOUND) -> Cl
     Raises:
       UserError: the model has no such stage, or the protocol sets what it does not do.
     """
-    if isinstance(trained, External):
-        require_obeyed(trained.classifier, protocol)
-        return trained.classifier
-    model, variables = trained.model, trained.variables
-    half = partial(Part, model=model, stage=protocol.stage, mode=protocol.mode)
+    if isinstance(model, External):
+        require_obeyed(model.classifier, protocol)
+        return model.classifier
+    network, variables = model.model, model.variables
+    half = partial(Part, model=network, stage=protocol.stage, mode=protocol.mode)
     guided = None  # the rule is one of ReLUs
-    if model.activation is nn.relu:
-        model = model.with_activation(explain.guided_relu)
-        guided = Partial(Part("guided", model, LAST, "evaluation"), variables)
+    if network.activation is nn.relu:
+        other = network.with_activation(explain.guided_relu)
+        guided = Partial(Part("guided", other, LAST, "evaluation"), variables)
     # The head reads the last feature map alone: elsewhere CAM is not defined.
-    own_head = trained.model.cut(protocol.stage) == len(trained.model.units)
+    own_head = network.cut(protocol.stage) == len(network.units)
     own_head = own_head or protocol.foreign_head
     return Classifier(
         features=Partial(half("features"), variables),
@@ -52,8 +52,8 @@ def as_classifier(trained: Trained | External, protocol: Protocol = SOUND) -> Cl
 class Part:
     """A model or a half of it, as a function of its variables and one image or feature map.
 
-    Two parts of equal models are equal, so that a student and its control share what `jax.jit` has
-    compiled.
+    Two parts of equal networks are equal, so that models of one architecture share what `jax.jit`
+    has compiled.
     """
 
     method: Literal["features", "classify", "guided"]

@@ -7,8 +7,10 @@ axis `AXIS` runs over all.
 import collections
 import contextlib
 import os
+import platform
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +194,13 @@ def memory(advice: str) -> Iterator[None]:
             raise
         kind = jax.local_devices()[0].device_kind
         raise UserError(f"the memory of this device ({kind}) is not enough; {advice}") from error
+
+
+def machine() -> dict[str, str]:
+    """The devices and the versions of what computes, for provenance."""
+    packages = ("jax", "jaxlib", "flax", "optax", "dm-pix", "numpy")
+    return {
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in packages},
+    }

@@ -25,7 +25,8 @@ class External(NamedTuple):
       mean, std: [C], by which images in [0, 1] are normalised.
       class_names: K names.
       image_shape: (H, W, C) of the images that it was made for.
-      facts: what else is known, as of a `models.trained.Trained`: `test_accuracy`, `data`, ...
+      facts: what else is known, as of a `models.trained.Trained`: `test_accuracy`, `data`, `crop`
+        ...
     """
 
     classifier: Classifier
@@ -79,7 +80,7 @@ def _function(path: Path, name: str) -> Callable[[], Any]:
 
 
 def checked(found: Any) -> External:
-    """What a function returned, its fields of the types that they are to have.
+    """An External, its fields of the types that they are to have.
 
     Raises:
       UserError: it is no External, or its parts do not fit each other.
@@ -96,6 +97,9 @@ def checked(found: Any) -> External:
         raise UserError(f"its class_names must be a list of names, not {names!r}")
     if not isinstance(facts, Mapping):
         raise UserError(f"its facts must be a dictionary, not {facts!r}")
+    accuracy = facts.get("test_accuracy", 0.0)
+    if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+        raise UserError(f"its test_accuracy must be a share, from 0 to 1, not {accuracy!r}")
     height, width, channels = map(int, shape)
     image = jax.ShapeDtypeStruct((height, width, channels), jnp.float32)
     logits = jax.eval_shape(lambda image: found.classifier(image), image)

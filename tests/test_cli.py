@@ -67,7 +67,7 @@ def test_a_command_is_its_launch_script(monkeypatch, capsys, tmp_path):
     for config in ("explain.py", "configs/explain.py"):
         flags = ["--config", config, "--workdir=run", "--config.models=one=nowhere"]
         assert command(monkeypatch, "explain", *flags) == 2
-        assert "error: there is no directory nowhere; train " in capsys.readouterr().err
+        assert "error: there is no directory nowhere; give one that " in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -61,6 +61,9 @@ def ended():
 def broken():
     return jnp.zeros(3) @ jnp.zeros(4)
 
+def per_cent():
+    return changed(facts={"test_accuracy": 93.5})
+
 number = 3
 """
 
@@ -101,6 +104,7 @@ def test_what_the_function_returns(file):
         ("own.py:no_shape", r"image_shape must be \(height, width, channels\), not None$"),
         ("own.py:counted", "class_names must be a list of names, not 2$"),
         ("own.py:no_facts", "facts must be a dictionary, not None$"),
+        ("own.py:per_cent", "test_accuracy must be a share, from 0 to 1, not 93.5$"),
         ("own.py:ended", r"own.py:ended failed in line 51: SystemExit\(3\)"),
         ("own.py:broken", r"own.py:broken failed in line 54: TypeError"),
         ("torn.py:mine", "torn.py:mine failed in line 2: SyntaxError"),

@@ -4,8 +4,9 @@ import pytest
 
 from kdxai import classifiers, evaluate
 from kdxai.data import datasets
+from kdxai.models.trained import load
 from kdxai.protocol import Protocol
-from kdxai.training import config, loop, runs
+from kdxai.training import config, loop
 
 METHODS = ("cam", "layer_cam", "grad_cam_plus_plus", "random", "centred_gaussian", "mask")
 
@@ -21,7 +22,7 @@ def found(tmp_path_factory):
     dataset = datasets.load(**settings.data)
     workdir = tmp_path_factory.mktemp("controls") / "run"
     assert loop.train(settings, workdir, dataset)["test_accuracy"] > 0.7
-    trained = runs.load(workdir)
+    trained = load(workdir)
     means = {}
     for method in METHODS:
         protocol = Protocol(method=method)

@@ -10,6 +10,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,7 +87,8 @@ def load(
         cache_root(cache_dir),
         *(validation_size, train_size, resident_mib, size, test_share),
     )
-    source = SOURCES.get(name) or Source(arrays.load if arrays.there(request) else prepared.load)
+    other = arrays.load if arrays.there(request) else partial(prepared.load, others=[*SOURCES])
+    source = SOURCES.get(name) or Source(other)
     for taker, taking in SOURCES.items():
         for option in set(taking.options) - set(source.options):
             if getattr(request, option) is not None:

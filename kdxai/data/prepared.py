@@ -32,14 +32,17 @@ SPLITS = ("train", "test")
 OWN = "tensorflow_datasets.core.features."  # where TFDS has its features
 
 
-def load(request: Request) -> Dataset:
+def load(request: Request, others: Sequence[str] = ()) -> Dataset:
     """A data set of TFDS by its name, prepared (with a download) where it has to be.
+
+    Args:
+      others: names of data that are no data sets of TFDS, for whoever has mistyped one.
 
     Raises:
       UserError: it cannot be had, or its images or labels do not suit.
     """
     name, directory = request.name, request.directory
-    found = find(name, directory) or prepare(name, directory)
+    found = find(name, directory) or prepare(name, directory, others)
     version = "-".join(found.relative_to(directory).parts)
     key = f"{version}-{fingerprint(found)}"
     return stored.load(request, key, lambda: describe(name, found))
@@ -231,11 +234,11 @@ def fingerprint(prepared: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def prepare(name: str, directory: Path) -> Path:
+def prepare(name: str, directory: Path, others: Sequence[str] = ()) -> Path:
     """Let TFDS download and prepare a data set; returns the directory of its version."""
     import tensorflow_datasets as tfds
 
-    known = ["folder", "shapes", *tfds.list_builders(with_community_datasets=False)]
+    known = [*others, *tfds.list_builders(with_community_datasets=False)]
     if name.split("/")[0] not in known:
         near = difflib.get_close_matches(name, known)
         hint = "is the data directory right? A folder of pictures for each class is called folder"

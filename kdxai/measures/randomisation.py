@@ -155,7 +155,7 @@ RANDOMISATION = Measure(
         "a classifier of randomised parameters",
         lambda source: randomised(source.model, source.protocol),
         has_parameters,
-        "whose parameters cannot be seen",
+        lack="whose parameters cannot be seen",
     ),
 )
 CASCADE = Measure(
@@ -171,7 +171,7 @@ CASCADE = Measure(
         "classifiers with randomised stages",
         lambda source: cascade(source.model, source.protocol),
         has_stages,
-        "whose stages are not known",
+        lack="whose stages are not known",
     ),
     details=True,
 )

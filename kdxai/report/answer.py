@@ -197,7 +197,7 @@ def sure(
     known = [metric for metric in HEADLINE if again and (*again, metric) in rows.index]
     if seeds > 1 and across == "seeds":
         text = (
-            f"The 95 % intervals are across {seeds} training runs of each model and {images:,} "
+            f"The 95 % intervals are across {seeds} networks of each model and {images:,} "
             "images, so they are about the recipes"
         )
     else:
@@ -212,7 +212,7 @@ def sure(
             text += f"{one}, of the same recipe as {other}, differs from it by "
             text += listed(gaps).replace("-", MINUS)
         else:
-            text += "what another training run would change is not measured"
+            text += "what another seed would change is not measured"
     parts = [text]
     better = [
         called(metric)

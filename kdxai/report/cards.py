@@ -90,6 +90,7 @@ def cards(
     found = []
     for place, image in enumerate(gallery.ids):
         own = {name: rows.loc[(name, image)] for name in models}
+        drawn = {name: gallery.heatmaps[name][place] for name in models}
         values = {
             key: {name: float(row[key]) for name, row in own.items()}
             for key in SORTS
@@ -105,30 +106,32 @@ def cards(
                 id=int(image),
                 class_name=class_names[own[first].label],
                 photo=data_uri(shrunk(Image.fromarray(picture(gallery.images[place])))),
-                maps=sprite([gallery.heatmaps[name][place] for name in models]),
+                maps=sprite([*drawn.values()]),
                 right=all(own[name].predicted == own[name].label for name in learned),
                 values={
                     key: {name: round(value, 4) for name, value in by_model.items()}
                     for key, by_model in values.items()
                 },
-                tiles=[
-                    Tile(
-                        model=name,
-                        description=described(gallery.heatmaps[name][place]),
-                        explained=class_names[row.explained],
-                        correct=bool(row.predicted == row.label),
-                        before=row.score,
-                        after=row.score_masked,
-                        drop=row.average_drop,
-                        complexity=row.complexity,
-                        ssim=row.ssim,
-                        degenerate=row.degenerate,
-                    )
-                    for name, row in own.items()
-                ],
+                tiles=[tile(name, row, drawn[name], class_names) for name, row in own.items()],
             )
         )
     return found
+
+
+def tile(model: str, row: pd.Series, heatmap: np.ndarray, class_names: Sequence[str]) -> Tile:
+    """One of a record and the map that it is of."""
+    return Tile(
+        model=model,
+        description=described(heatmap),
+        explained=class_names[row.explained],
+        correct=bool(row.predicted == row.label),
+        before=row.score,
+        after=row.score_masked,
+        drop=row.average_drop,
+        complexity=row.complexity,
+        ssim=row.ssim,
+        degenerate=row.degenerate,
+    )
 
 
 def described(heatmap: np.ndarray) -> str:

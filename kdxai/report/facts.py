@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from kdxai.study.origins import ORIGINS
+
 Facts = Mapping[str, Any]
 
 
@@ -27,11 +29,7 @@ def is_own(facts: Facts) -> bool:
 
 def origin(facts: Facts) -> str:
     """How it came to be."""
-    origin = facts.get("origin", {})
-    if origin.get("kind") == "train":
-        machine = origin.get("machine", {})
-        on = f" on {machine['devices']} (JAX {machine['jax']})" if machine else ""
-        return f"trained for {facts['seconds']:,.0f} s{on}, epoch {facts['best_epoch']} kept"
-    if origin.get("kind") == "import":
-        return f"imported from {origin['file']} (SHA-256 {origin['sha256'][:16]}…)"
-    return origin.get("kind") or "handed in as a function"
+    kind = facts.get("origin", {}).get("kind")
+    if kind in ORIGINS:
+        return ORIGINS[kind].told(facts)
+    return kind or "handed in as a function"

@@ -33,25 +33,8 @@ def report(
     """
     records, trust = measured.records, measured.trust
     seeds = int(measured.tables["table1"].seeds.max())
-    models = pd.DataFrame(
-        {
-            name: {
-                "model": facts.network(r),
-                "parameters": facts.parameters(r),
-                "accuracy": f"{facts.accuracy(r):.2%}",
-                "origin": facts.origin(r),
-            }
-            for name, r in results.items()
-        }
-    ).T
-    counts = (
-        records.groupby(["model", "method"], sort=False)[list(DEGENERATE)]
-        .agg(lambda column: (column != "").sum())
-        .rename(columns={"degenerate": "of the image", "degenerate_masked": "of the masked image"})
-    )
-    counts.index = [f"{model}, {method}" for model, method in counts.index]
     parts = [f"# {measured.design.title}", *claims_section(measured.claims)]
-    parts += ["## Models", tables.markdown(models)]
+    parts += models_section(results)
     doubts = set()
     if len(trust):
         doubts = set(
@@ -77,9 +60,7 @@ def report(
         *preferences_section(records),
         *cascade_section(records),
         *agreement_section(measured.agreement),
-        "## Zero and constant maps",
-        "Counted above with the values that their definitions give, never left out.",
-        tables.markdown(counts),
+        *degenerate_section(records),
         "## Figures",
         *(
             f"![{name.removesuffix('.png').replace('-', ' ')}](figures/{quote(name)})"
@@ -89,6 +70,35 @@ def report(
         "\n".join(f"- {key}: {value}" for key, value in provenance.items()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def models_section(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What each model tells of itself."""
+    told = {
+        name: {
+            "model": facts.network(own),
+            "parameters": facts.parameters(own),
+            "accuracy": f"{facts.accuracy(own):.2%}",
+            "origin": facts.origin(own),
+        }
+        for name, own in results.items()
+    }
+    return ["## Models", tables.markdown(pd.DataFrame(told).T)]
+
+
+def degenerate_section(records: pd.DataFrame) -> list[str]:
+    """How many maps are zero or another constant."""
+    counts = (
+        records.groupby(["model", "method"], sort=False)[list(DEGENERATE)]
+        .agg(lambda column: (column != "").sum())
+        .rename(columns={"degenerate": "of the image", "degenerate_masked": "of the masked image"})
+    )
+    counts.index = [f"{model}, {method}" for model, method in counts.index]
+    return [
+        "## Zero and constant maps",
+        "Counted above with the values that their definitions give, never left out.",
+        tables.markdown(counts),
+    ]
 
 
 def over(seeds: int) -> str:

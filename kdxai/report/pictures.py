@@ -69,6 +69,11 @@ class Prepared(NamedTuple):
         height, width, _ = self.model.image_shape
         return height, width
 
+    def read(self, path: Path, times: int = 1) -> np.ndarray:
+        """uint8 [times H, times W, 3]: a picture as the model is shown it."""
+        height, width = self.shape
+        return pictures.read(path, (times * height, times * width), self.model.facts.get("crop", 1))
+
 
 def explain_pictures(
     models: Mapping[str, Model],
@@ -261,7 +266,7 @@ def explain_chunk(
       size: to which the chunk is filled up, so that one compilation serves all.
     """
     rows = np.arange(size) % len(chunk)
-    images = np.stack([pictures.read(file.path, one.shape) for file in chunk])
+    images = np.stack([one.read(file.path) for file in chunk])
     ids = np.array([file.number for file in chunk])
     logits, classes, heatmaps = _computed(one, images[rows], ids[rows])
     found = []
@@ -323,9 +328,7 @@ def _draw(
     Returns:
       Each class once: the predicted one may be among those asked for.
     """
-    height, width = one.shape
-    times = -(-SIDE // min(one.shape))
-    picture = pictures.read(file.path, (times * height, times * width))
+    picture = one.read(file.path, times=-(-SIDE // min(one.shape)))
     found: dict[Prediction, list[Map]] = {}
     for e, prediction in enumerate(explained):
         maps = []

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import jax
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
+from numpy.typing import ArrayLike
 
-from kdxai import classifiers, drawing, evaluate, files
+from kdxai import classifiers, devices, evaluate, files
 from kdxai.data import augment
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
+from kdxai.evaluate.rows import Entry, explained
 from kdxai.explain import Classifier
 from kdxai.measures import Model
 from kdxai.protocol import Protocol
@@ -25,7 +28,7 @@ from kdxai.study.audit import Audit
 from kdxai.study.identity import sha256
 from kdxai.study.measure import Measured
 from kdxai.study.members import Member
-from kdxai.training import history, runs
+from kdxai.training import history
 
 
 def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.DataFrame:
@@ -55,7 +58,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": f"{measured.dataset.name}, {len(measured.dataset.train.label):,} training images",
         "seeds": len({one.seed for one in measured.members}),
-        **runs.machine(),
+        **devices.machine(),
     }
     text = markdown.report(results, measured, pictures, provenance)
     files.write_text(workdir / "report.md", text)
@@ -225,40 +228,19 @@ def explain_images(
     model: Model, protocol: Protocol, dataset: Dataset, indices: np.ndarray
 ) -> list[Panel]:
     """What the figures show of some test images."""
-    normalisation: dict[str, Any] = {"mean": model.mean, "std": model.std}
-
-    def one(
-        classifier: Classifier,
-        index: jax.Array,
-        image: jax.Array,
-        label: jax.Array,
-        mask: jax.Array | None,
-    ) -> dict[str, jax.Array]:
-        image = augment.normalise(image, **normalisation)
-        key = jax.random.fold_in(jax.random.key(0), index)
-        options = normalisation | {"mask": mask, "key": key}
-        shown = drawing.explain(classifier, image, label, protocol, **options)
-        c = shown.class_index
-        return {
-            "heatmap": shown.heatmap,
-            "masked": augment.denormalise(shown.masked, **normalisation),
-            "explained": c,
-            "before": jax.nn.softmax(shown.logits)[c],
-            "after": jax.nn.softmax(shown.logits_masked)[c],
-            "correct": c == label,
-        }
-
-    explain = jax.jit(jax.vmap(one, in_axes=(None, 0, 0, 0, 0)))
-    test = dataset.test
-    classifier = classifiers.as_classifier(model, protocol)
-    classifier = classifiers.as_pytree(classifier, test.image.shape[1:])
-    rows = []
-    chunk = evaluate.chunk_size(protocol, (), test.image.shape[1:3])
-    for part in evaluate.chunks(len(indices), chunk, f"{protocol.method} maps"):
-        ids = indices[part]
-        masks = None if test.mask is None else test.mask[ids]
-        rows.append(explain(classifier, ids, test.image[ids], test.label[ids], masks))
-    columns = evaluate.stack(rows, len(indices))
+    test, size = dataset.test, len(indices)
+    shape = test.image.shape[1:]
+    mask = None if test.mask is None else test.mask[indices]
+    entries = Entry(indices, test.image[indices], test.label[indices], mask)
+    normalisation = np.float32(model.mean), np.float32(model.std)
+    with evaluate.computing(None):
+        classifier = classifiers.everywhere(classifiers.as_classifier(model, protocol), shape)
+        parts = evaluate.chunks(
+            size, evaluate.chunk_size(protocol, (), shape[:2]), f"{protocol.method} maps"
+        )
+        columns = evaluate.stack(
+            (shown(classifier, entries.take(part), normalisation, protocol) for part in parts), size
+        )
     return [
         Panel(
             heatmap=columns["heatmap"][i],
@@ -268,5 +250,30 @@ def explain_images(
             after=float(columns["after"][i]),
             correct=bool(columns["correct"][i]),
         )
-        for i in range(len(indices))
+        for i in range(size)
     ]
+
+
+@partial(jax.jit, static_argnames="protocol")
+def shown(
+    classifier: Classifier,
+    entries: Entry,
+    normalisation: tuple[ArrayLike, ArrayLike],
+    protocol: Protocol,
+) -> dict[str, jax.Array]:
+    """Some images as they were measured."""
+
+    def one(shared: Any, entry: Entry) -> dict[str, jax.Array]:
+        classifier, (mean, std) = shared
+        e = explained(classifier, entry, mean, std, protocol).explanation
+        c = e.class_index
+        return {
+            "heatmap": e.heatmap,
+            "masked": augment.denormalise(e.masked, mean, std),
+            "explained": c,
+            "before": jax.nn.softmax(e.logits)[c],
+            "after": jax.nn.softmax(e.logits_masked)[c],
+            "correct": c == entry.label,
+        }
+
+    return evaluate.each(one, (classifier, normalisation), entries)

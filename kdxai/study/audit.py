@@ -46,7 +46,7 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     """Table 1 and the verdict on every claim, at every rung of the ladder.
 
     Raises:
-      UserError: a run or a study is not finished, the runs are of different data, the models do not
+      UserError: a model or a study is not finished, the models are of different data or do not
         provide a rung; no images asked for, or more than there are; a claim that cannot be judged.
     """
     workdir = Path(workdir)
@@ -58,7 +58,7 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     else:
         found = members.read(members.named_places(config.models))
     names = list(dict.fromkeys(one.name for one in found))
-    told = design.read(config, names)
+    told = design.read(config, names, paper.ROLES)
     chosen = rungs(config.rungs, found)
     replicates = len(members.shared_seeds((one.name, one.seed) for one in found))
     declared = claims.declared(config, {*paper.ROLES, *names}, names, replicates)

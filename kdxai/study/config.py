@@ -3,7 +3,6 @@
 from typing import Any
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 from kdxai.explain import default_options
 
@@ -18,7 +17,7 @@ def evaluation() -> ConfigDict:
             "whole": True,  # measure the rest of the test split too, in a table of its own
             "methods": "cam",  # names in kdxai.explain.METHODS (or mask), with commas
             "options": default_options(),  # of methods, such as options.occlusion.window
-            "metrics": "",  # beyond the core, names in kdxai.measures.EXTRA, with commas
+            "metrics": "",  # beyond the core, names in kdxai.measures.MEASURES, with commas
             "stage": "last",  # of the model, at whose end maps are drawn, such as stage2
             "baseline": "blur",  # of perturbation: blur, mean or black
             "seed": 0,  # which images are drawn, and the bootstrap
@@ -27,19 +26,6 @@ def evaluation() -> ConfigDict:
             "gallery": 6,  # images in the figure of maps, at most 100: the first of those drawn
         }
     )
-
-
-def data() -> dict[str, Any]:
-    """The data set that models are measured on, as `datasets.load` takes it."""
-    return {
-        "name": placeholder(str),  # None: that of the models
-        "data_dir": placeholder(str),  # TFDS directory, or one with train.npz and test.npz
-        "train_size": placeholder(int),
-        "validation_size": placeholder(int),
-        "resident_mib": placeholder(int),
-        "size": placeholder(int),  # of name=folder: pixels a side that pictures are made
-        "test_share": placeholder(float),  # of name=folder without train/, test/
-    }
 
 
 def told() -> dict[str, Any]:

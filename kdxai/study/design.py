@@ -61,7 +61,7 @@ def read(config: Mapping[str, Any], models: Sequence[str], known: Iterable[str] 
         require_known(key, [config[key]] if config[key] else [], names)
     if len(config["floor"]) not in (0, 2):
         raise UserError(f"floor is two models that differ in their seed, not {config['floor']!r}")
-    for pair in config["compare"] if known else ():
+    for pair in config["compare"]:
         require_known("compare", pair, names)
     reference = config["reference"] if config["reference"] in models else models[0]
     compare = [(one, other) for one, other in config["compare"] if {one, other} <= set(models)]

@@ -58,14 +58,7 @@ def convert(config: ConfigDict, dataset: Dataset) -> Trained:
             f"{len(dataset.class_names)}"
         )
     model = models.create(**found.architecture, num_classes=found.num_classes)
-    try:
-        like = jax.ShapeDtypeStruct((1, height, width, channels), np.float32)
-        jax.eval_shape(lambda image: model.apply(found.variables, image, train=False), like)
-    except Exception as error:
-        raise UserError(
-            f"{config.weights} takes no images of {height}x{width}x{channels}, as those of "
-            f"'{dataset.name}' are"
-        ) from error
+    require_takes(model, found.variables, dataset, config.weights)
     return Trained(
         model=model,
         architecture=found.architecture,
@@ -86,6 +79,23 @@ def convert(config: ConfigDict, dataset: Dataset) -> Trained:
             },
         },
     )
+
+
+def require_takes(
+    model: Network, variables: Mapping[str, Any], dataset: Dataset, file: str
+) -> None:
+    """Raises:
+    UserError: the model cannot be applied to the images of a data set.
+    """
+    shape = dataset.test.image.shape[1:]
+    try:
+        like = jax.ShapeDtypeStruct((1, *shape), np.float32)
+        jax.eval_shape(lambda image: model.apply(variables, image, train=False), like)
+    except Exception as error:
+        raise UserError(
+            f"{file} takes no images of {'x'.join(map(str, shape))}, as those of '{dataset.name}' "
+            "are"
+        ) from error
 
 
 def import_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> Mapping[str, Any]:

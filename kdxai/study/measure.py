@@ -177,6 +177,7 @@ def explained(
     """A model's rows for some images of a split, behind `columns`; without what it lacks."""
     lacking = measures.lacking(model, extra)
     extra = [name for name in extra if name not in lacking]
+    some = split.select(images)  # what is streamed stays unread until its turn comes
 
     def rows() -> pd.DataFrame:
         name = " ".join(map(str, columns.values()))
@@ -185,12 +186,12 @@ def explained(
         )
         found = evaluate.evaluate(
             classifiers.as_classifier(model, protocol),
-            split.image[images],
-            split.label[images],
+            some.image,
+            some.label,
             protocol,
             mean=model.mean,
             std=model.std,
-            masks=None if split.mask is None else split.mask[images],
+            masks=some.mask,
             ids=images,
             extra=extra,
             prepared=prepared,
@@ -214,17 +215,18 @@ def compared(
     images: np.ndarray,
 ) -> pd.DataFrame:
     """How alike two models explain some images of a split, behind `columns`."""
+    some = split.select(images)
 
     def rows() -> pd.DataFrame:
         one, other = (classifiers.as_classifier(model, protocol) for model in pair)
         found = evaluate.compare(
             one,
             other,
-            split.image[images],
+            some.image,
             protocol,
             mean=[model.mean for model in pair],
             std=[model.std for model in pair],
-            masks=None if split.mask is None else split.mask[images],
+            masks=some.mask,
             name=" ".join(map(str, columns.values())),
         )
         return numbered(found, images)

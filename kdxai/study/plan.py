@@ -46,8 +46,9 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
     """All models of a study, each behind the one that it is made from.
 
     Raises:
-      UserError: no seeds, a name that is none of the models or cannot be one, a comparison of other
-        than two, models that are made from each other in a circle.
+      UserError: no seeds, or several that change nothing; a name that is none of the models or
+        cannot be one, a comparison of other than two, models that are made from each other in a
+        circle.
     """
     if not 1 <= config.seeds <= SEEDS:
         raise UserError(f"a study needs at least 1 seed and at most {SEEDS:,}, not {config.seeds}")
@@ -57,6 +58,11 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
         require_known("compare", pair, config.models)
     require_known("ladder", listed(config.ladder), config.models)
     names = chosen(config)
+    if config.seeds > 1 and not any(origins.of(name, config.models[name]).seeds for name in names):
+        raise UserError(
+            f"seeds={config.seeds} would make copies: no seed changes any of {', '.join(names)}; "
+            "set seeds=1 (several networks of one name are for launch/explain.py)"
+        )
     return [cell(config, workdir, seed, name) for seed in range(config.seeds) for name in names]
 
 

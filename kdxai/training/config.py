@@ -1,7 +1,22 @@
 """Every setting of a training run, with its default."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+
+
+def data() -> dict[str, Any]:
+    """A data set, as `datasets.load` takes it."""
+    return {
+        "name": placeholder(str),
+        "data_dir": placeholder(str),  # of TFDS, of train.npz and test.npz, or of pictures
+        "train_size": placeholder(int),  # images to train on; None: all that are left
+        "validation_size": placeholder(int),  # None: a tenth of the training split
+        "resident_mib": placeholder(int),  # more images than that stream; None: by memory
+        "size": placeholder(int),  # of name=folder: pixels a side that pictures are made
+        "test_share": placeholder(float),  # of name=folder without train/, test/; None: 0.2
+    }
 
 
 def default() -> ConfigDict:
@@ -11,15 +26,7 @@ def default() -> ConfigDict:
             "seed": 0,  # initialisation, order of the examples, dropout
             "epochs": 200,  # 0: keep the fresh weights, as a control
             "batch_size": 128,  # global, over all devices
-            "data": {
-                "name": "cifar10",
-                "data_dir": placeholder(str),  # of TFDS, of train.npz and test.npz, or of pictures
-                "train_size": placeholder(int),  # images to train on; None: all that are left
-                "validation_size": placeholder(int),  # None: a tenth of the training split
-                "resident_mib": placeholder(int),  # more images than that stream; None: by memory
-                "size": placeholder(int),  # of name=folder: pixels a side that pictures are made
-                "test_share": placeholder(float),  # of name=folder without train/, test/; None: 0.2
-            },
+            "data": data() | {"name": "cifar10"},
             "augment": {
                 "seed": 0,  # view of example i in epoch e depends on (augment.seed, e, i) alone
                 "pad": 4,

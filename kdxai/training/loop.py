@@ -134,6 +134,6 @@ def facts_of(
             "kind": "train",
             "teacher": config.teacher,
             "dtype": jnp.dtype(compute_dtype(config.model.dtype)).name,
-            "machine": runs.machine(),
+            "machine": devices.machine(),
         },
     }

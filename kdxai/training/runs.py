@@ -3,13 +3,10 @@
 import contextlib
 import json
 import os
-import platform
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from kdxai import files
@@ -103,13 +100,3 @@ def finished(workdir: str | Path) -> dict[str, Any] | None:
     if found["facts"].get("origin", {}).get("kind") != "train":
         raise UserError(f"{workdir} holds a model that no training made; choose another --workdir")
     return found
-
-
-def machine() -> dict[str, str]:
-    """The devices and the versions of what computes, for provenance."""
-    packages = ("jax", "jaxlib", "flax", "optax", "dm-pix", "numpy")
-    return {
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in packages},
-    }

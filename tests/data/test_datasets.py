@@ -2,10 +2,12 @@
 
 import contextlib
 import hashlib
+import inspect
 import io
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
@@ -24,6 +26,7 @@ import chex
 import numpy as np
 import pytest
 from prepared import prepare_tiny, random_split
+from scripts import ROOT
 
 from kdxai.data import datasets, prepared, rendered, sources, stored, stream
 from kdxai.errors import UserError
@@ -942,3 +945,10 @@ def test_a_source_is_a_function_and_an_entry(monkeypatch):
         assert isinstance(data.train.image, stream.Records) == (limit == 0)
     with pytest.raises(UserError, match="test_share is for the data set folder, not for own"):
         datasets.load("own", test_share=0.5)
+
+
+@pytest.mark.parametrize("name", ["audit", "explain", "import", "student", "teacher"])
+def test_a_config_can_say_all_that_load_takes(name):
+    config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]()
+    known = inspect.signature(datasets.load).parameters.keys()
+    assert set(config.data) == known - {"cache_dir"}

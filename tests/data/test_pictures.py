@@ -136,6 +136,29 @@ def test_an_exif_that_is_damaged_is_passed_over(tmp_path):
     np.testing.assert_array_equal(pictures.read(path, (6, 8)), RGB)
 
 
+def test_a_share_of_the_middle(tmp_path):
+    """As torchvision has it: the shorter side to 256, then the middle 224."""
+    y, x = np.mgrid[:300, :400]
+    image = np.uint8(np.stack([127 + 120 * np.sin(x / 9), 127 + 120 * np.cos(y / 7), x / 2], -1))
+    Image.fromarray(image).save(tmp_path / "a.png")
+    found = pictures.read(tmp_path / "a.png", 224, crop=0.875)
+    whole = Image.fromarray(image).resize((341, 256), Image.Resampling.BICUBIC)
+    expected = np.asarray(whole.crop((58, 16, 282, 240)))
+    assert np.abs(found.astype(int) - expected).mean() < 5  # half a pixel apart
+    assert np.abs(pictures.read(tmp_path / "a.png", 224).astype(int) - expected).mean() > 20
+    edge = image.copy()
+    edge[:14], edge[-14:] = 0, 0  # of 18.75 that are cut away; the filter reads four more
+    Image.fromarray(edge).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(pictures.read(tmp_path / "b.png", 224, crop=0.875), found)
+
+
+@pytest.mark.parametrize("crop", [0, -0.5, 1.01, float("nan")])
+def test_a_crop_that_is_no_share(tmp_path, crop):
+    path = save(tmp_path / "x.png", RGB)
+    with pytest.raises(UserError, match="crop is .*: it must be a share of a picture"):
+        pictures.read(path, 8, crop=crop)
+
+
 def test_the_middle_is_kept(tmp_path):
     bars = np.repeat(np.array([0, 0, 90, 91, 92, 93, 0, 0], np.uint8), 4)
     wide = np.broadcast_to(bars[None, :, None], (16, 32, 3))

@@ -54,7 +54,7 @@ def test_from_the_table():
     )
     assert third == (
         "With one seed this is about these trained models only: the 95 % intervals are over 1,000 "
-        "images, and what another training run would change is not measured."
+        "images, and what another seed would change is not measured."
     )
 
 
@@ -71,7 +71,7 @@ def test_several_seeds_speak_of_the_recipe_and_one_never_does():
         *_, third = answer(table(TEACHER), NONE, NONE, seeds=seeds)
         assert ("about the recipes" in third) == expected
         assert ("these trained models only" in third) != expected
-    assert "across 3 training runs of each model and 1,000 images" in third
+    assert "across 3 networks of each model and 1,000 images" in third
     over_images = claims(seeds=3).assign(across="images", about="these networks")
     *_, third = answer(table(TEACHER), over_images, NONE, seeds=3)
     assert third.startswith("This, the mean of 3 seeds, is about these trained models only")

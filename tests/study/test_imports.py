@@ -163,6 +163,10 @@ def test_a_study_imports_a_model_that_another_learns_from(
     run.make(checked.mine[:2], checked.dataset)  # is only checked
     made = plan.made(checked.mine[:2])
     assert [one.model.facts["origin"]["kind"] for one in made] == ["import", "train"]
+    study.only = "large"  # replicates of one file of weights would be copies
+    with pytest.raises(UserError, match="seeds=2 would make copies: no seed changes any of large"):
+        plan.plan(study, tmp_path / "run")
+    study.only = "small,large"
     study.models.small.origin = "found"
     with pytest.raises(UserError, match="'small' has origin='found'; known: train, import"):
         plan.plan(study, tmp_path / "run")

@@ -105,7 +105,7 @@ def test_a_page_of_ones_own_models_speaks_of_them_alone(config, tmp_path):
         ("a=large", r"'a' takes images \[24, 24, 3\], but those of 'spots' are \[16, 16, 3\]"),
         ("a=four", "'a' has 4 classes, but 'spots' has 3"),
         ("a=renamed", "class 0 is '1' for 'a' and '0' in 'spots'"),
-        ("a=number", "returns a int; return kdxai.External"),
+        ("a=number", "a int is no kdxai.External"),
         ("a=flat", r"features\(image\) must be \[h, w, c\]"),
         ("a=gone", "has no such function"),
     ],
