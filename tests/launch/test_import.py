@@ -40,7 +40,7 @@ def test_a_function_that_returns_something_else_is_one_line(tmp_path, script):
         "--workdir",
         tmp_path / "o",
     )
-    assert "a int is no kdxai.External" in refused(*flags)
+    assert "kdxai.External(classifier, mean" in refused(*flags)
     assert not (tmp_path / "o").exists()
 
 

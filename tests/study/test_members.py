@@ -75,8 +75,8 @@ def test_several_of_one_name_are_a_population(config, tmp_path):
     mean = table[(table.model == "a") & (table.metric == "average_drop")]["mean"].iloc[0]
     assert mean == pytest.approx(first.average_drop.mean())
     assert tables.notes(found.records, {}) == [
-        "There are 2 of a, 1 of b; the tables and verdicts are of the first one of each, "
-        "records.csv and seeds.csv have all."
+        "There are 2 of a, 1 of b; the tables and verdicts are of the first one of each; "
+        "the records have all."
     ]
     write.write(found, settings, tmp_path)
     page = (tmp_path / "report.html").read_text()
@@ -105,7 +105,7 @@ def test_a_page_of_ones_own_models_speaks_of_them_alone(config, tmp_path):
         ("a=large", r"'a' takes images \[24, 24, 3\], but those of 'spots' are \[16, 16, 3\]"),
         ("a=four", "'a' has 4 classes, but 'spots' has 3"),
         ("a=renamed", "class 0 is '1' for 'a' and '0' in 'spots'"),
-        ("a=number", "a int is no kdxai.External"),
+        ("a=number", "a model is kdxai.External.* of type int$"),
         ("a=flat", r"features\(image\) must be \[h, w, c\]"),
         ("a=gone", "has no such function"),
     ],
