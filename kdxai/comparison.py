@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from kdxai import externals, inputs
 from kdxai.data.datasets import Dataset, Split
 from kdxai.errors import UserError
+from kdxai.externals import External
 from kdxai.measures import Model
 from kdxai.models.trained import Trained
 from kdxai.study import config as studies
@@ -43,7 +44,7 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    models: Mapping[str, Model | str | Path | list[Model | str | Path]],
+    models: Mapping[str, Model | str | Path | Sequence[Model | str | Path]],
     images: np.ndarray,
     labels: np.ndarray,
     *,
@@ -56,8 +57,8 @@ def compare(
     The first model is the one that others are compared with, unless `compare` names pairs.
 
     Args:
-      models: name -> `Trained`, `External`, a model directory or `FILE.py:FUNCTION`; or a list of
-        these, members of one population.
+      models: name -> `Trained`, `External`, a model directory or `FILE.py:FUNCTION`; or several
+        of these, members of one population.
       images: [N, H, W, C] uint8 test images.
       labels: [N] their classes.
       workdir: where to leave `report.html`, the tables and what is measured; None for nowhere.
@@ -68,14 +69,10 @@ def compare(
     Raises:
       UserError: a model cannot be read, they do not fit each other or the images, or bad settings.
     """
-    if not models:
-        raise UserError("give at least one model by its name")
+    if not models or not isinstance(models, Mapping):
+        raise UserError('give at least one model by its name: {"NAME": model}')
     members.require_names(models)
-    found = [
-        Member(name, seed, *loaded(name, one))
-        for name, given in models.items()
-        for seed, one in enumerate(given if isinstance(given, list) else [given])
-    ]
+    found = [one for name, given in models.items() for one in population(name, given)]
     members.require_alike(found)
     first = found[0].model
     images = inputs.images(images)
@@ -105,11 +102,25 @@ def compare(
     )
 
 
-def loaded(name: str, given: Model | str | Path) -> tuple[Model, str]:
-    """A model, and the place that it was read from.
+def population(name: str, given: Model | str | Path | Sequence[Model | str | Path]) -> list[Member]:
+    """The members of one name.
 
-    Args:
-      name: of the model, for messages.
+    Raises:
+      UserError: there is none, or one cannot be read.
+    """
+    each: list[Any] = [given]
+    if isinstance(given, list | tuple) and not isinstance(given, Trained | External):
+        each = list(given)
+    if not each:
+        raise UserError(f"there is no model of the name '{name}'")
+    try:
+        return [Member(name, seed, *loaded(one)) for seed, one in enumerate(each)]
+    except UserError as error:
+        raise UserError(f"'{name}': {error}") from error
+
+
+def loaded(given: Model | str | Path) -> tuple[Model, str]:
+    """A model, and the place that it was read from.
 
     Raises:
       UserError: it cannot be read, or is none.
@@ -118,10 +129,7 @@ def loaded(name: str, given: Model | str | Path) -> tuple[Model, str]:
         return members.load(given), str(given)
     if isinstance(given, Trained):
         return given, ""
-    try:
-        return externals.checked(given), ""
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from error
+    return externals.checked(given), ""
 
 
 def settled(settings: Mapping[str, Any], size: int) -> ConfigDict:

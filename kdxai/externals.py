@@ -87,8 +87,8 @@ def checked(found: Any) -> External:
     """
     if not isinstance(found, External):
         raise UserError(
-            f"a {type(found).__name__} is no kdxai.External(classifier, mean, std, class_names, "
-            "image_shape)"
+            "a model is kdxai.External(classifier, mean, std, class_names, image_shape), but this "
+            f"is of type {type(found).__name__}"
         )
     shape, names, facts = found.image_shape, found.class_names, found.facts
     if np.shape(shape) != (3,) or not all(isinstance(n, int | np.integer) and n > 0 for n in shape):

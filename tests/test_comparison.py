@@ -33,7 +33,7 @@ def test_models_from_anywhere_are_compared(images, tmp_path):
 
 def test_nothing_is_left_where_no_place_is_named(images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    members = [networks.small(), networks.closed()]
+    members = (networks.small(), networks.closed())  # which is a tuple, as each of them is
     found = kdxai.compare({"small": members}, images, LABELS, sanity=0, resamples=100)
     assert set(found.table.seeds) == {2}
     assert found.claims.empty
@@ -47,7 +47,7 @@ def test_nothing_is_left_where_no_place_is_named(images, tmp_path, monkeypatch):
         ({"a/b": networks.mine}, {}, "is no name for a model"),
         ({"a": networks.mine, "b": networks.four}, {}, "'a' has 3 classes and 'b' 4"),
         ({"a": networks.large}, {}, r"takes images \[24, 24, 3\]"),
-        ({"a": networks.number}, {}, "a: a int is no kdxai.External"),
+        ({"a": networks.number}, {}, "'a': a model is kdxai.External.* of type int$"),
         ({"a": networks.flat}, {}, r"features\(image\) must be \[h, w, c\]"),
         ({"a": networks.mine}, {"vibes": 1}, "no setting 'vibes'; known: title"),
         ({"a": networks.mine}, {"methods": "vibes"}, "no method 'vibes'"),
@@ -70,5 +70,9 @@ def test_bad_input_is_one_line(images, models, settings, message):
 def test_images_and_labels_are_checked_at_the_door(images):
     with pytest.raises(UserError, match="images must be uint8"):
         kdxai.compare({"a": networks.mine()}, images / 255, LABELS)
+    with pytest.raises(UserError, match="at least one model by its name"):
+        kdxai.compare([networks.mine()], images, LABELS)
+    with pytest.raises(UserError, match="no model of the name 'a'"):
+        kdxai.compare({"a": ()}, images, LABELS)
     with pytest.raises(UserError, match="label 7 is none of the model's 3 classes"):
         kdxai.compare({"a": networks.mine()}, images, np.full(24, 7))

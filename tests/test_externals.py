@@ -94,7 +94,7 @@ def test_what_the_function_returns(file):
         ("own.py", "name the function of .*own.py that returns the classifier"),
         ("own.py:nothing", "own.py:nothing: the file has no such function$"),
         ("own.py:number", "own.py:number: the file has no such function$"),
-        ("own.py:not_external", "a Classifier is no kdxai.External"),
+        ("own.py:not_external", "a model is kdxai.External.*of type Classifier$"),
         ("own.py:no_grid", r"no_grid: features\(image\) must be \[h, w, c\]"),
         ("own.py:other_classes", r"its logits are \[2\] for 3 class names$"),
         ("own.py:bytes_mean", r"mean must be of images in \[0, 1\], .* \[127.5\]; divide"),
