@@ -8,7 +8,7 @@
         --config.images=$photos/chelsea.png,$photos/coffee.png --config.methods=grad_cam,layer_cam
 
 `efficientnet` is the example to follow for a model of your own, with real weights of ImageNet: it
-sees an espresso (0.94) in the cup, and an Egyptian or a tiger cat (0.4 and 0.3) in the cat.
+sees an espresso (0.95) in the cup, and a tiger or an Egyptian cat (0.4 each) in the cat.
 
 `as_classifier` is all that it needs; import it from here, or copy this file. torchax traces the
 module to JAX: it gives PyTorch's logits up to float32's rounding, and is jitted, vmapped,

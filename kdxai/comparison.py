@@ -44,7 +44,7 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    models: Mapping[str, Model | str | Path | list[Model | str | Path]],
+    models: Mapping[str, Model | str | Path | Sequence[Model | str | Path]],
     images: np.ndarray,
     labels: np.ndarray,
     *,
@@ -57,8 +57,8 @@ def compare(
     The first model is the one that others are compared with, unless `compare` names pairs.
 
     Args:
-      models: name -> `Trained`, `External`, a model directory or `FILE.py:FUNCTION`; or a list of
-        these, members of one population.
+      models: name -> `Trained`, `External`, a model directory or `FILE.py:FUNCTION`; or several
+        of these, members of one population.
       images: [N, H, W, C] uint8 test images.
       labels: [N] their classes.
       workdir: where to leave `report.html`, the tables and what is measured; None for nowhere.
@@ -113,14 +113,14 @@ def population(name: str, given: Model | str | Path | Sequence[Model | str | Pat
         each = list(given)
     if not each:
         raise UserError(f"there is no model of the name '{name}'")
-    return [Member(name, seed, *loaded(name, one)) for seed, one in enumerate(each)]
+    try:
+        return [Member(name, seed, *loaded(one)) for seed, one in enumerate(each)]
+    except UserError as error:
+        raise UserError(f"'{name}': {error}") from error
 
 
-def loaded(name: str, given: Model | str | Path) -> tuple[Model, str]:
+def loaded(given: Model | str | Path) -> tuple[Model, str]:
     """A model, and the place that it was read from.
-
-    Args:
-      name: of the model, for messages.
 
     Raises:
       UserError: it cannot be read, or is none.
@@ -129,10 +129,7 @@ def loaded(name: str, given: Model | str | Path) -> tuple[Model, str]:
         return members.load(given), str(given)
     if isinstance(given, Trained):
         return given, ""
-    try:
-        return externals.checked(given), ""
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from error
+    return externals.checked(given), ""
 
 
 def settled(settings: Mapping[str, Any], size: int) -> ConfigDict:

@@ -47,7 +47,7 @@ def test_nothing_is_left_where_no_place_is_named(images, tmp_path, monkeypatch):
         ({"a/b": networks.mine}, {}, "is no name for a model"),
         ({"a": networks.mine, "b": networks.four}, {}, "'a' has 3 classes and 'b' 4"),
         ({"a": networks.large}, {}, r"takes images \[24, 24, 3\]"),
-        ({"a": networks.number}, {}, "a: a model is kdxai.External.* of type int$"),
+        ({"a": networks.number}, {}, "'a': a model is kdxai.External.* of type int$"),
         ({"a": networks.flat}, {}, r"features\(image\) must be \[h, w, c\]"),
         ({"a": networks.mine}, {"vibes": 1}, "no setting 'vibes'; known: title"),
         ({"a": networks.mine}, {"methods": "vibes"}, "no method 'vibes'"),
