@@ -67,11 +67,23 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     require_ladder(config, dataset)
     for one in found:
         if isinstance(one.model, External):
+            require_head(one.name, one.model)
             require_drawn(one.model, SOUND, masks=dataset.test.mask is not None)
     content = ", ".join(dict.fromkeys(names) if config.study else (one.name for one in found))
     runs.claim(workdir, config, dict.fromkeys(("models", "study"), content))
     records = climb(found, dataset, config, workdir, chosen)
     return judged(records, told, declared, config.across, config)
+
+
+def require_head(name: str, model: External) -> None:
+    """Raises:
+    UserError: it has no head, by which CAM, the method of every rung, weighs its features.
+    """
+    if model.classifier.head is None:
+        raise UserError(
+            f"an audit draws CAM, for which '{name}' lacks its linear head: give its Classifier "
+            "head, the [c, K] weights of a linear layer on averaged features"
+        )
 
 
 def require_ladder(evaluation: ConfigDict, dataset: Dataset) -> None:

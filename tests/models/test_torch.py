@@ -1,5 +1,6 @@
 """The same weights in an independent PyTorch implementation give the same logits, and its files."""
 
+import argparse
 import os
 import pickle
 
@@ -148,3 +149,11 @@ def test_a_file_as_its_author_published_it():
     same = weights.read(ORIGINAL.parents[1] / "resnet20-akamaster.safetensors")
     converted = weights.convert(read, "resnet20")
     chex.assert_trees_all_equal(converted, weights.convert(same, "resnet20"))
+
+
+def test_the_arguments_of_a_script_beside_the_weights_are_data(tmp_path):
+    """As timm keeps them."""
+    held = {"state_dict": {"fc.weight": torch.ones(2, 3)}, "args": argparse.Namespace(lr=0.1)}
+    torch.save(held, tmp_path / "net.pth.tar")
+    found = weights.read(tmp_path / "net.pth.tar")
+    assert [*found] == ["fc.weight"]

@@ -160,5 +160,5 @@ def test_an_audit_of_ones_own_leaves_out_what_changes_nothing(config, spots_data
     pairs = dict.fromkeys(zip(table.model, table.other, strict=True))
     assert list(pairs) == [("mine", ""), ("small", ""), ("small", "mine")]
     settings.models = (f"a={FILE}:closed",)
-    with pytest.raises(UserError, match="CAM"):
+    with pytest.raises(UserError, match="audit draws CAM, for which 'a' lacks its linear head"):
         audit.audit(settings, tmp_path / "other")

@@ -1,5 +1,6 @@
 """Files of weights: safetensors, and those of PyTorch where it is installed."""
 
+import argparse
 import os
 import re
 import warnings
@@ -67,7 +68,9 @@ def _read_pytorch(path: Path, shown: str) -> dict[str, np.ndarray]:
             "weights as safetensors"
         ) from None
     try:
-        with warnings.catch_warnings():
+        # A Namespace, in which scripts keep their arguments, is data and runs nothing.
+        harmless = torch.serialization.safe_globals([argparse.Namespace])
+        with warnings.catch_warnings(), harmless:
             warnings.simplefilter("ignore")  # of what the error says
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of any type: the bytes decide how far the unpickler comes
