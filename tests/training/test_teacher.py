@@ -391,7 +391,7 @@ def test_a_classifier_of_ones_own_teaches(config, dataset, own, tmp_path):
         ("(8, 8, 3)", "(9, 8, 3)", r"differ in image shape: \[9, 8, 3\] and \[8, 8, 3\]"),
         (
             "kdxai.External(",
-            "(lambda *parts: kdxai.External(*parts[:3], 'abc', parts[4]))(",
+            "(lambda *parts: kdxai.External(*parts[:3], (*'abc',), parts[4]))(",
             "classes",
         ),
         ("def mine", "def other", "own.py:mine: the file has no such function"),
