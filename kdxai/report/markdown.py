@@ -10,6 +10,7 @@ import pandas as pd
 from kdxai.protocol import TRUTH
 from kdxai.report import facts, tables
 from kdxai.study import checks
+from kdxai.study.design import Design
 from kdxai.study.measure import Measured
 from kdxai.study.stats import FEWEST, STATISTICS
 
@@ -48,8 +49,8 @@ def report(
                 tables.markdown(tables.readable(rows, doubts if method == first else set())),
             ]
     parts += [
-        f"Means with 95 % intervals {over(seeds)}; `a - b` is the mean paired difference. "
-        "An arrow says which way is better."
+        f"Means with 95 % intervals {over(seeds, measured.design)}; `a - b` is the mean paired "
+        "difference. An arrow says which way is better."
         + (f" {tables.DOUBT} not trustworthy here, see the checks below." if doubts else "")
         + (f" {tables.FEW} {tables.TOO_FEW}." if records.image.nunique() < FEWEST else ""),
         *seeds_section(measured.seeds),
@@ -101,11 +102,11 @@ def degenerate_section(records: pd.DataFrame) -> list[str]:
     ]
 
 
-def over(seeds: int) -> str:
+def over(seeds: int, design: Design) -> str:
     """What the intervals are about."""
     if seeds == 1:
         return "over images, which speak of these trained models (one seed)"
-    return f"over {seeds} seeds and images, which speak of the recipes"
+    return f"over {seeds} networks of each model and images, which speak of {design.population}"
 
 
 def claims_section(claims: pd.DataFrame) -> list[str]:

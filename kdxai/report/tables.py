@@ -140,7 +140,7 @@ def reasons(claims: pd.DataFrame) -> str:
 def worded(verdict: str, about: str) -> str:
     """A verdict; one that decides says so where it is about the networks alone."""
     decided = verdict in ("supported", "contradicted")
-    return f"{verdict} for {about}" if decided and about != ABOUT["seeds"] else verdict
+    return f"{verdict} for {about}" if decided and about == ABOUT["images"] else verdict
 
 
 def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
@@ -196,5 +196,5 @@ def scope(claims: pd.DataFrame) -> str:
     """What the verdicts are about."""
     row = claims.iloc[-1]
     if row.across == "seeds":
-        return f"across {row.seeds} seeds, about {row.about}"
+        return f"across {row.seeds} networks of each model, about {row.about}"
     return "over images, about these trained models only: another seed may give the other verdict"

@@ -59,6 +59,8 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
         found = members.read(members.named_places(config.models))
     names = list(dict.fromkeys(one.name for one in found))
     told = design.read(config, names, paper.ROLES)
+    if not config.study:
+        told = told.of_networks()
     chosen = rungs(config.rungs, found)
     replicates = len(members.shared_seeds((one.name, one.seed) for one in found))
     declared = claims.declared(config, {*paper.ROLES, *names}, names, replicates)
@@ -112,7 +114,10 @@ def judged(
     options["reference"] = told.reference
     table = by(shared, "rung", partial(stats.table, compare=told.compare, **options))
     judge = partial(claims.judge, claims=mine, across=across, **options)
-    return Audit(table, by(shared, "rung", judge) if mine else NONE, records)
+    verdicts = by(shared, "rung", judge) if mine else NONE
+    if mine:
+        verdicts["about"] = claims.about(verdicts, told.population)
+    return Audit(table, verdicts, records)
 
 
 def rungs(asked: str, found: Sequence[Member]) -> list[str]:

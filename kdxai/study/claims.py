@@ -64,6 +64,11 @@ def check(
             )
 
 
+def about(verdicts: pd.DataFrame, population: str) -> pd.Series:
+    """What verdicts are about, with the name of what several members of a model speak of."""
+    return verdicts.about.replace(ABOUT["seeds"], population)
+
+
 def judge(
     records: pd.DataFrame,
     claims: Mapping[str, Mapping],

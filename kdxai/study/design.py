@@ -19,6 +19,8 @@ class Design(NamedTuple):
       floor: two models that differ in their seed alone, or ().
       untrained: a model that has learned nothing, or "".
       title: of the page.
+      population: what several members of a name speak of: the recipe that they are runs of, or,
+        where nothing tells that they are, networks like them.
     """
 
     reference: str
@@ -28,6 +30,11 @@ class Design(NamedTuple):
     floor: Sequence[str] = ()
     untrained: str = ""
     title: str = "What do these networks look at?"
+    population: str = "the recipes"
+
+    def of_networks(self) -> "Design":
+        """The same for members that were named, and not planned as runs of one recipe."""
+        return self._replace(population="networks like these")
 
     def called(self, model: str) -> str:
         """A model inside a sentence: `the student`, where it has a role, else by its name."""

@@ -122,7 +122,8 @@ def judged(measured: Measured, declared: Mapping[str, Mapping], across: str) -> 
         seed=measured.wanted.evaluation.seed,
         reference=measured.design.reference,
     )
-    return verdicts.assign(rung="sound")[["rung", *verdicts]]
+    about = claims.about(verdicts, measured.design.population)
+    return verdicts.assign(rung="sound", about=about)[["rung", *verdicts]]
 
 
 def make(cells: Sequence[Cell], dataset: Dataset) -> None:
@@ -183,7 +184,7 @@ def explain_members(
       UserError: bad settings, or a directory that another config made.
     """
     names = list(dict.fromkeys(one.name for one in found))
-    told = design.read(config, names)
+    told = design.read(config, names).of_networks()
     replicates = len(members.shared_seeds((one.name, one.seed) for one in found))
     declared = claims.declared(config, names, names, replicates)
     pairs = dict.fromkeys([*told.compare, *claims.pairs(declared, told.reference)])

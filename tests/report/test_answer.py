@@ -101,7 +101,7 @@ def test_verdicts_of_one_seed_are_never_of_recipes():
     assert list(worded) == ["contradicted for these networks", "undecided"]
     assert list(tables.ledger(claims(2)).verdict) == ["contradicted", "undecided"]
     assert "another seed may give the other verdict" in tables.scope(claims(1))
-    assert tables.scope(claims(2)) == "across 2 seeds, about the recipes"
+    assert tables.scope(claims(2)) == "across 2 networks of each model, about the recipes"
 
 
 def test_each_seeds_means_are_shown_where_there_are_several():

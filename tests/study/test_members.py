@@ -84,6 +84,17 @@ def test_several_of_one_name_are_a_population(config, tmp_path):
     assert "these trained models only" in page
 
 
+def test_a_population_of_any_networks_is_no_recipe(config, tmp_path):
+    """Nothing tells that networks which were named alike are runs of one."""
+    settings = config("a=mine,a=small,b=closed,b=shifted", sanity=0)
+    found = run.explain(settings, tmp_path)
+    write.write(found, settings, tmp_path)
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / name).read_text()
+        assert "networks like these" in text
+        assert "the recipes" not in text
+
+
 def test_a_page_of_ones_own_models_speaks_of_them_alone(config, tmp_path):
     settings = config("mine=mine,small=small", sanity=4)
     write.write(run.explain(settings, tmp_path), settings, tmp_path)
