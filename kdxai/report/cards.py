@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +105,7 @@ def cards(
             Card(
                 id=int(image),
                 class_name=class_names[own[first].label],
-                photo=data_uri(shrunk(Image.fromarray(picture(gallery.images[place])))),
+                photo=png_uri(shrunk(Image.fromarray(picture(gallery.images[place])))),
                 maps=sprite([*drawn.values()]),
                 right=all(own[name].predicted == own[name].label for name in learned),
                 values={
@@ -162,10 +162,27 @@ def sprite(heatmaps: Sequence[np.ndarray]) -> str:
     image = Image.fromarray(np.concatenate(tiles, axis=1))
     colours = matplotlib.colormaps[MAP_COLOURS](np.arange(256), bytes=True)[:, :3]
     image.putpalette(colours.tobytes())
-    return data_uri(image)
+    return png_uri(image)
 
 
-def data_uri(image: Image.Image) -> str:
+def png_uri(image: Image.Image) -> str:
+    """A data URI of few bytes."""
+    return data_uri(image, "PNG", optimize=True)
+
+
+def data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+    """A picture within a page; kind and options as of `encoded`."""
+    data = base64.b64encode(encoded(image, kind, **options)).decode()
+    return f"data:image/{kind.lower()};base64,{data}"
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """A picture as the content of a file.
+
+    Args:
+      kind: "PNG" or "JPEG".
+      options: of `Image.save`.
+    """
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()

@@ -1,7 +1,5 @@
 """The page of pictures of one's own, and the table beside it."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from kdxai.errors import printable
-from kdxai.report import html
+from kdxai.report import cards, html
 from kdxai.report.overlay import overlay
 
 SIDE = 224  # pixels: of a picture with a shorter side each pixel is to be seen
@@ -54,19 +52,12 @@ class Explained(NamedTuple):
     uri: str
 
 
-def encoded(pixels: np.ndarray, kind: str) -> bytes:
-    """[H, W, 3] uint8 -> the bytes of a picture file; `kind` is PNG or JPEG."""
-    buffer = io.BytesIO()
-    options: dict[str, Any] = {"quality": 88, "subsampling": 0} if kind == "JPEG" else {}
-    Image.fromarray(pixels).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def data_uri(pixels: np.ndarray) -> str:
     """[H, W, 3] uint8 -> a picture within the page."""
-    kind = "PNG" if min(pixels.shape[:2]) < SIDE else "JPEG"
-    data = base64.b64encode(encoded(pixels, kind)).decode()
-    return f"data:image/{kind.lower()};base64,{data}"
+    image = Image.fromarray(pixels)
+    if min(pixels.shape[:2]) < SIDE:
+        return cards.data_uri(image, "PNG")
+    return cards.data_uri(image, "JPEG", quality=88, subsampling=0)
 
 
 def table(found: Sequence[Explained]) -> pd.DataFrame:
@@ -104,14 +95,14 @@ def page(found: Sequence[Explained], models: Mapping[str, Any]) -> str:
       found: every picture by every model.
       models: name -> a `Trained` or `External`.
     """
-    cards: dict[str, list[Explained]] = {}
+    by_picture: dict[str, list[Explained]] = {}
     for one in found:
         if one.uri:
-            cards.setdefault(one.picture, []).append(one)
+            by_picture.setdefault(one.picture, []).append(one)
     grey, ramp = np.full((12, 256, 3), 128, np.uint8), np.linspace(0, 1, 256)[None]
     template = html.templates().get_template("gallery.html")
     return template.render(
-        cards=cards,
+        cards=by_picture,
         count=len(found) // len(models),
         models=models,
         methods=[drawn.method for drawn in next(iter(found[0].maps.values()))],

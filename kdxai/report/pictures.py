@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
 from kdxai import classifiers, drawing, evaluate, files
 from kdxai.data import augment, pictures
@@ -152,12 +153,10 @@ def named(models: str | Sequence[str]) -> dict[str, Model]:
     Raises:
       UserError: one cannot be read.
     """
-    places = members.named_places(models)
-    count = Counter(name for name, _ in places)
-    numbers = {name: itertools.count() for name in count}
+    found = members.opened(members.named_places(models))
+    count = Counter(one.name for one in found)
     return {
-        name if count[name] == 1 else f"{name} {next(numbers[name])}": members.load(place)
-        for name, place in places
+        one.name if count[one.name] == 1 else f"{one.name} {one.seed}": one.model for one in found
     }
 
 
@@ -338,7 +337,7 @@ def _draw(
             path = Path("overlays", one.name, folder, f"{file.name}.png")
             for parent in reversed(path.parents[:-1]):
                 files.make_directory(workdir / parent)
-            files.write_bytes(workdir / path, gallery.encoded(pixels, "PNG"))
+            files.write_bytes(workdir / path, cards.encoded(Image.fromarray(pixels), "PNG"))
             uri = gallery.data_uri(pixels) if file.number < MOST else ""
             maps.append(Map(protocol.method, cards.described(heatmap), uri))
         found.setdefault(prediction, maps)

@@ -11,12 +11,17 @@ from ml_collections import ConfigDict
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 
-from kdxai import evaluate, files, inputs, models
-from kdxai.data import augment, datasets
+from kdxai import files, inputs, models
+from kdxai.classifiers import as_classifier, everywhere
+from kdxai.data import datasets
 from kdxai.data.datasets import Dataset, Split
 from kdxai.errors import UserError
+from kdxai.evaluate.admission import Admitted
+from kdxai.evaluate.chunks import computing
+from kdxai.evaluate.preparation import every_logit
 from kdxai.models import Network, trained, weights
 from kdxai.models.trained import Trained
+from kdxai.protocol import SOUND
 from kdxai.study.checks import ABOVE_CHANCE
 from kdxai.training import runs
 
@@ -129,17 +134,10 @@ def import_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> M
 
 def predict(model: Trained, split: Split, name: str) -> np.ndarray:
     """[N] the classes that a model sees in the images of a split."""
-
-    @jax.jit
-    def classify(variables: Any, images: jax.Array) -> jax.Array:
-        images = augment.normalise(images, model.mean, model.std)
-        logits: Any = model.model.apply(variables, images, train=False)
-        return logits.argmax(-1)
-
-    size, area = len(split.label), int(np.prod(split.image.shape[1:3]))
-    parts = evaluate.chunks(size, max(1, 2**18 // area), name)
-    rows = ({"class": classify(model.variables, split.image[part])} for part in parts)
-    return evaluate.stack(rows, size)["class"]
+    with computing(None):
+        classifier = everywhere(as_classifier(model), split.image.shape[1:])
+        given = Admitted(split.image, classifier, model.mean, model.std)
+        return every_logit(given, SOUND, None, name).argmax(1)
 
 
 def require_above_chance(answers: np.ndarray, labels: np.ndarray, file: str, data: str) -> None:

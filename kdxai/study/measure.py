@@ -177,9 +177,9 @@ def explained(
     """A model's rows for some images of a split, behind `columns`; without what it lacks."""
     lacking = measures.lacking(model, extra)
     extra = [name for name in extra if name not in lacking]
-    some = split.select(images)  # what is streamed stays unread until its turn comes
 
     def rows() -> pd.DataFrame:
+        some = split.select(images)  # what is streamed stays unread until its turn comes
         name = " ".join(map(str, columns.values()))
         prepared = evaluate.prepare(
             model, split.image, split.label, protocol, extra, chosen=images, name=name
@@ -215,9 +215,9 @@ def compared(
     images: np.ndarray,
 ) -> pd.DataFrame:
     """How alike two models explain some images of a split, behind `columns`."""
-    some = split.select(images)
 
     def rows() -> pd.DataFrame:
+        some = split.select(images)
         one, other = (classifiers.as_classifier(model, protocol) for model in pair)
         found = evaluate.compare(
             one,

@@ -78,10 +78,21 @@ def require_names(models: Iterable[str]) -> None:
 
 
 def read(places: Iterable[tuple[str, str]]) -> list[Member]:
-    """The models of `named_places`, numbered within their names.
+    """The models of `named_places`, numbered within their names, all alike.
 
     Raises:
       UserError: one cannot be read, or they are of different classes or images.
+    """
+    members = opened(places)
+    require_alike(members)
+    return members
+
+
+def opened(places: Iterable[tuple[str, str]]) -> list[Member]:
+    """The models of `named_places`, whatever they are of.
+
+    Raises:
+      UserError: one cannot be read.
     """
     count: dict[str, int] = {}
     members = []
@@ -89,7 +100,6 @@ def read(places: Iterable[tuple[str, str]]) -> list[Member]:
         seed = count.setdefault(name, 0)
         count[name] += 1
         members.append(Member(name, seed, load(place), place))
-    require_alike(members)
     return members
 
 
