@@ -76,6 +76,10 @@ def save(trained: Trained, directory: str | Path) -> None:
       UserError: they cannot be written.
     """
     directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {directory}: {error.strerror}") from error
     arrays = flatten_dict(jax.device_get(trained.variables), sep="/")
     files.write_bytes(directory / WEIGHTS, safetensors.numpy.save(arrays))
     files.write_json(
