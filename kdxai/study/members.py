@@ -115,9 +115,8 @@ def line(model: Model) -> str:
     Nothing tells that two models from two places are replicates, but a compressed one tells what
     it was compressed from.
     """
-    origin = model.facts.get("origin", {})
-    root = origin["root_sha256"] if origin.get("kind") == "compress" else sha256(model)
-    return root[:LINE]
+    root = model.facts.get("origin", {}).get("root_sha256")
+    return (root or sha256(model))[:LINE]
 
 
 def load(place: str | Path) -> Model:
@@ -192,7 +191,7 @@ def load_data(members: Sequence[Member], asked: Mapping[str, Any]) -> Dataset:
         fit them.
     """
     dataset = datasets.load(**asked) if asked["name"] else own_data(members)
-    require_fits(members[0], dataset)
+    require_fits(members[0].name, members[0].model, dataset)
     return dataset
 
 
@@ -239,11 +238,10 @@ def settled(data: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def require_fits(member: Member, dataset: Dataset) -> None:
+def require_fits(name: str, model: Model, dataset: Dataset) -> None:
     """Raises:
     UserError: the data are of other classes or images than a model.
     """
-    name, model = member.name, member.model
     shape, classes = tuple(dataset.test.image.shape[1:]), len(dataset.class_names)
     if tuple(model.image_shape) != shape:
         raise UserError(
