@@ -167,6 +167,14 @@ def require_alike(one: Member, other: Member) -> None:
         )
 
 
+def recipes(members: Iterable[Member]) -> frozenset[str]:
+    """The names whose members are replicates of a study: runs of one recipe.
+
+    Nothing tells that of networks which were trained elsewhere, whatever they are named.
+    """
+    return frozenset(one.name for one in members if one.line == str(one.seed))
+
+
 def called(member: Member) -> str:
     """A member in a sentence."""
     return member.place or f"'{member.name}', number {member.seed}"

@@ -11,6 +11,7 @@ from kdxai.errors import UserError
 from kdxai.models import trained
 from kdxai.study import config as studies
 from kdxai.study import plan, run
+from kdxai.study.members import recipes
 
 FILE = ROOT / "tests" / "networks.py"
 
@@ -67,6 +68,7 @@ def test_networks_that_are_there_are_members_in_their_places(study, measured, pl
     assert lines["child", 0] == lines["dense", 0] == trained.read(places[0])["sha256"][:12]
     assert (lines["fresh", 0], lines["fresh", 1]) == ("0", "1")
     assert len(set(lines.values())) == 5
+    assert recipes(members) == {"fresh"}
     assert sorted(path.name for path in (tmp_path / "run" / "seed0").iterdir()) == ["fresh"]
     again = plan.study_members(tmp_path / "run")
     assert [(one.place, one.line) for one in again] == [(one.place, one.line) for one in members]
