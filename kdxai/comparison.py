@@ -73,7 +73,7 @@ def compare(
         raise UserError('give at least one model by its name: {"NAME": model}')
     members.require_names(models)
     found = [one for name, given in models.items() for one in population(name, given)]
-    members.require_alike(found)
+    members.require_comparable(found)
     first = found[0].model
     images = inputs.images(images)
     labels = inputs.labels(labels, len(images), len(first.class_names))
@@ -114,9 +114,13 @@ def population(name: str, given: Model | str | Path | Sequence[Model | str | Pat
     if not each:
         raise UserError(f"there is no model of the name '{name}'")
     try:
-        return [Member(name, seed, *loaded(one)) for seed, one in enumerate(each)]
+        models = [loaded(one) for one in each]
     except UserError as error:
         raise UserError(f"'{name}': {error}") from error
+    return [
+        Member(name, seed, model, place, members.line(model))
+        for seed, (model, place) in enumerate(models)
+    ]
 
 
 def loaded(given: Model | str | Path) -> tuple[Model, str]:

@@ -14,7 +14,7 @@ ORDER = [
     *("inputs", "lifting", "scaling"),
     *("data", "models", "explain", "externals", "metrics"),
     *("protocol", "classifiers", "drawing", "measures", "evaluate"),
-    *("training", "study", "report", "comparison", "cli"),
+    *("training", "compress", "study", "report", "comparison", "cli"),
 ]
 STRANGERS = {
     "data": {"devices"},
@@ -25,6 +25,7 @@ STRANGERS = {
     "protocol": {"data", "externals", "metrics"},
     "training": {"metrics", "protocol", "classifiers", "drawing", "measures", "evaluate"},
 }
+STRANGERS["compress"] = STRANGERS["training"] | {"training", "explain", "externals"}
 FILES = sorted((ROOT / "kdxai").rglob("*.py"))
 
 

@@ -23,7 +23,7 @@ IMPORTED = {
     "tensorflow_datasets": "tensorflow-datasets",
 }
 # Rooms, and single modules of other rooms, that need the library's dependencies alone.
-LIBRARY = ("explain", "metrics", "models", "data/augment.py", "data/stream.py")
+LIBRARY = ("compress", "explain", "metrics", "models", "data/augment.py", "data/stream.py")
 LIBRARY += (
     "classifiers.py",
     "drawing.py",

@@ -13,6 +13,7 @@ from kdxai.errors import UserError
 from kdxai.models.convolution import conv_general_dilated
 
 LAST = "last"  # the cut at the feature map that the head pools
+MOMENTUM = 0.9  # of BatchNorm's running averages
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
@@ -45,7 +46,7 @@ class Layers:
 
     def norm(self, **options: Any) -> nn.BatchNorm:
         return nn.BatchNorm(
-            momentum=0.9, epsilon=1e-5, dtype=self.dtype, axis_name=self.axis_name, **options
+            momentum=MOMENTUM, epsilon=1e-5, dtype=self.dtype, axis_name=self.axis_name, **options
         )
 
     def dropout(self, rate: float) -> "Dropout":

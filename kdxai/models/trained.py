@@ -40,6 +40,7 @@ FACTS: dict[str, Any] = {
     "data": dict,
     "data_fingerprint": str,
     "origin": dict,
+    "worth": dict,
     "crop": int | float,
 }
 
@@ -55,8 +56,8 @@ class Trained(NamedTuple):
       class_names: K names.
       image_shape: (H, W, C) of the images that it was made for.
       facts: what else is known, as JSON holds it: `model`, `parameters`, `test_accuracy` (a share),
-        `data` (settings of `datasets.load`), `data_fingerprint`, `origin`; `crop`, of the
-        pictures that it is shown (`data.pictures.read`).
+        `data` (settings of `datasets.load`), `data_fingerprint`, `origin`, `worth`
+        (`compress.worth`); `crop`, of the pictures that it is shown (`data.pictures.read`).
     """
 
     model: Network
@@ -76,6 +77,10 @@ def save(trained: Trained, directory: str | Path) -> None:
       UserError: they cannot be written.
     """
     directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {directory}: {error.strerror}") from error
     arrays = flatten_dict(jax.device_get(trained.variables), sep="/")
     files.write_bytes(directory / WEIGHTS, safetensors.numpy.save(arrays))
     files.write_json(

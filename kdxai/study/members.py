@@ -13,6 +13,7 @@ from kdxai.externals import is_external, load_external
 from kdxai.measures import Model
 from kdxai.models import trained
 from kdxai.settings import difference
+from kdxai.study.identity import sha256
 
 # What a file, a table, a page and a picture take as it is.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]{0,58}[A-Za-z0-9_.-])?")
@@ -20,6 +21,7 @@ FORMS = (
     "models is NAME=DIRECTORY or NAME=FILE.py:FUNCTION, several with commas, or a tuple of such; "
     "each place once"
 )
+LINE = 12  # digits of a fingerprint that tell lines apart
 
 
 class Member(NamedTuple):
@@ -28,12 +30,15 @@ class Member(NamedTuple):
     Attributes:
       seed: its number among them, from 0; of a study, that of the replicate.
       place: its directory, `FILE.py:FUNCTION`, or "" where it was handed in.
+      line: what it shares with the members of other names that belong to it: the network that it
+        was compressed from, or the replicate of a study. Models are paired by their lines.
     """
 
     name: str
     seed: int
     model: Model
     place: str
+    line: str
 
 
 def named_places(models: str | Sequence[str]) -> list[tuple[str, str]]:
@@ -81,10 +86,10 @@ def read(places: Iterable[tuple[str, str]]) -> list[Member]:
     """The models of `named_places`, numbered within their names, all alike.
 
     Raises:
-      UserError: one cannot be read, or they are of different classes or images.
+      UserError: one cannot be read, or they cannot be compared.
     """
     members = opened(places)
-    require_alike(members)
+    require_comparable(members)
     return members
 
 
@@ -99,8 +104,20 @@ def opened(places: Iterable[tuple[str, str]]) -> list[Member]:
     for name, place in places:
         seed = count.setdefault(name, 0)
         count[name] += 1
-        members.append(Member(name, seed, load(place), place))
+        model = load(place)
+        members.append(Member(name, seed, model, place, line(model)))
     return members
+
+
+def line(model: Model) -> str:
+    """The line of a model that comes alone: of its first ancestor's fingerprint, else of its own.
+
+    Nothing tells that two models from two places are replicates, but a compressed one tells what
+    it was compressed from.
+    """
+    origin = model.facts.get("origin", {})
+    root = origin["root_sha256"] if origin.get("kind") == "compress" else sha256(model)
+    return root[:LINE]
 
 
 def load(place: str | Path) -> Model:
@@ -113,29 +130,47 @@ def load(place: str | Path) -> Model:
     return load_external(text) if is_external(text) else trained.load(text)
 
 
-def require_alike(members: Sequence[Member]) -> None:
+def require_comparable(members: Sequence[Member]) -> None:
+    """Raises:
+    UserError: two are of different classes or of images of different size, or two of one name
+      are of one line, of which a population has one member at most.
+    """
+    lines: dict[tuple[str, str], Member] = {}
+    for one in members:
+        require_alike(members[0], one)
+        if (other := lines.setdefault((one.name, one.line), one)) is not one:
+            raise UserError(
+                f"{called(other)} and {called(one)} are copies of one network or made from one; "
+                f"'{one.name}' can have one of them, give the other a name of its own"
+            )
+
+
+def require_alike(one: Member, other: Member) -> None:
     """Raises:
     UserError: two are of different classes, or of images of different size.
     """
-    first = members[0]
-    for one in members[1:]:
-        names = first.model.class_names, one.model.class_names
-        if len(names[0]) != len(names[1]):
+    names = one.model.class_names, other.model.class_names
+    if len(names[0]) != len(names[1]):
+        raise UserError(
+            f"'{one.name}' has {len(names[0])} classes and '{other.name}' {len(names[1])}; "
+            "compare models of the same ones"
+        )
+    for place, (mine, its) in enumerate(zip(*names, strict=True)):
+        if mine != its:
             raise UserError(
-                f"'{first.name}' has {len(names[0])} classes and '{one.name}' {len(names[1])}; "
-                "compare models of the same ones"
+                f"class {place} is '{mine}' for '{one.name}' and '{its}' for '{other.name}'; "
+                "compare models of the same classes in the same order"
             )
-        for place, (mine, its) in enumerate(zip(*names, strict=True)):
-            if mine != its:
-                raise UserError(
-                    f"class {place} is '{mine}' for '{first.name}' and '{its}' for '{one.name}'; "
-                    "compare models of the same classes in the same order"
-                )
-        if tuple(first.model.image_shape) != tuple(one.model.image_shape):
-            raise UserError(
-                f"'{first.name}' takes images {list(first.model.image_shape)} and '{one.name}' "
-                f"{list(one.model.image_shape)}; compare models of the same images"
-            )
+    if tuple(one.model.image_shape) != tuple(other.model.image_shape):
+        raise UserError(
+            f"'{one.name}' takes images {list(one.model.image_shape)} and '{other.name}' "
+            f"{list(other.model.image_shape)}; compare models of the same images"
+        )
+
+
+def called(member: Member) -> str:
+    """A member in a sentence."""
+    return member.place or f"'{member.name}', number {member.seed}"
 
 
 def shared_seeds(members: Iterable[tuple[str, int]]) -> list[int]:

@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 
 from kdxai import files
 from kdxai.errors import UserError, line
-from kdxai.study import design, origins
+from kdxai.study import design, members, origins
 from kdxai.study.config import VERSION
 from kdxai.study.design import require_known
-from kdxai.study.members import Member, load, require_alike, require_names
+from kdxai.study.members import Member, require_names
 from kdxai.study.origins import Origin
 from kdxai.training import runs
 
@@ -157,12 +157,21 @@ def sources_first(sources: Mapping[str, str]) -> list[str]:
 def made(cells: Sequence[Cell]) -> list[Member]:
     """The models of a plan that is carried out.
 
+    A replicate's line is its number, so that all models of one replicate are paired; what is
+    compressed has its parent's; any other model has one of its own.
+
     Raises:
-      UserError: one is not finished.
+      UserError: one is not finished, or they cannot be compared.
     """
-    members = [Member(one.name, one.seed, load(one.workdir), str(one.workdir)) for one in cells]
-    require_alike(members)
-    return members
+    lines: dict[str, str] = {}  # a model's directory -> its line
+    found = []
+    for one in cells:
+        model, place = members.load(one.workdir), str(one.workdir)
+        own = str(one.seed) if one.origin.seeds else lines.get(one.made_from)
+        lines[place] = own or members.line(model)
+        found.append(Member(one.name, one.seed, model, place, lines[place]))
+    members.require_comparable(found)
+    return found
 
 
 def study_members(workdir: str | Path) -> list[Member]:

@@ -69,6 +69,8 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
         raise UserError("the best checkpoint is chosen on a validation set; set validation_size")
     if config.epochs * (size // config.batch_size) > MOST_STEPS:
         raise UserError(f"epochs={config.epochs} are more than {MOST_STEPS:,} steps; give fewer")
+    if config.hold_zeros and not config.start:
+        raise UserError("hold_zeros holds those of start weights; set start=DIRECTORY")
     devices.require_divisible(config.batch_size)
     side = min(dataset.train.image.shape[1:3])
     if not (0 <= config.augment.pad < side and 0 <= config.augment.cutout <= side):

@@ -49,6 +49,8 @@ def default() -> ConfigDict:
                 "warmup_epochs": 0.0,
                 "label_smoothing": 0.0,
             },
+            "start": placeholder(str),  # a model's directory, whose weights are the first
+            "hold_zeros": placeholder(bool),  # kernels' weights that are zero at the start stay so
             "objective": placeholder(str),  # of training.objectives; None: by the teacher
             # A model's directory, or file.py:function that returns a kdxai.External; "": none.
             "teacher": "",

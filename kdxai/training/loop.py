@@ -14,7 +14,7 @@ from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
 from kdxai.models import trained
 from kdxai.models.trained import Trained
-from kdxai.training import checkpoints, history, hosts, runs, signals
+from kdxai.training import checkpoints, history, hosts, runs, signals, starts
 from kdxai.training import state as states
 from kdxai.training import teacher as teachers
 from kdxai.training.checkpoints import Checkpoints
@@ -36,8 +36,8 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
 
     Raises:
       UserError: bad settings, another config's directory, one of other data or of another teacher,
-        one that another process trains in, a teacher that does not fit, a loss that is not finite,
-        a full disk, too little memory on a device.
+        one that another process trains in, a teacher or start weights that do not fit, a loss that
+        is not finite, a full disk, too little memory on a device.
       KeyboardInterrupt: on Ctrl-C, after saving.
       SystemExit: 143 on SIGTERM, after saving.
     """
@@ -51,6 +51,8 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
         check(config, dataset)
         if config.teacher:
             content["teacher"] = teachers.require_fitting(config.teacher, dataset)
+        if config.start:
+            content["start"] = starts.require_fitting(config, dataset)
         checkpoints.folder(workdir)
     found = hosts.first_says(hosts.on_first(lambda: runs.finished(workdir)))
     hosts.on_first(lambda: runs.claim(workdir, runs.recorded(config, workdir), content))
@@ -70,7 +72,8 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
 def found_again(config: ConfigDict, workdir: Path, found: dict[str, Any]) -> dict[str, Any]:
     """The facts of a finished run, its data and its teacher where they are now."""
     facts, kept = found["facts"], runs.recorded(config, workdir)
-    now = {"data": kept.data.to_dict(), "origin": facts["origin"] | {"teacher": kept.teacher}}
+    places = {key: kept[key] for key in ("teacher", "start") if key in facts["origin"]}
+    now = {"data": kept.data.to_dict(), "origin": facts["origin"] | places}
     if facts | now != facts:
         files.write_json(workdir / trained.MODEL, found | {"facts": facts | now})
     return facts | now
@@ -78,7 +81,8 @@ def found_again(config: ConfigDict, workdir: Path, found: dict[str, Any]) -> dic
 
 def run(config: ConfigDict, workdir: Path, dataset: Dataset, asked: signals.Held) -> Trained:
     """`train`, from the newest checkpoint to the model."""
-    program, rows = resume(workdir, build(config, dataset))
+    dataset = starts.normalised(dataset, start := starts.load(config))
+    program, rows = resume(workdir, build(config, dataset, start))
     with closing(Checkpoints(workdir)) as saved:
         fit(config, workdir, program, saved, rows, asked)
         saved.wait()
@@ -133,6 +137,7 @@ def facts_of(
         "origin": {
             "kind": "train",
             "teacher": config.teacher,
+            **({"start": config.start} if config.start else {}),
             "dtype": jnp.dtype(compute_dtype(config.model.dtype)).name,
             "machine": devices.machine(),
         },

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from kdxai import devices, models
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
-from kdxai.training import objectives, steps
+from kdxai.models.trained import Trained
+from kdxai.training import objectives, starts, steps
 from kdxai.training import state as states
 from kdxai.training import teacher as teachers
 from kdxai.training.feed import Placed, place
@@ -40,8 +41,11 @@ class Program(NamedTuple):
         return self.train.constants._replace(teacher_logits=self.teacher.epoch(epoch, tell))
 
 
-def build(config: ConfigDict, dataset: Dataset) -> Program:
+def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) -> Program:
     """Everything that a run needs, of settings that are checked.
+
+    Args:
+      start: whose weights are the first; None for fresh ones.
 
     Raises:
       UserError: the teacher cannot be read.
@@ -52,7 +56,10 @@ def build(config: ConfigDict, dataset: Dataset) -> Program:
     model = create_model(config, len(dataset.class_names), axis_name=devices.AXIS)
     schedule = states.learning_rate(config.optim, config.epochs, steps_per_epoch)
     tx = states.optimizer(config.optim, schedule)
+    if config.hold_zeros:
+        tx = optax.chain(tx, starts.hold_zeros())
     key, image_shape = jax.random.key(config.seed), dataset.train.image.shape[1:]
+    variables = start.variables if start else states.initial(model, key, image_shape)
     train, view = place(dataset.train, dataset), steps.View(**config.augment)
     train_step = steps.make_train_step(
         model,
@@ -63,7 +70,7 @@ def build(config: ConfigDict, dataset: Dataset) -> Program:
         steps_per_epoch=steps_per_epoch,
     )
     return Program(
-        state=devices.replicate(states.create_train_state(model, tx, key, image_shape)),
+        state=devices.replicate(states.create_train_state(tx, variables)),
         train_step=devices.spread(train_step, dtype=dtype, donate_first=True),
         eval_step=devices.spread(steps.make_eval_step(model), dtype=dtype),
         train=train,

@@ -80,10 +80,11 @@ def occupied(workdir: Path) -> Iterator[None]:
 
 
 def recorded(config: ConfigDict, workdir: Path) -> ConfigDict:
-    """The config as it is kept: a teacher is found from the run, so that both can be moved."""
+    """The config as it is kept: other models are found from the run, so that all can be moved."""
     kept = config.copy_and_resolve_references()
-    if kept.teacher:
-        kept.teacher = os.path.relpath(Path(kept.teacher).resolve(), workdir.resolve())
+    for key in ("teacher", "start"):
+        if kept[key]:
+            kept[key] = os.path.relpath(Path(kept[key]).resolve(), workdir.resolve())
     return kept
 
 

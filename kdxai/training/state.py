@@ -95,14 +95,13 @@ def optimizer(optim: ConfigDict, schedule: optax.Schedule) -> optax.GradientTran
     )
 
 
-def create_train_state(
-    model: Network,
-    tx: optax.GradientTransformation,
-    key: jax.Array,
-    image_shape: tuple[int, ...],
-) -> TrainState:
-    """Fresh parameters for [H, W, C] images."""
-    variables = jax.jit(model.init)(key, jnp.zeros((1, *image_shape)))
+def initial(model: Network, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
+    """Fresh variables of a network for [H, W, C] images."""
+    return jax.jit(model.init)(key, jnp.zeros((1, *image_shape)))
+
+
+def create_train_state(tx: optax.GradientTransformation, variables: Any) -> TrainState:
+    """The state before the first step."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],

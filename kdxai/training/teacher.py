@@ -100,14 +100,21 @@ def require_fitting(place: str, dataset: Dataset) -> str:
     else:
         known = trained.read(place)
         who = known["sha256"]
+    require_alike("teacher and student", known, dataset)
+    return who
+
+
+def require_alike(both: str, known: Mapping[str, Any], dataset: Dataset) -> None:
+    """Raises:
+    UserError: a model's classes, data set or images are not those of a run.
+    """
     for what, its, ours in (
         ("classes", list(known["class_names"]), list(dataset.class_names)),
         ("data set", dataset_of(known["facts"], dataset.name), dataset.name),
         ("image shape", list(known["image_shape"]), list(dataset.train.image.shape[1:])),
     ):
         if its != ours:
-            raise UserError(f"teacher and student differ in {what}: {its} and {ours}")
-    return who
+            raise UserError(f"{both} differ in {what}: {its} and {ours}")
 
 
 def dataset_of(facts: Mapping[str, Any], default: str = "images") -> str:

@@ -33,7 +33,7 @@ def measured(tmp_path, monkeypatch):
     for key, facts in page.results.items():
         name, _, seed = key.rpartition(", seed ")
         model = SimpleNamespace(variables={}, facts=facts | {"best_epoch": 3})
-        members.append(Member(name, int(seed), model, str(tmp_path / key)))
+        members.append(Member(name, int(seed), model, str(tmp_path / key), seed))
         (tmp_path / key).mkdir()
         files.write_csv(tmp_path / key / history.HISTORY, HISTORY)
     image = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)

@@ -163,6 +163,8 @@ def test_a_study_imports_a_model_that_another_learns_from(
     run.make(checked.mine[:2], checked.dataset)  # is only checked
     made = plan.made(checked.mine[:2])
     assert [one.model.facts["origin"]["kind"] for one in made] == ["import", "train"]
+    sha = trained.read(tmp_path / "run" / "seed0" / "large")["sha256"]
+    assert [one.line for one in made] == [sha[:12], "0"]
     study.only = "large"  # replicates of one file of weights would be copies
     with pytest.raises(UserError, match="seeds=2 would make copies: no seed changes any of large"):
         plan.plan(study, tmp_path / "run")

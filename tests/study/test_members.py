@@ -2,12 +2,14 @@
 
 import runpy
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 from scripts import ROOT
 
 from kdxai.errors import UserError
+from kdxai.models import trained
 from kdxai.report import tables, write
 from kdxai.study import audit, members, run
 
@@ -82,6 +84,30 @@ def test_several_of_one_name_are_a_population(config, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "There are 2 of a, 1 of b" in page
     assert "these trained models only" in page
+
+
+def test_lines_say_which_networks_belong_together(tmp_path, make_run):
+    """A network and what was compressed from it; runs that are named alone are independent."""
+    dense = trained.load(make_run(tmp_path / "dense"))
+    make_run(tmp_path / "other", seed=1)
+    sha = trained.read(tmp_path / "dense")["sha256"]
+    origin = {"kind": "compress", "parent": "../dense", "parent_sha256": "0" * 64}
+    facts = {**dense.facts, "origin": origin | {"root_sha256": sha}}
+    for name, factor in (("half", 0.5), ("quarter", 0.25)):
+        variables = jax.tree.map(lambda leaf, f=factor: f * leaf, dense.variables)
+        (tmp_path / name).mkdir()
+        trained.save(dense._replace(variables=variables, facts=facts), tmp_path / name)
+    places = [(name, str(tmp_path / name)) for name in ("dense", "half", "other")]
+    found = members.read([*places, ("mine", f"{FILE}:mine")])
+    assert [one.line for one in found[:2]] == [sha[:12]] * 2
+    assert len({one.line for one in found}) == 3
+    # Two children of one parent, and a copy, are no two members of a population.
+    copies = [("half", str(tmp_path / name)) for name in ("half", "quarter")]
+    with pytest.raises(UserError, match="half and .*quarter are copies .* 'half' can have one"):
+        members.read(copies)
+    with pytest.raises(UserError, match="mine and .*mine are copies of one network") as refused:
+        members.read([("a", f"{FILE}:mine"), ("a", f"{FILE.parent}/study/../networks.py:mine")])
+    assert "\n" not in str(refused.value)
 
 
 def test_a_population_of_any_networks_is_no_recipe(config, tmp_path):

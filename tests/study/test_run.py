@@ -294,7 +294,7 @@ def measured_of(config, names, seeds=1):
     known = {"mean": np.zeros(3), "std": np.ones(3), "class_names": ("a", "b", "c")}
     known |= {"image_shape": (16, 16, 3), "variables": {}, "architecture": {"name": "plain3-w4"}}
     found = [
-        Member(name, seed, Trained(network, facts={"worth": place}, **known), "work")
+        Member(name, seed, Trained(network, facts={"worth": place}, **known), "work", str(seed))
         for seed in range(seeds)
         for place, name in enumerate(names)
     ]

@@ -1,0 +1,8 @@
+"""A network made smaller: functions from a model to a model, and what they are worth."""
+
+from kdxai.compress.children import none
+from kdxai.compress.cost import factor, worth
+from kdxai.compress.pruning import prune
+from kdxai.compress.statistics import batch_norm
+
+__all__ = ["batch_norm", "factor", "none", "prune", "worth"]

@@ -1,0 +1,58 @@
+"""A compressed network is the child of the one that it was made of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdxai import models
+from kdxai.fingerprints import fingerprint
+from kdxai.models.trained import Trained
+
+# What was measured on the parent, and is not known of its child.
+MEASURED = ("test_accuracy", "validation_accuracy", "best_epoch", "seconds", "worth")
+
+
+def child(
+    parent: Trained,
+    variables: Mapping[str, Any],
+    how: str,
+    settings: Mapping[str, Any],
+    architecture: Mapping[str, Any] | None = None,
+) -> Trained:
+    """A model that was made of another one.
+
+    Its facts are those of the parent that still hold, and where it came from: `origin` has `how`,
+    `settings` and, by their fingerprints, the parent and the first ancestor.
+
+    Args:
+      architecture: where it is another than the parent's.
+    """
+    model = parent.model
+    if architecture is not None:
+        classes = len(parent.class_names)
+        model = models.create(**architecture, num_classes=classes, dtype=model.dtype)
+    own = fingerprint(parent.variables)
+    before = parent.facts.get("origin", {})
+    root = before.get("root_sha256", own) if before.get("kind") == "compress" else own
+    facts = {name: value for name, value in parent.facts.items() if name not in MEASURED}
+    facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    facts["origin"] = {
+        "kind": "compress",
+        "how": how,
+        "settings": dict(settings),
+        "parent_sha256": own,
+        "root_sha256": root,
+    }
+    return parent._replace(
+        model=model,
+        architecture=dict(parent.architecture if architecture is None else architecture),
+        variables=jax.tree.map(jnp.asarray, dict(variables)),
+        facts=facts,
+    )
+
+
+def none(trained: Trained) -> Trained:
+    """The network as it is: the control of a sweep, that is only tuned as long as the others."""
+    return child(trained, trained.variables, "none", {})

@@ -1,0 +1,74 @@
+"""BatchNorm's statistics, estimated anew for a network whose weights have changed."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from kdxai import inputs, models
+from kdxai.compress.kernels import Path
+from kdxai.data import augment
+from kdxai.errors import UserError
+from kdxai.models.network import MOMENTUM
+from kdxai.models.trained import Trained
+
+BATCH = 500  # images
+
+
+def batch_norm(trained: Trained, images: np.ndarray) -> Trained:
+    """The network with means and variances as they are on some training images.
+
+    Every batch is normalised by its own, and those of the batches are put together as those of one
+    population (Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3). Dropout is off.
+    Of a compressed network the fact `origin` says of how many images they are.
+
+    Args:
+      images: [N, H, W, C] uint8.
+
+    Raises:
+      UserError: bad images, or a network without BatchNorm.
+    """
+    images = inputs.images(images)
+    if not trained.variables.get("batch_stats"):
+        raise UserError("the network has no BatchNorm whose statistics could be estimated anew")
+    model = models.create(
+        **{**trained.architecture, "dropout": 0.0},
+        num_classes=len(trained.class_names),
+        dtype=trained.model.dtype,
+    )
+    # A running average that starts at zero is, after one batch, a known share of that batch's.
+    blank = jax.tree.map(jnp.zeros_like, trained.variables["batch_stats"])
+
+    @jax.jit
+    def after(variables: Mapping[str, Any], batch: jax.Array) -> Any:
+        start = {**variables, "batch_stats": blank}
+        normalised = augment.normalise(batch, trained.mean, trained.std)
+        return model.apply(start, normalised, train=True, mutable=["batch_stats"])[1]
+
+    totals: dict[Path, np.ndarray] = {}
+    for batch in np.array_split(images, math.ceil(len(images) / BATCH)):
+        found = jax.device_get(after(trained.variables, jnp.asarray(batch))["batch_stats"])
+        for path, moment in _moments(found).items():
+            totals[path] = totals.get(path, 0) + moment * (len(batch) / len(images))
+    variables = {**trained.variables, "batch_stats": _statistics(totals)}
+    origin = trained.facts.get("origin", {})
+    facts = {**trained.facts, "origin": {**origin, "batch_norm": len(images)}}
+    return trained._replace(variables=variables, facts=facts)
+
+
+def _moments(averages: Mapping[str, Any]) -> dict[Path, np.ndarray]:
+    """A batch's running averages -> its means and mean squares, float64."""
+    flat = {p: x.astype(np.float64) / (1 - MOMENTUM) for p, x in flatten_dict(averages).items()}
+    squares = {p: x + flat[*p[:-1], "mean"] ** 2 for p, x in flat.items() if p[-1] == "var"}
+    return flat | squares
+
+
+def _statistics(moments: Mapping[Path, np.ndarray]) -> dict[str, Any]:
+    """Means and mean squares -> means and variances, float32."""
+    variances = {p: x - moments[*p[:-1], "mean"] ** 2 for p, x in moments.items() if p[-1] == "var"}
+    flat = {**moments, **variances}
+    return unflatten_dict({p: jnp.asarray(x, jnp.float32) for p, x in flat.items()})
