@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kdxai.report import cards, curves
+from kdxai.report import cards, diagrams
 from kdxai.report.overlay import overlay
 from kdxai.report.sweep import ALIKE, Network, Sweep
 from kdxai.study.distances import Pairwise
@@ -76,7 +76,7 @@ def films(one: Sweep, seen: Seen, pairwise: Pairwise, records: pd.DataFrame) -> 
     )
     own = one.networks.set_index(["model", "seed"])
     found = []
-    for name, slot in curves.slots(one).items():
+    for name, slot in diagrams.slots(one).items():
         mine = one.steps.kind == name
         if one.steps.dense[mine].any():
             continue
@@ -115,5 +115,3 @@ def first_family(one: Sweep) -> list[Network]:
     seed = int(one.parents.seed.iloc[0])
     own = one.networks[one.networks.parent == seed]
     return [(one.dense, seed), *zip(own.model, own.seed, strict=True)]
-
-

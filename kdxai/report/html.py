@@ -14,7 +14,7 @@ from kdxai.report.answer import HEADLINE, MINUS, called, sign, spoken
 from kdxai.report.cards import SORTS, Gallery, cards
 from kdxai.report.markdown import DEGENERATE, over
 from kdxai.report.sections import Compression, Noise, seeds_said
-from kdxai.study.design import SLOTS, Design
+from kdxai.study.design import Design
 from kdxai.study.stats import FEWEST
 
 NONE = pd.DataFrame()
@@ -32,7 +32,7 @@ class Page(NamedTuple):
         first method of the first is the main one.
       records: a row per model, seed, method and image.
       agreement: a row per pair of models, seed, method and image; may be empty.
-      gallery: maps of the main method.
+      gallery: maps of the main method, by the models that have colours and pictures.
       provenance: what made the numbers.
       config: of the study.
       design: which models are compared, and what they are called.
@@ -82,7 +82,7 @@ def page(content: Page) -> str:
     main = next(iter(content.tables.values()))
     main = main[main.method == main.method.iloc[0]]
     every = list(main.model[main.other == ""].unique())
-    models = shown(every, content.compression)
+    models = [name for name in every if name in content.gallery.heatmaps]
     design = content.design
     slots = design.slots(models)
     doubts = {
@@ -140,15 +140,6 @@ def answered(content: Page, main: pd.DataFrame, seeds: int) -> list[str]:
     if content.compression and content.claims.empty:
         return [*(view.short for view in content.compression), said[-1]]
     return list(said)
-
-
-def shown(models: Sequence[str], compression: Sequence[Compression]) -> list[str]:
-    """The models with a colour and pictures of their own.
-
-    Those of a sweep have none where there are more models than colours: its section has them.
-    """
-    steps = {along.step.model for one in compression for _, rows in one.rows for along in rows}
-    return [name for name in models if len(models) <= SLOTS or name not in steps]
 
 
 def number(value: float, signed: bool = False) -> str:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdxai.report import curves, sweep, tables
+from kdxai.report import diagrams, sweep, tables
 from kdxai.report.answer import spoken
-from kdxai.report.curves import Curve, Matrix, Strips
+from kdxai.report.diagrams import Curve, Matrix, Strips
 from kdxai.report.films import Film, Seen, films
 from kdxai.report.seeds import Alike
 from kdxai.report.sweep import Leaving, Sweep
@@ -53,7 +53,7 @@ class Compression(NamedTuple):
     slots: Mapping[str, int]
     banded: bool
     dead: bool
-    lines: Sequence[curves.Line]
+    lines: Sequence[diagrams.Line]
     curves: Sequence[Curve]
     caption: str
     leaving: Sequence[Leaving]
@@ -81,8 +81,8 @@ def compression(
     """
     metrics = [name for name in ALONG if name in records]
     drawn = [
-        curves.curve(one, column, classes)
-        for column in curves.TITLES
+        diagrams.curve(one, column, classes)
+        for column in diagrams.TITLES
         if one.networks[column].notna().any()
     ]
     shown = films(one, seen, pairwise, records) if seen and pairwise is not None else []
@@ -91,7 +91,7 @@ def compression(
         title="",
         short=sweep.short(one),
         headline=sweep.headline(one),
-        slots=curves.slots(one),
+        slots=diagrams.slots(one),
         banded="agreement" in one.bands,
         dead=bool(one.networks.at_chance.any()),
         lines=drawn[0].lines,
@@ -112,8 +112,10 @@ def along(
     """Metrics of every step, also on the images that a network and its parent both get right."""
     answers = records.assign(right=records.predicted == records.label)
     right = answers.pivot_table("right", "image", ["model", "seed"], aggfunc="first").astype(bool)
-    values = {network: rows.set_index("image")[list(metrics)] for network, rows in
-              answers.groupby(["model", "seed"], sort=False)}
+    values = {
+        network: rows.set_index("image")[list(metrics)]
+        for network, rows in answers.groupby(["model", "seed"], sort=False)
+    }
     found = []
     for kind, rows in sweep.kinds(one):
         lines = []
@@ -197,8 +199,8 @@ def seed_noise(
     main = noise[noise.metric == sweep.ALIKE] if len(noise) else noise
     return Noise(
         alike=found,
-        matrix=curves.matrix(found),
-        strips=curves.strips(found),
+        matrix=diagrams.matrix(found),
+        strips=diagrams.strips(found),
         floors=table,
         populations=list(dict.fromkeys(floors.model)) if len(floors) else [],
         noise=main,
@@ -214,9 +216,5 @@ def seeds_said(found: Alike) -> str:
             "No population here has two networks, so nothing tells how much another seed would "
             "change: give each model networks that differ in the seed alone."
         )
-    said = [
-        f"{one.what} agree at r = {sweep.span(sweep.band(one.values))}" for one in several
-    ]
+    said = [f"{one.what} agree at r = {sweep.span(sweep.band(one.values))}" for one in several]
     return f"On {found.images:,} images {'; '.join(said)}."
-
-

@@ -88,7 +88,9 @@ def alike(pairwise: Pairwise, sweeps: Sequence[Sweep], reference: str) -> Alike:
     return Alike(
         groups=[(name, len(own)) for name, own in shown.items()],
         networks=[called(*networks[place], len(shown[networks[place][0]])) for place in order],
-        matrix=np.where(np.tri(len(order), k=-1), *(m[np.ix_(order, order)] for m in (every, right))),
+        matrix=np.where(
+            np.tri(len(order), k=-1), *(m[np.ix_(order, order)] for m in (every, right))
+        ),
         left_out=len(networks) - len(order),
         pairs=[*dense_pairs(dense, lines, values), *child_pairs(sweeps)],
         reference=first,
@@ -112,7 +114,9 @@ def called(model: str, seed: int, size: int) -> str:
 
 
 def dense_pairs(
-    dense: Populations, lines: Mapping[Network, str], values: Mapping[tuple[Network, Network], float]
+    dense: Populations,
+    lines: Mapping[Network, str],
+    values: Mapping[tuple[Network, Network], float],
 ) -> list[Pairs]:
     """Two of one population, then one of each of two: with its own, where they share lines."""
     found = []

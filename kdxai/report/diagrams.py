@@ -38,7 +38,7 @@ class Line(NamedTuple):
     Attributes:
       slot: colour and shape.
       dense: whether nothing was taken from the networks: a point, and no line.
-      style: what followed the compression, see `sweep.treatment`; "control" of a control.
+      style: "plain", "tuned", "batch_norm" or "control".
       path: points through the means.
       fallen: points of its end from the last mean that is above chance.
     """
@@ -164,12 +164,17 @@ def line(one: Sweep, kind: str, slot: int, column: str, scales: tuple[Scale, Sca
         kind=kind,
         slot=slot,
         dense=dense,
-        style="control" if steps.control.iloc[0] else steps.treatment.iloc[0] or "plain",
+        style=style(steps),
         path=joined(points[:alive]),
         fallen=joined(points[max(alive - 1, 0) :]) if alive < len(points) else "",
         means=means,
         networks=dots(one.networks[one.networks.kind == kind]),
     )
+
+
+def style(steps: pd.DataFrame) -> str:
+    """How the line of a kind is drawn."""
+    return "control" if steps.control.iloc[0] else steps.treatment.iloc[0] or "plain"
 
 
 def joined(points: Sequence[tuple[float, float]]) -> str:
@@ -271,24 +276,25 @@ class Matrix(NamedTuple):
     cells: Sequence[Cell]
 
 
-def shades(matrix: np.ndarray) -> list[list[tuple[str, str]]]:
-    """Of every value the colour of its ground, and black or white for what stands on it."""
-    off = matrix[~np.eye(len(matrix), dtype=bool)]
-    low, high = np.nanmin(off), np.nanmax(off)
-    colours = matplotlib.colormaps[MATRIX_COLOURS]
-    found = []
-    for row in matrix:
-        grounds = [colours(0.0 if np.isnan(v) else (v - low) / ((high - low) or 1)) for v in row]
-        found.append(
-            [
-                (
-                    matplotlib.colors.to_hex(ground),
-                    "#000" if np.dot(ground[:3], (0.299, 0.587, 0.114)) > 0.5 else "#fff",
-                )
-                for ground in grounds
-            ]
-        )
-    return found
+def shades(values: np.ndarray) -> list[list[tuple[str, str]]]:
+    """Of every value the colour of its ground, and black or white, whichever is read better on it.
+
+    The diagonal is left out of the scale; what is not known has the lowest colour.
+    """
+    others = values[~np.eye(len(values), dtype=bool)]
+    low, high = np.nanmin(others), np.nanmax(others)
+    shares = np.nan_to_num((values - low) / ((high - low) or 1)).clip(0, 1)
+    grounds = matplotlib.colormaps[MATRIX_COLOURS](shares)[..., :3]
+    # Relative luminance and its middle, from which black has the greater contrast (WCAG 2.2).
+    linear = np.where(grounds <= 0.04045, grounds / 12.92, ((grounds + 0.055) / 1.055) ** 2.4)
+    light = linear @ (0.2126, 0.7152, 0.0722) > 0.179
+    return [
+        [
+            (matplotlib.colors.to_hex(ground), "#000" if black else "#fff")
+            for ground, black in zip(row, blacks, strict=True)
+        ]
+        for row, blacks in zip(grounds, light, strict=True)
+    ]
 
 
 def two_digits(value: float) -> str:
