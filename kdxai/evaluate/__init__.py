@@ -11,6 +11,8 @@ import pandas as pd
 
 from kdxai.evaluate.agreement import compare
 from kdxai.evaluate.chunks import chunk_size, chunks, computing, each, stack
+from kdxai.evaluate.maps import draw_maps
+from kdxai.evaluate.pairs import pairwise
 from kdxai.evaluate.preparation import mosaic_partners, prepare
 from kdxai.evaluate.rows import evaluate
 from kdxai.measures.grid import require_mosaics
@@ -20,9 +22,11 @@ __all__ = [
     "chunks",
     "compare",
     "computing",
+    "draw_maps",
     "each",
     "evaluate",
     "mosaic_partners",
+    "pairwise",
     "prepare",
     "require_mosaics",
     "stack",

@@ -51,15 +51,16 @@ class Entry(NamedTuple):
         return jax.random.fold_in(jax.random.key(0), self.number)
 
 
-@partial(jax.jit, static_argnames=("protocol", "extra"))
+@partial(jax.jit, static_argnames=("protocol", "extra", "maps"))
 def measured_rows(
     classifier: Classifier,
     entries: Entry,
     normalisation: tuple[ArrayLike, ArrayLike],
     protocol: Protocol,
     extra: tuple[str, ...],
+    maps: bool = False,
 ) -> dict[str, jax.Array]:
-    """The columns of some images, with `doubts` of each."""
+    """The columns of some images, with `doubts` of each; and `maps` [N, h, w] where asked."""
 
     def row(shared: Any, entry: Entry) -> dict[str, jax.Array]:
         classifier, (mean, std) = shared
@@ -79,6 +80,7 @@ def measured_rows(
             "degenerate_masked": measures.degenerate(e.raw_masked),
             # A compiled maximum, and so a metric, can lose a NaN of what it was computed from.
             "finite": jnp.array([jnp.isfinite(part).all() for part in e]).all(),
+            **({"maps": e.native} if maps else {}),
         }
 
     return each(row, (classifier, normalisation), entries)
@@ -174,9 +176,10 @@ def evaluate(
     ids: np.ndarray | None = None,
     extra: Sequence[str] = (),
     prepared: Mapping[str, Any] | None = None,
+    maps: bool = False,
     chunk: int | None = None,
     name: str = "model",
-) -> pd.DataFrame:
+) -> pd.DataFrame | Any:
     """Explain and measure every image, on all devices of the host.
 
     Args:
@@ -194,6 +197,7 @@ def evaluate(
         classifier with parameters that mean nothing; `cascade` {"top_down" or "bottom_up": {stage:
         the model with all stages up to this one randomised}}; `grid` uint8 [N, 3, H, W, C], the
         images at `mosaic_partners`.
+      maps: also return what was drawn.
       chunk: images on each device at once, by default as `chunk_size` says; the memory taken does
         not depend on N. Methods and measures that repeat forward passes have 10 to 32 times as many
         in flight.
@@ -202,6 +206,7 @@ def evaluate(
     Returns:
       One row per image, in order. Maps that are zero or constant are marked in `degenerate` and
       `degenerate_masked` ("", "zero", "constant"), and their metrics are defined, never NaN.
+      With `maps`, (rows, [N, h, w] float32): the maps in [0, 1] too, on the method's own grid.
 
     Raises:
       UserError: images, labels, masks or normalisation are not what is asked for; no such measure,
@@ -230,11 +235,15 @@ def evaluate(
             if protocol.masking == "stretch":
                 some = some._replace(pixels=stretched(some.image, *given.normalisation))
             found = measured_rows(
-                given.classifier, some, given.normalisation, protocol, tuple(extra)
+                given.classifier, some, given.normalisation, protocol, tuple(extra), maps
             )
             rows.append(jax.device_get(found))
             require_logits(rows[-1], name)
-    return finished(stack(rows, size), name)
+    columns = stack(rows, size)
+    if maps:
+        shown = columns.pop("maps")
+        return finished(columns, name), shown
+    return finished(columns, name)
 
 
 def finished(columns: dict[str, np.ndarray], name: str) -> pd.DataFrame:

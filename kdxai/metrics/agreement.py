@@ -6,7 +6,7 @@ Both must lie on one grid: a map of 4x4 cells and one of 8x8 are resized to the 
 import jax
 import jax.numpy as jnp
 
-from kdxai.metrics.arrays import two_maps
+from kdxai.metrics.arrays import ascending, two_maps
 from kdxai.metrics.coherency import WINDOW, pearson, spearman, ssim
 from kdxai.metrics.finite import where_finite
 
@@ -18,7 +18,7 @@ def top_k_iou(a: jax.Array, b: jax.Array, fraction: float = 0.1) -> jax.Array:
     zeros that ReLU leaves are no agreement. A constant map has no top and scores 0.
     """
     a, b = two_maps(a, b)
-    top_a, top_b = _top(a, fraction), _top(b, fraction)
+    top_a, top_b = top(a, fraction), top(b, fraction)
     union = (top_a | top_b).sum()
     overlap = (top_a & top_b).sum().astype(jnp.float32) / jnp.maximum(union, 1)
     return where_finite(overlap, a, b)
@@ -34,9 +34,9 @@ def agreement(a: jax.Array, b: jax.Array) -> dict[str, jax.Array]:
     return {name: metric(a, b) for name, metric in METRICS.items() if fits or name != "ssim"}
 
 
-def _top(heatmap: jax.Array, fraction: float) -> jax.Array:
+def top(heatmap: jax.Array, fraction: float) -> jax.Array:
     k = max(1, round(fraction * heatmap.size))
-    cut = jnp.sort(heatmap, axis=None)[-k]
+    cut = ascending(heatmap)[-k]
     return (heatmap >= cut) & (heatmap > heatmap.min())
 
 

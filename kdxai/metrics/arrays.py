@@ -34,6 +34,17 @@ def two_maps(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return a, b
 
 
+def ascending(values: jax.Array) -> jax.Array:
+    """All values of a float32 array of any shape, sorted; NaN at the ends.
+
+    By their bits, which are ordered as the numbers are once those of the negative are flipped: XLA
+    on a CPU sorts integers six times as fast.
+    """
+    bits = jax.lax.bitcast_convert_type(values, jnp.int32).ravel()
+    flip = lambda bits: jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)  # noqa: E731
+    return jax.lax.bitcast_convert_type(flip(jnp.sort(flip(bits))), jnp.float32)
+
+
 def inside(mask: jax.Array, heatmap: jax.Array) -> jax.Array:
     """[H, W] mask -> bool: any value but 0 is inside, be it True, 1 or 255.
 

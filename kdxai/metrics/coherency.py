@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
-from kdxai.metrics.arrays import two_maps
+from kdxai.metrics.arrays import ascending, two_maps
 from kdxai.metrics.finite import where_finite
 from kdxai.scaling import unit
 
@@ -24,9 +24,15 @@ def pearson(a: jax.Array, b: jax.Array) -> jax.Array:
     nothing. Both are shifted and scaled to [0, 1] before the usual two passes, so that a large
     offset or a tiny range costs no float32 digits.
     """
-    a, b = (x - x.mean() for x in map(unit, two_maps(a, b)))
+    a, b = map(centred, two_maps(a, b))
     norms = jnp.sqrt((a * a).sum() * (b * b).sum())
     return jnp.clip((a * b).sum() / jnp.where(norms == 0, 1.0, norms), -1.0, 1.0)
+
+
+def centred(values: jax.Array) -> jax.Array:
+    """Scaled to [0, 1], less the mean; zeros for a constant."""
+    values = unit(values)
+    return values - values.mean()
 
 
 def coherency(r: jax.Array) -> jax.Array:
@@ -43,7 +49,7 @@ def spearman(a: jax.Array, b: jax.Array) -> jax.Array:
     0 where either map is constant, as for `pearson`.
     """
     a, b = two_maps(a, b)
-    return where_finite(pearson(_ranks(a), _ranks(b)), a, b)
+    return where_finite(pearson(average_ranks(a), average_ranks(b)), a, b)
 
 
 def ssim(
@@ -92,9 +98,9 @@ def ssim(
     return jnp.where(nothing, (a == b).all().astype(jnp.float32), value)
 
 
-def _ranks(values: jax.Array) -> jax.Array:
+def average_ranks(values: jax.Array) -> jax.Array:
     """Average rank of every element: half the ranks of its first and last equal."""
-    ordered = jnp.sort(values, axis=None)
+    ordered = ascending(values)
     first = jnp.searchsorted(ordered, values, side="left")
     last = jnp.searchsorted(ordered, values, side="right")
     return (first + last + 1).astype(jnp.float32) / 2

@@ -154,7 +154,8 @@ def test_tests_err_no_more_than_they_say_whatever_share_is_between_seeds(seeds, 
     runs = 50_000
     between = true * rng.chisquare(seeds - 1, runs) / (seeds - 1)
     squared = between + 1 - true
-    p = tails(np.abs(rng.normal(size=runs)) / np.sqrt(squared), between / squared, seeds, np.inf)
+    t = np.abs(rng.normal(size=runs)) / np.sqrt(squared)
+    p = tails(t, [(between / squared, seeds)], np.inf)
     for level in (0.05, 0.005):
         assert at_most(int((p < level).sum()), runs, 1.04 * level)
     if seeds == 3:
