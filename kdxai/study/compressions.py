@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from kdxai import compress, files
 from kdxai.data import datasets
@@ -35,12 +36,17 @@ def default() -> ConfigDict:
         {
             "parent": "",  # a model's directory
             "kind": "",  # a name in kdxai.compress.KINDS; none: the model as it is
-            **{name: dict(kind.settings) for name, kind in compress.KINDS.items() if kind.settings},
+            **{name: usual(kind) for name, kind in compress.KINDS.items() if kind.settings},
             "batch_norm": 0,  # training images that BatchNorm's statistics are re-estimated on
             "rounds": 1,  # compress and tune in turn; each round keeps the same share of what is left
             "tune": tune,  # a training from what the compression has left; epochs=0: none
         }
     )
+
+
+def usual(kind: compress.Kind) -> dict[str, Any]:
+    """The settings of a kind; what has no usual value is a number to be given."""
+    return {k: placeholder(float) if v is None else v for k, v in kind.settings.items()}
 
 
 def check(config: ConfigDict, dataset: Dataset, network: Network | External | None) -> Network:
@@ -54,7 +60,7 @@ def check(config: ConfigDict, dataset: Dataset, network: Network | External | No
     """
     if not isinstance(network, Network):
         raise UserError("only model directories can be compressed, no classifiers of one's own")
-    compress.check(config.kind, settings_of(config, 1))
+    compress.settled(config.kind, settings_of(config, 1))
     size = len(dataset.train.label)
     if not 0 <= config.batch_norm <= size:
         raise UserError(
@@ -67,11 +73,6 @@ def check(config: ConfigDict, dataset: Dataset, network: Network | External | No
         )
     if config.rounds > 1 and not config.tune.epochs:
         raise UserError(f"rounds={config.rounds} train in between; set tune.epochs")
-    if config.kind == "quantise" and config.tune.epochs:
-        raise UserError(
-            "quantised weights cannot be trained: they would leave their levels; tune first and "
-            "quantise what comes out"
-        )
     return network
 
 
@@ -162,11 +163,11 @@ def one_round(
 
     def images(count: int) -> np.ndarray:
         chosen = np.random.default_rng(0).permutation(len(dataset.train.label))[:count]
-        return dataset.train.select(np.sort(chosen)).image
+        return np.asarray(dataset.train.select(np.sort(chosen)).image)
 
-    place = workdir / f"round{number}"
+    place, settings = workdir / f"round{number}", settings_of(config, number)
     if not files.there(place / "compressed" / trained.MODEL) or not config.tune.epochs:
-        model = compress.KINDS[config.kind].make(model, settings_of(config, number), images)
+        model = compress.apply(config.kind, model, settings, images)
         if config.batch_norm:
             model = compress.batch_norm(model, images(config.batch_norm))
     if not config.tune.epochs:
@@ -174,7 +175,10 @@ def one_round(
     if not files.there(place / "compressed" / trained.MODEL):
         trained.save(model, place / "compressed")
     loop.train(tuning(config, place / "compressed"), place / "tuned", dataset)
-    return trained.load(place / "tuned")
+    model = trained.load(place / "tuned")
+    if config.kind != "quantise":
+        return model
+    return compress.apply("quantise", model, settings, images)  # what it computed with, is kept
 
 
 def settings_of(config: ConfigDict, number: int) -> dict[str, Any]:
@@ -183,7 +187,7 @@ def settings_of(config: ConfigDict, number: int) -> dict[str, Any]:
     A function of what is there already: pruned weights stay the smallest.
     """
     settings = config.get(config.kind, ConfigDict()).to_dict()
-    if config.rounds > 1:
+    if config.rounds > 1 and settings["sparsity"] is not None:
         settings["sparsity"] = 1 - (1 - settings["sparsity"]) ** (number / config.rounds)
     return settings
 
@@ -211,7 +215,7 @@ def facts_of(
     root_bits = origin.get("root_size_bits") or compress.worth(parent)["size_bits"]
     return {
         "model": model.facts.get("model", model.architecture["name"]),
-        "parameters": compress.parameters(model),
+        "parameters": worth["parameters"],
         "test_accuracy": float((answers == dataset.test.label).mean()),
         "data": {key: value for key, value in config.data.items() if value is not None},
         "data_fingerprint": datasets.fingerprint(dataset),
