@@ -155,8 +155,8 @@ def far(
     """The numbers of one row of `noise`."""
     ones, others = pairwise.places(one), pairwise.places(other)
     known = [list(pairwise.networks.line.iloc[places]) for places in (ones, others)]
-    for model, own in zip((one, other), known, strict=True):
-        lines.require_once(model, own)
+    for model, its in zip((one, other), known, strict=True):
+        lines.require_once(model, its)
     pairs = lines.shared(*known)
     both_right = on != ON[0]
     images = int(pairwise.both_right().sum(0).min()) if both_right else len(pairwise.images)
@@ -193,14 +193,14 @@ def by_network(pairwise: Pairwise, both_right: bool = False) -> pd.DataFrame:
                 theirs = [k for k in pairwise.places(other) if k != place]
                 if not theirs:
                     continue
-                own = [k for k in theirs if networks.line.iloc[k] == line]
+                of_line = [k for k in theirs if networks.line.iloc[k] == line]
                 known = {"metric": metric, "model": model, "seed": seed, "line": line}
                 rows.append(
                     known
                     | {
                         "other": other,
                         "agreement": alike[place, theirs].mean(),
-                        "own": alike[place, own[0]] if own else np.nan,
+                        "own": alike[place, of_line[0]] if of_line else np.nan,
                         "networks_other": len(theirs),
                     }
                 )
