@@ -14,11 +14,11 @@ ABOVE_CHANCE = 0.001  # level of the test that a model has learned anything
 VARIED = 0.1  # least share of answers beside the commonest, over that of labels
 
 
-def at_chance(records: pd.DataFrame) -> dict[str, str]:
-    """Models whose maps have nothing to explain, and why: their answers are chance or one class.
+def collapsed(records: pd.DataFrame) -> pd.DataFrame:
+    """Networks whose maps have nothing to explain, and why: their answers are chance or one class.
 
     A network pruned to chance masks to the same chance: its drop is near 0 and its ADCC high. So a
-    metric of maps says something of a model only if every seed's network
+    metric of maps says something of a network only if it
 
     - is right more often than the largest class among the labels would be (binomial test, 0.1 %);
     - varies its answers: those beside its commonest are at least a tenth as frequent as the labels
@@ -26,26 +26,44 @@ def at_chance(records: pd.DataFrame) -> dict[str, str]:
 
     Args:
       records: columns `model, seed, image, label, predicted`. Labels of one class alone tell
-        nothing, and no model is named then.
+        nothing, and no network is named then.
 
     Returns:
-      Model -> one sentence without its full stop.
+      A row per network. Columns `model, seed, collapsed, why`, one sentence without its full stop
+      of what collapsed, else "".
     """
     answers = records.drop_duplicates(["model", "seed", "image"])
-    found: dict[str, str] = {}
+    found = []
     for (model, seed), rows in answers.groupby(["model", "seed"], sort=False):
         largest = rows.label.value_counts(normalize=True).iloc[0]
         commonest = rows.predicted.value_counts(normalize=True).iloc[0]
         right, n = int((rows.predicted == rows.label).sum()), len(rows)
-        if largest == 1 or model in found:
-            continue
-        if stats.binomtest(right, n, largest, "greater").pvalue > ABOVE_CHANCE:
-            found[model] = (
+        why = ""
+        if largest < 1 and stats.binomtest(right, n, largest, "greater").pvalue > ABOVE_CHANCE:
+            why = (
                 f"{model} (seed {seed}) is not above chance: {right} of {n} answers are right, "
                 f"and {largest:.0%} of the images are of one class"
             )
-        elif 1 - commonest < VARIED * (1 - largest):
-            found[model] = f"{model} (seed {seed}) gives one answer to {commonest:.1%} of images"
+        elif largest < 1 and 1 - commonest < VARIED * (1 - largest):
+            why = f"{model} (seed {seed}) gives one answer to {commonest:.1%} of images"
+        found.append({"model": model, "seed": seed, "collapsed": bool(why), "why": why})
+    return pd.DataFrame(found)
+
+
+def at_chance(records: pd.DataFrame) -> dict[str, str]:
+    """Models of which a network is `collapsed`, and why; one is enough.
+
+    Returns:
+      Model -> one sentence without its full stop: of the first such network, and how many there
+      are if it is not the only one.
+    """
+    networks = collapsed(records)
+    found = {}
+    for model, rows in networks.groupby("model", sort=False):
+        if dead := int(rows.collapsed.sum()):
+            found[model] = rows.why[rows.collapsed].iloc[0]
+            if dead > 1:
+                found[model] += f"; of its {len(rows)} networks {dead} collapsed"
     return found
 
 

@@ -19,8 +19,7 @@ class Design(NamedTuple):
       floor: two models that differ in their seed alone, or ().
       untrained: a model that has learned nothing, or "".
       title: of the page.
-      population: what several members of a name speak of: the recipe that they are runs of, or,
-        where nothing tells that they are, networks like them.
+      recipes: models whose members are runs of one recipe. Of others nothing tells that they are.
     """
 
     reference: str
@@ -30,11 +29,18 @@ class Design(NamedTuple):
     floor: Sequence[str] = ()
     untrained: str = ""
     title: str = "What do these networks look at?"
-    population: str = "the recipes"
+    recipes: frozenset[str] = frozenset()
 
     def of_networks(self) -> "Design":
         """The same for members that were named, and not planned as runs of one recipe."""
-        return self._replace(population="networks like these")
+        return self._replace(recipes=frozenset())
+
+    def population(self, *models: str) -> str:
+        """What several members of these models, or of all, speak of."""
+        asked = set(models or self.order)
+        if asked <= self.recipes:
+            return RECIPES
+        return f"{RECIPES} and {ALIKE}" if asked & self.recipes else ALIKE
 
     def called(self, model: str) -> str:
         """A model inside a sentence: `the student`, where it has a role, else by its name."""
@@ -48,6 +54,7 @@ class Design(NamedTuple):
 
 
 SLOTS = 10  # colours and shapes
+RECIPES, ALIKE = "the recipes", "networks like these"  # what populations speak of
 
 
 def read(config: Mapping[str, Any], models: Sequence[str], known: Iterable[str] = ()) -> Design:
@@ -80,6 +87,7 @@ def read(config: Mapping[str, Any], models: Sequence[str], known: Iterable[str] 
         floor=tuple(config["floor"]),
         untrained=config["untrained"],
         title=config["title"],
+        recipes=frozenset(names),
     )
 
 

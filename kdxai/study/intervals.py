@@ -1,7 +1,7 @@
-"""Means over images and seeds -> 95 % intervals and p values, of skewed metrics and of shares too.
+"""Means over images and networks -> 95 % intervals and p values, of skewed metrics and shares too.
 
-An interval over images speaks of the networks that were trained; one across seeds of the recipes
-that trained them.
+An interval over images speaks of the networks that were measured; one across networks of more like
+them, such as further runs of their recipe.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,15 @@ import pandas as pd
 from scipy import stats
 from scipy.optimize import elementwise
 
+from kdxai.study.lines import shared
+
 LEVEL = 0.05  # of all tests; intervals hold the truth with 1 - LEVEL
 NO_SPREAD = 1e-7  # standard errors below it are the rounding of float32
 # Shares of images: each image is a yes or a no.
 SHARES = ("accuracy", "same_class", "increase", "logit_increase", "pointing_game")
-FOR_TESTS = ["centre", "error", "share", "skewness", "freedom"]  # columns of `estimate`
+# Columns of `estimate` that the tests need.
+FOR_TESTS = ["centre", "error", "share", "share_other", "skewness", "freedom", "across"]
+FEW_IMAGES, FEW_NETWORKS = 200, 10  # with fewer, `caution`
 
 
 # Of every population that varies, its share of the squared error and how many networks it has.
@@ -24,27 +28,50 @@ Parts = Sequence[tuple[np.ndarray, np.ndarray | int]]
 
 
 class Sample(NamedTuple):
-    """Statistics of one model, or differences of two, on the same images.
+    """Statistics of one population, or differences of two, on the same images.
 
     Attributes:
       metrics: [K] names in `stats.STATISTICS`.
-      values: [1 + resamples, S, K] of every seed: of the images themselves, then of resamples.
+      values: [1 + resamples, S, K] of every network: of the images themselves, then of resamples.
       images: n.
-      paired: whether they are differences.
+      difference: whether it is one.
+      lines: [S], see `lines`.
+      against: of a difference of independent populations, the values of the subtrahend; of paired
+        ones None, `values` being their differences by line.
     """
 
     metrics: list[str]
     values: np.ndarray
     images: int
-    paired: bool = False
+    difference: bool = False
+    lines: Sequence[str] = ()
+    against: np.ndarray | None = None
 
     def minus(self, other: "Sample") -> "Sample":
-        """Paired differences in the metrics that both have."""
-        shared = [name for name in self.metrics if name in other.metrics]
+        """Differences in the metrics that both have: by the lines that both have, if any."""
+        names = [name for name in self.metrics if name in other.metrics]
         mine, theirs = (
-            one.values[..., [one.metrics.index(name) for name in shared]] for one in (self, other)
+            one.values[..., [one.metrics.index(name) for name in names]] for one in (self, other)
         )
-        return Sample(shared, mine - theirs, self.images, paired=True)
+        if pairs := shared(self.lines, other.lines):
+            own, its = map(list, zip(*pairs, strict=True))
+            return Sample(names, mine[:, own] - theirs[:, its], self.images, difference=True)
+        return Sample(names, mine, self.images, difference=True, against=theirs)
+
+    @property
+    def design(self) -> str:
+        """How the two populations of a difference belong together; "" of a single one."""
+        if not self.difference:
+            return ""
+        return "paired" if self.against is None else "independent"
+
+    @property
+    def networks(self) -> tuple[int, int]:
+        """Of the population, and of the other one; of paired ones their lines, twice."""
+        own = self.values.shape[1]
+        if self.against is not None:
+            return own, self.against.shape[1]
+        return own, own * self.difference
 
 
 def tails(t: np.ndarray, parts: Parts, freedom: np.ndarray | float) -> np.ndarray:
@@ -114,77 +141,113 @@ def bent(y: np.ndarray, skewness: np.ndarray) -> np.ndarray:
     return 3 * rest / (root**2 + root + 1)
 
 
-def spread(sample: Sample, across: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How sure the means over seeds are.
+def spread(sample: Sample, across: str) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """How sure the means over networks are, or their differences.
 
-    Across seeds the squared error is that of the hierarchical bootstrap (seeds, then images),
-    written out: images are resampled, and what seeds add is the variance of their statistics / S.
-    Resampled seeds would give (S - 1) / S of that. What single seeds do on single images is in both
-    parts, and is taken out of one.
+    Across networks the squared error is that of the hierarchical bootstrap (networks, then images),
+    written out: images are resampled, for both populations alike, and what S networks add is the
+    variance of their statistics / S, of each population by itself. Resampled networks would give
+    (S - 1) / S of that. What single networks do on single images is in both parts, and is taken
+    out of one.
 
     Returns:
-      [K] squared standard errors, how much of each is between seeds (0 to 1), and the skewness of
-      the means; 0 of shares of images, and of the calibration error, which is no mean.
+      [K] squared standard errors; how much of each is between the networks of each population (0
+      to 1); and the skewness of the means: 0 of shares of images, and of the calibration error,
+      which is no mean.
     """
-    first, draws = sample.values[0], sample.values[1:]
-    seeds, n = len(first), sample.images
-    together = draws.mean(1)
+    n = sample.images
+    populations = [sample.values, *([] if sample.against is None else [sample.against])]
+    means = [values[1:].mean(1) for values in populations]
+    together = means[0] if len(means) == 1 else means[0] - means[1]
     squared = together.var(0) * n / max(n - 1, 1)
-    share, skewness = np.zeros_like(squared), np.zeros_like(squared)
-    if across == "seeds" and seeds > 1:
-        between = first.var(0, ddof=1) / seeds
-        both = (draws - together[:, None]).var(0).sum(0) / (seeds * (seeds - 1))
-        squared = between + np.maximum(squared - both, 0)
-        np.divide(between, squared, where=squared > 0, out=share)
+    between, both = [np.zeros_like(squared) for _ in populations], np.zeros_like(squared)
+    if across == "seeds":
+        for place, (values, drawn) in enumerate(zip(populations, means, strict=True)):
+            if (size := values.shape[1]) > 1:
+                between[place] = values[0].var(0, ddof=1) / size
+                rest = (values[1:] - drawn[:, None]).var(0).sum(0)
+                both = both + rest / (size * (size - 1))
+        squared = sum(between) + np.maximum(squared - both, 0)
+    shares = [np.zeros_like(squared) for _ in populations]
+    for share, part in zip(shares, between, strict=True):
+        np.divide(part, squared, where=squared > 0, out=share)
+    skewness = np.zeros_like(squared)
     skewed = (squared > NO_SPREAD**2) & ~np.isin(sample.metrics, [*SHARES, "ece"])
     third = ((together - together.mean(0)) ** 3).mean(0)
     np.divide(third, squared**1.5, where=skewed, out=skewness)
-    return squared, share, skewness
+    return squared, shares, skewness
 
 
 def estimate(sample: Sample, across: str = "seeds") -> pd.DataFrame:
-    """Means over seeds with 95 % intervals: all that `p_values` does not reject at 5 %.
+    """Means over networks, or their differences, with 95 % intervals.
 
-    `images`: of these trained networks, over images; all that one seed allows. `seeds`: of the
-    recipe (`spread`).
+    They hold all that `p_values` does not reject at 5 %. `images`: of these networks, over images.
+    `seeds`: of networks like these, and of further images (`spread`); a single one has no spread,
+    so it speaks of itself.
 
     - Means: Student's t (`tails`), each end moved outwards where Hall's transformation for skewed
       values asks for it. With 20 and more images such intervals cover 92 to 98 % (lognormal values
       and differences; Beta(0.1, 2), which is as skewed as drops are); Student's alone and the
       percentile bootstrap cover down to 81 %. Below 20 nothing does: down to 73 % with 5.
     - Shares of images (`SHARES`): Wilson's interval, of as many images as would give the squared
-      error; 30 right of 30 give [0.886, 1]. Their paired differences: `bonett_price`.
+      error; 30 right of 30 give [0.886, 1]. Their differences: `bonett_price`.
     - NaN where there is nothing to tell an interval from: one image, or the same value on all.
 
     Returns:
-      Rows metrics. Columns `mean, ci_low, ci_high, n, seeds`, and `FOR_TESTS`: the interval's
-      centre, the standard error, how much of its square is between seeds (0 to 1), the skewness of
-      the mean, and the degrees of freedom that images give.
+      Rows metrics. Columns `mean, ci_low, ci_high, n, seeds` (as `networks`), `networks,
+      networks_other, design, caution`, see `Sample` and `cautions`, and `FOR_TESTS`: the interval's
+      centre, the standard error, how much of its square is between the networks of each population
+      (0 to 1), the skewness of the mean, the degrees of freedom that images give, and across what.
     """
-    mean, n = sample.values[0].mean(0), sample.images
-    seeds = sample.values.shape[1]
+    n, sizes = sample.images, sample.networks
+    mean = sample.values[0].mean(0)
+    if sample.against is not None:
+        mean = mean - sample.against[0].mean(0)
+    across = across if max(sizes) > 1 else "images"
     counted = np.isin(sample.metrics, SHARES)
-    squared, share, skewness = spread(sample, across)
+    squared, shares, skewness = spread(sample, across)
     counts = squared * max(n - 1, 1) / n  # the variance of yes and no needs no such correction
     centre = mean
-    if sample.paired:
+    if sample.difference:
         centre, squared = np.where(counted, bonett_price(mean, counts, n), (mean, squared))
     error, freedom = np.sqrt(squared), np.where(counted, np.inf, max(n - 1, 1))
-    quantile = quantiles([(share, seeds)], freedom)
+    quantile = quantiles(list(zip(shares, sizes, strict=False)), freedom)
     known = counted | (error > NO_SPREAD) & (n > 1)
     low, high = (
         np.where(known, centre - error * side(end, bent(end, skewness)), np.nan)
         for side, end in ((np.maximum, quantile), (np.minimum, -quantile))
     )
-    if not sample.paired:
+    if not sample.difference:
         size = np.full_like(mean, n)
-        if seeds > 1:
+        if sizes[0] > 1:
             np.divide(mean * (1 - mean), counts, where=counts > NO_SPREAD**2, out=size)
         low, high = np.where(counted, wilson(mean, size, quantile), (low, high))
         low = np.where(np.isin(sample.metrics, "ece"), np.maximum(low, 0), low)  # it is no less
-    numbers = {"mean": mean, "ci_low": low, "ci_high": high, "n": n, "seeds": seeds}
-    tests = dict(zip(FOR_TESTS, (centre, error, share, skewness, freedom), strict=True))
+    numbers = {"mean": mean, "ci_low": low, "ci_high": high, "n": n, "seeds": sizes[0]}
+    numbers |= {"networks": sizes[0], "networks_other": sizes[1], "design": sample.design}
+    numbers["caution"] = [caution(name, n, sizes, across) for name in sample.metrics]
+    shares = [*shares, np.zeros_like(mean)][:2]
+    tests = dict(zip(FOR_TESTS, (centre, error, *shares, skewness, freedom, across), strict=True))
     return pd.DataFrame(numbers | tests, index=pd.Index(sample.metrics, name="metric"))
+
+
+def caution(metric: str, images: int, networks: Sequence[int], across: str) -> str:
+    """Where an interval may not cover what it says, in plain words; else "".
+
+    - Few images, fewer than 200, of what is no share: 20 images of a metric as skewed as lognormal
+      values cover 92 %, 100 of them 95 %; of lognormal(0, 1.5) values 88, 92 and, with 200, 94 %.
+    - Few networks, fewer than 10: what befalls one network in many is most likely not among them,
+      and no method can know of it. Where one in ten collapses, an interval covers 55 % with 3
+      networks, 42 % with 5, 65 % with 10, 88 % with 20.
+    - One network, of which nothing follows for others.
+    """
+    found = ["few images"] if images < FEW_IMAGES and metric not in SHARES else []
+    sizes = [size for size in networks if size]
+    if min(sizes) == 1:
+        found.append("one network: others may differ")
+    if across == "seeds" and any(1 < size < FEW_NETWORKS for size in sizes):
+        found.append("few networks: an outlier would not be seen")
+    return "; ".join(found)
 
 
 def wilson(share: np.ndarray, n: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -214,8 +277,33 @@ def bonett_price(
 def p_values(found: pd.DataFrame, null: pd.Series | float = 0.0) -> pd.Series:
     """Two-sided p of the truth being `null`, from rows of `estimate`; 1 where nothing varies."""
     t = (found.centre - null) / found.error.where(found.error > NO_SPREAD)
+    parts = [(found.share, found.networks), (found.share_other, found.networks_other)]
     plain, straight = (
-        tails(np.abs(one), [(found.share, found.seeds)], found.freedom)
-        for one in (t, straightened(t, found.skewness))
+        tails(np.abs(one), parts, found.freedom) for one in (t, straightened(t, found.skewness))
     )
     return pd.Series(np.maximum(plain, straight), found.index).fillna(1.0)
+
+
+def deviation(values: np.ndarray) -> tuple[float, float, float]:
+    """The standard deviation of networks' values [S], S >= 2, and its 95 % interval.
+
+    Bonett's (2006), which knows of the kurtosis; with fewer than 4 networks, which do not tell it,
+    the chi-square interval of normal values. They cover 94.5 to 99.4 % of normal values with 2 to
+    19 networks, 88 to 98 % of exponential ones with 3 to 19, but of Student's t with 3 degrees of
+    freedom 98, 90 and 80 % with 4, 8 and 19 (chi-square: 88, 79 and 67 %): an outlier that is not
+    among the networks is in no interval. NaN where they do not differ.
+    """
+    n, found = len(values), float(values.std(ddof=1))
+    if found <= NO_SPREAD:
+        return found, np.nan, np.nan
+    if n < 4:
+        low, high = np.sqrt((n - 1) / stats.chi2.isf([LEVEL / 2, 1 - LEVEL / 2], n - 1))
+        return found, found * float(low), found * float(high)
+    z = stats.norm.isf(LEVEL / 2)
+    trimmed = stats.trim_mean(values, 1 / (2 * np.sqrt(n - 4)) if n > 5 else 0.25)
+    fourth, second = ((values - trimmed) ** 4).sum(), ((values - values.mean()) ** 2).sum()
+    kurtosis = n * fourth / second**2
+    scale = n / (n - z)
+    half = z * scale * np.sqrt(max(kurtosis - (n - 3) / n, 0) / (n - 1))
+    low, high = found * np.sqrt(scale) * np.exp(np.array([-half, half]) / 2)
+    return found, float(low), float(high)

@@ -1,10 +1,11 @@
-"""Records -> tables of means and paired differences.
+"""Records -> tables of means and differences.
 
-Images are the same for all models and seeds, so every comparison is paired; seeds are the
-replicates.
+A model is a population of networks, which are the replicates. Images are the same for all of them,
+so every comparison is paired by image, and by line where two populations share lines (`lines`).
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from scipy import stats
 from kdxai.errors import UserError
 from kdxai.measures import MEASURES, Column
 from kdxai.metrics.adcc import adcc
-from kdxai.study.intervals import FOR_TESTS, SHARES, Sample, estimate
+from kdxai.study.intervals import FOR_TESTS, SHARES, Sample, deviation, estimate
+from kdxai.study.lines import require_once, shared, with_lines
 
 BINS = 15  # of the calibration error
 GAPS = [f"gap{k}" for k in range(BINS)]
@@ -53,31 +55,45 @@ STATISTICS = every_statistic()
 OF_MODEL = ("accuracy", "ece", "same_class")
 
 
-def arranged(
-    records: pd.DataFrame, reference: str | None = None
-) -> tuple[list[str], dict[str, np.ndarray]]:
+class Arranged(NamedTuple):
+    """Values of all networks on the same images.
+
+    Attributes:
+      names: [C].
+      values: model -> [S, n, C], networks and images in order; NaN where the model has no such
+        value, as the reference has none of its likeness to itself.
+      seeds, lines: model -> [S], of its networks.
+    """
+
+    names: list[str]
+    values: dict[str, np.ndarray]
+    seeds: dict[str, list[int]]
+    lines: dict[str, list[str]]
+
+
+def arranged(records: pd.DataFrame, reference: str | None = None) -> Arranged:
     """Per-image values, with those that a model's answers give.
 
     `gap0` to `gap14` are correct - confidence where the confidence is in that bin, else 0.
-
-    Returns:
-      [C] names and model -> [S, n, C], seeds and images in order; NaN where the model has no such
-      value, as the reference has none of its likeness to itself.
+    `same_class` compares with the network of the reference that is of the same line; where it has
+    none, with all of them, on average.
 
     Raises:
-      UserError: models or seeds have different images, or one twice.
+      UserError: networks have different images, or one twice; two of a model are of one line.
     """
-    grid = pd.MultiIndex.from_product([np.unique(records.seed), np.unique(records.image)])
-    ordered = {
-        model: rows.sort_values(["seed", "image"])
-        for model, rows in records.groupby("model", sort=False)
-    }
-    for model, rows in ordered.items():
-        if not pd.MultiIndex.from_frame(rows[["seed", "image"]]).equals(grid):
+    images = np.unique(records.image)
+    seeds, lines, ordered = {}, {}, {}
+    for model, rows in with_lines(records).groupby("model", sort=False):
+        ordered[model] = rows.sort_values(["seed", "image"])
+        networks = rows.drop_duplicates("seed").sort_values("seed")
+        seeds[model], lines[model] = list(networks.seed), list(networks.line)
+        grid = pd.MultiIndex.from_product([seeds[model], images])
+        if not pd.MultiIndex.from_frame(ordered[model][["seed", "image"]]).equals(grid):
             raise UserError(
-                f"the records of '{model}' are not of the same images and seeds as the others', "
+                f"the networks of '{model}' were not measured on the same images as the others, "
                 "each once; measure all models on the same images with the same method"
             )
+        require_once(model, lines[model])
     values = {}
     for model, rows in ordered.items():
         correct = (rows.predicted == rows.label).to_numpy(np.float64)
@@ -88,10 +104,19 @@ def arranged(
             bins = np.clip(np.ceil(confidence * BINS) - 1, 0, BINS - 1)
             known |= {gap: (bins == k) * (correct - confidence) for k, gap in enumerate(GAPS)}
         if reference in ordered:
-            same = rows.predicted.to_numpy() == ordered[reference].predicted.to_numpy()
-            known["same_class"] = same.astype(np.float64) if model != reference else np.nan * same
-        values[model] = np.stack(list(known.values()), -1).reshape(*grid.levshape, -1)
-    return list(known), values
+            answers, right = (
+                ordered[name].predicted.to_numpy().reshape(-1, len(images))
+                for name in (model, reference)
+            )
+            partners = dict(shared(lines[model], lines[reference]))
+            same = [
+                (own == right[[partners[k]] if k in partners else slice(None)]).mean(0)
+                for k, own in enumerate(answers)
+            ]
+            known["same_class"] = np.concatenate(same) * (1.0 if model != reference else np.nan)
+        shape = len(seeds[model]), len(images), len(known)
+        values[model] = np.stack(list(known.values()), -1).reshape(shape)
+    return Arranged(list(known), values, seeds, lines)
 
 
 def statistics(names: Sequence[str], means: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -122,22 +147,19 @@ def statistics(names: Sequence[str], means: np.ndarray) -> tuple[list[str], np.n
 def resampled(
     records: pd.DataFrame, *, resamples: int, seed: int = 0, reference: str | None = None
 ) -> dict[str, Sample]:
-    """Statistics of every model and seed, on the images and on bootstrap resamples of them.
+    """Statistics of every network, on the images and on bootstrap resamples of them, by model.
 
-    A resample draws the images once for all models and seeds, which keeps their pairing.
+    A resample draws the images once for all networks, which keeps their pairing.
 
     Args:
-      records, reference: as for `table`.
-
-    Raises:
-      UserError: models or seeds have different images, or one twice.
+      records, reference: as for `table`, with the same errors.
     """
-    names, values = arranged(records, reference)
-    stacked = np.stack(list(values.values()))  # [models, S, n, C]
-    n = stacked.shape[2]
-    means = stacked.mean(2)
+    names, values, _, lines = arranged(records, reference)
+    stacked = np.concatenate(list(values.values()))  # [networks of all models, n, C]
+    n = stacked.shape[1]
+    means = stacked.mean(1)
     # What is left after the mean loses nothing that matters in float32; counts are exact in it.
-    rest = np.moveaxis(stacked - means[:, :, None], 2, 0).reshape(n, -1).astype(np.float32)
+    rest = np.moveaxis(stacked - means[:, None], 1, 0).reshape(n, -1).astype(np.float32)
     rng = np.random.default_rng(seed)
     sums = []
     for start in range(0, resamples, 100):
@@ -147,14 +169,15 @@ def resampled(
         ]
         sums.append(np.array(counts, np.float32) @ rest)
     draws = means + np.concatenate(sums).reshape(-1, *means.shape) / n
+    every = np.concatenate([means[None], draws])  # [1 + resamples, networks, C]
+    ends = np.cumsum([len(own) for own in values.values()])[:-1]
     samples = {}
-    for model, sample, drawn in zip(values, means, np.moveaxis(draws, 1, 0), strict=True):
+    for model, mine in zip(values, np.split(every, ends, axis=1), strict=True):
         own = ~np.isnan(values[model]).all((0, 1))
         metrics, found = statistics(
-            [name for name, mine in zip(names, own, strict=True) if mine],
-            np.concatenate([sample[None], drawn])[..., own],
+            [name for name, is_own in zip(names, own, strict=True) if is_own], mine[..., own]
         )
-        samples[model] = Sample(metrics, found, n)
+        samples[model] = Sample(metrics, found, n, lines=lines[model])
     return samples
 
 
@@ -166,22 +189,26 @@ def table(
     seed: int = 0,
     reference: str | None = None,
 ) -> pd.DataFrame:
-    """Means of every model and paired differences, with 95 % intervals (`intervals.estimate`).
+    """Means of every model and differences, with 95 % intervals (`intervals.estimate`).
 
-    With one seed they speak of the trained models, with several of their recipes.
+    Of one network they speak of that one, of several of networks like them. A difference of paired
+    populations is that of the networks whose lines both have; of independent ones, that of their
+    means, and what each of them varies counts.
 
     Args:
-      records: of one method. Columns `model, seed, image, label, predicted`, the metrics, and
-        `confidence` for the calibration error; one row per model, seed and image.
+      records: of one method. Columns `model, seed, image, label, predicted`, the metrics, `line`
+        where members of one number are not what belongs together, and `confidence` for the
+        calibration error; one row per model, network (`seed`) and image.
       compare: pairs (one, other); adds one - other where both are there.
-      reference: the model that `same_class` compares each of the others with, seed by seed.
+      reference: the model that `same_class` compares each of the others with, see `arranged`.
 
     Returns:
-      Columns `model, other, metric, mean, ci_low, ci_high, n, seeds`, with n images; `other` is ""
-      of a model, and names the subtrahend of a difference.
+      Columns `model, other, metric, mean, ci_low, ci_high, n, seeds, networks, networks_other,
+      design, caution`, see `intervals.estimate`, with n images; `other` is "" of a model, and names
+      the subtrahend of a difference.
 
     Raises:
-      UserError: models or seeds have different images, or one twice.
+      UserError: networks have different images, or one twice; two of a model are of one line.
     """
     samples = resampled(records, resamples=resamples, seed=seed, reference=reference)
     found = {(model, ""): estimate(sample) for model, sample in samples.items()}
@@ -197,7 +224,7 @@ def few(metric: str, n: int) -> bool:
 
 
 def by_seed(records: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
-    """What each seed alone gives: the means that `table` averages.
+    """What each network alone gives: the means that `table` averages.
 
     Args:
       records, reference: as for `table`, with the same errors.
@@ -205,22 +232,22 @@ def by_seed(records: pd.DataFrame, reference: str | None = None) -> pd.DataFrame
     Returns:
       Columns `model, metric, seed, mean`.
     """
-    names, values = arranged(records, reference)
-    seeds = pd.Index(np.unique(records.seed), name="seed")
+    names, values, seeds, _ = arranged(records, reference)
     found = {}
     for model, images in values.items():
         metrics, means = statistics(names, images.mean(1))
-        found[model] = pd.DataFrame(means, seeds, pd.Index(metrics, name="metric")).T.stack()
+        networks = pd.Index(seeds[model], name="seed")
+        found[model] = pd.DataFrame(means, networks, pd.Index(metrics, name="metric")).T.stack()
     return pd.concat(found, names=["model"]).dropna().rename("mean").reset_index()
 
 
 def with_agreement(records: pd.DataFrame, pairs: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Records with how alike each model's map and the reference's are, where that was measured.
+    """Records with how alike each network's map and the reference's are, where that was measured.
 
     Args:
       records: with `model, seed, method, image`.
-      pairs: a row per pair of models, seed, method and image, as `measure.Measured.agreement`; may
-        be empty.
+      pairs: a row per pair of networks, method and image, as `measure.Measured.agreement`; may be
+        empty. Of several networks of the reference, the mean is taken.
 
     Returns:
       The records with `agreement_pearson` and so on, NaN where it was not measured.
@@ -228,16 +255,21 @@ def with_agreement(records: pd.DataFrame, pairs: pd.DataFrame, reference: str) -
     if pairs.empty:
         return records
     keys = ["model", "seed", "method", "image"]
-    own = pairs[pairs.other == reference].set_index(keys)[[*AGREEMENT]]
+    own = pairs[pairs.other == reference].groupby(keys)[[*AGREEMENT]].mean()
     return records.join(own.add_prefix("agreement_"), on=keys)
 
 
 def both_correct(records: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
-    """The two models' rows of the images that both classify correctly with every seed.
+    """The two models' rows of the images that all networks of the difference classify correctly.
 
-    Without `confidence`: of right answers alone there is no calibration.
+    Of paired models those networks are the ones whose lines both have. Without `confidence`: of
+    right answers alone there is no calibration.
     """
-    pair = records[records.model.isin([one, other])].drop(columns="confidence", errors="ignore")
+    pair = with_lines(records[records.model.isin([one, other])])
+    mine, its = (set(pair.line[pair.model == name]) for name in (one, other))
+    pair = pair[pair.line.isin(mine & its or mine | its)].drop(
+        columns="confidence", errors="ignore"
+    )
     right = (pair.predicted == pair.label).groupby(pair.image).transform("all")
     return pair[right]
 
@@ -259,6 +291,14 @@ def signed_ranks(gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return p, r
 
 
+def by_image(one: np.ndarray, other: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """[n, C] differences of two populations' values [S, n, C], averaged over their networks."""
+    if not pairs:
+        return one.mean(0) - other.mean(0)
+    own, its = map(list, zip(*pairs, strict=True))
+    return (one[own] - other[its]).mean(0)
+
+
 def differences(
     records: pd.DataFrame,
     compare: Sequence[tuple[str, str]],
@@ -268,7 +308,7 @@ def differences(
     reference: str | None = None,
     floor: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Paired differences, one - other: how sure, how large, and on images both classify correctly.
+    """Differences, one - other: how sure, how large, and on images both classify correctly.
 
     Args:
       records, reference: as for `table`.
@@ -276,24 +316,23 @@ def differences(
       floor: two models of the same recipe, with different seeds, or ().
 
     Returns:
-      A row per pair and metric. Columns `one, other, metric, mean, ci_low, ci_high, n, seeds` as in
-      `table`, and
+      A row per pair and metric. Columns `one, other, metric` and those of `table`, and
 
-      - `wilcoxon_p, rank_biserial`: `signed_ranks` over images, values averaged over seeds. They
-        speak of these trained models, and of the distribution rather than of its mean. NaN for what
-        has no value per image.
+      - `wilcoxon_p, rank_biserial`: `signed_ranks` over images, values averaged over networks. They
+        speak of these networks, and of the distribution rather than of its mean. NaN for what has
+        no value per image.
       - `in_floors`: the difference over the seed-to-seed floor, which is the root mean square
-        difference of two runs of one recipe, sqrt(2 * variance over runs). The runs are all those
-        of the two models of `floor`; without them, those of `one` and of `other`, both variances
-        averaged. NaN where no recipe was run twice. Two runs alone are a rough floor.
-      - `mean_correct, ci_low_correct, ci_high_correct, n_correct`: on the images that both models
-        classify correctly with every seed. NaN for properties of the models rather than of their
-        maps, and for fewer than 20 images.
+        difference of two networks of a population, sqrt(2 * variance over networks). They are all
+        those of the two models of `floor`; without them, those of `one` and of `other`, the
+        variances averaged. NaN where neither has two networks. Two alone are a rough floor, see
+        `floors`.
+      - `mean_correct, ci_low_correct, ci_high_correct, n_correct`: on the images of `both_correct`.
+        NaN for properties of the models rather than of their maps, and for fewer than 20 images.
 
     Raises:
-      UserError: models or seeds have different images, or one twice.
+      UserError: as `table`.
     """
-    names, values = arranged(records, reference)
+    names, values, _, lines = arranged(records, reference)
     samples = resampled(records, resamples=resamples, seed=seed, reference=reference)
     runs = {
         model: pd.DataFrame(sample.values[0], columns=sample.metrics)
@@ -303,12 +342,13 @@ def differences(
     for one, other in (pair for pair in compare if set(pair) <= set(samples)):
         found = estimate(samples[one].minus(samples[other])).drop(columns=FOR_TESTS)
         tested = [name for name in found.index if name in names]
-        gaps = (values[one] - values[other]).mean(0)[:, [names.index(name) for name in tested]]
+        gaps = by_image(values[one], values[other], shared(lines[one], lines[other]))
+        gaps = gaps[:, [names.index(name) for name in tested]]
         found.loc[tested, ["wilcoxon_p", "rank_biserial"]] = np.stack(signed_ranks(gaps), -1)
         if floor and set(floor) <= set(runs):
             variance = pd.concat([runs[model] for model in floor]).var()
         else:
-            variance = (runs[one].var() + runs[other].var()) / 2
+            variance = pd.concat([runs[one].var(), runs[other].var()], axis=1).mean(axis=1)
         found["in_floors"] = found["mean"] / np.sqrt(2 * variance.where(variance > 0))
         numbers = ["mean", "ci_low", "ci_high"]
         correct = both_correct(records, one, other)
@@ -319,3 +359,29 @@ def differences(
         limited = limited.drop(index=[*OF_MODEL], errors="ignore").add_suffix("_correct")
         rows[one, other] = found.join(limited).assign(n_correct=correct.image.nunique())
     return pd.concat(rows, names=["one", "other"]).reset_index() if rows else pd.DataFrame()
+
+
+def floors(records: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
+    """How far two networks of a population differ, in every metric: the floor under differences.
+
+    Args:
+      records, reference: as for `table`, with the same errors.
+
+    Returns:
+      A row per model with two networks or more and metric. Columns `model, metric, networks`;
+      `spread`, the standard deviation over networks of the mean over these images; `floor`, the
+      root mean square difference of two of them, sqrt(2) * spread; and its 95 % interval `ci_low,
+      ci_high`, see `intervals.deviation`.
+    """
+    names, values, _, _ = arranged(records, reference)
+    rows = []
+    for model, images in values.items():
+        metrics, means = statistics(names, images.mean(1))
+        for metric, own in zip(metrics, means.T, strict=True):
+            if len(own) > 1 and not np.isnan(own).any():
+                spread, low, high = deviation(own)
+                row = {"model": model, "metric": metric, "networks": len(own), "spread": spread}
+                pair = np.sqrt(2) * np.array([spread, low, high])
+                rows.append(row | dict(zip(("floor", "ci_low", "ci_high"), pair, strict=True)))
+    columns = ["model", "metric", "networks", "spread", "floor", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=columns)

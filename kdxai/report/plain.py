@@ -1,0 +1,109 @@
+"""The sections on compression and on seed noise in Markdown."""
+
+import numpy as np
+import pandas as pd
+
+from kdxai.report import tables
+from kdxai.report.answer import MINUS, spoken
+from kdxai.report.sections import Along, Compression, Noise, seeds_said
+from kdxai.report.sweep import times
+
+
+def compression_section(one: Compression) -> list[str]:
+    """How far networks can be compressed, where each kind leaves the seed band, and every step."""
+    parts = [f"## Compression{f' of {one.title}' if one.title else ''}", one.headline, one.caption]
+    if one.leaving:
+        lines = {
+            left.kind + (" (control)" if left.control else ""): {
+                "inside the seed band up to": step(left.inside) or "-",
+                "outside from": step(left.outside) or "not within the factors tried",
+                "units of seed noise": "-" if left.outside is None else units(left.outside),
+                "where both are right, outside from": step(right.outside, "_right")
+                or "not within the factors tried",
+            }
+            for left, right in zip(one.leaving, one.right, strict=True)
+        }
+        parts.append(tables.markdown(pd.DataFrame(lines).T))
+    rows = {
+        along.step.model: {"kind": kind, **numbers(along, one.metrics)}
+        for kind, its in one.rows
+        for along in its
+    }
+    return [
+        *parts,
+        "Every step; in brackets, on the images that a network and its parent both get right. The "
+        "maps of networks at chance explain nothing, whatever they score: that is struck.",
+        tables.markdown(pd.DataFrame(rows).T),
+    ]
+
+
+def step(row: pd.Series | None, on: str = "") -> str:
+    """`4.0 (75 % pruned; r 0.910, accuracy 90.0%)`; "" for none."""
+    if row is None:
+        return ""
+    dead = f"; {row.at_chance} of {row.networks} at chance" if row.at_chance else ""
+    agreement = row[f"agreement{on}"]
+    return f"{times(row.factor)} ({row.strength}; r {agreement:.3f}, accuracy {row.accuracy:.1%}{dead})"
+
+
+def numbers(along: Along, metrics: list[str]) -> dict[str, str]:
+    """A line of the table of a sweep."""
+    its = along.step
+    values = [f"{every:.3f} ({right:.3f})" for every, right in along.metrics]
+    if its.at_chance:
+        values = [f"~~{value}~~" for value in values]
+    return {
+        "strength": its.strength,
+        "factor": times(its.factor),
+        "accuracy": f"{its.accuracy:.1%}",
+        "agreement": f"{its.agreement:.3f} ({its.agreement_right:.3f})",
+        "units of seed noise": units(its),
+        **dict(zip(metrics, values, strict=True)),
+        "at chance": f"{its.at_chance} of {its.networks}",
+    }
+
+
+def units(row: pd.Series, on: str = "") -> str:
+    """`+3.2 [+1.7, +4.7]`; `-` where it is not known."""
+    values = [row[f"{name}{on}"] for name in ("units", "ci_low", "ci_high")]
+    if np.isnan(values[0]):
+        return "-"
+    value, low, high = (f"{each:+.1f}".replace("-", MINUS) for each in values)
+    return value if np.isnan(values[1]) else f"{value} [{low}, {high}]"
+
+
+def noise_section(noise: Noise) -> list[str]:
+    """How alike networks explain, in units of seed noise, and how far two seeds differ."""
+    pairs = {row.what: {"pairs": row.says} for row in noise.strips.strips}
+    parts = ["## Seed noise", seeds_said(noise.alike), tables.markdown(pd.DataFrame(pairs).T)]
+    if len(noise.noise):
+        lines = [
+            {
+                "": f"{spoken(row.one)} and {spoken(row.other)}, {row.on}",
+                "two of the second": tables.number(row.within, ".3f"),
+                "one of each": tables.number(row["between"], ".3f"),
+                "units of seed noise": units(row),
+                "p": tables.number(row.p, ".2g"),
+            }
+            for _, row in noise.noise.iterrows()
+        ]
+        parts += [
+            "In units of seed noise: how many standard deviations of the agreement of two networks "
+            "of the second lie between their mean and that of one of each, with 95 % intervals. 0 "
+            "is as far as another seed.",
+            tables.markdown(pd.DataFrame(lines).set_index("")),
+        ]
+    if noise.floors:
+        floors = {
+            metric: {
+                spoken(name): f"{row.floor:.4f} [{row.ci_low:.4f}, {row.ci_high:.4f}]"
+                for name, row in rows.items()
+            }
+            for metric, rows in noise.floors.items()
+        }
+        parts += [
+            "How far two networks differ that differ in their seed alone (root mean square, with "
+            "95 % intervals):",
+            tables.markdown(pd.DataFrame(floors).T.fillna("-")),
+        ]
+    return parts
