@@ -47,10 +47,11 @@ def beyond_noise(
             continue
         every, lines, images = found
         pairs = shared(*lines)
-        one, other = np.arange(len(lines[0])), len(lines[0]) + np.arange(len(lines[1]))
+        one = list(range(len(lines[0])))
+        other = [len(one) + place for place in range(len(lines[1]))]
         own = None
         if pairs:
-            one, own = np.array([i for i, _ in pairs]), other[[j for _, j in pairs]]
+            one, own = [i for i, _ in pairs], [other[j] for _, j in pairs]
         far = beyond(every, one, other, own)
         sizes = len(one), len(other)
         rows[metric] = {

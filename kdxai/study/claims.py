@@ -1,7 +1,6 @@
 """The ledger of claims: declared before the run, judged by one rule."""
 
 from collections.abc import Collection, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,10 @@ FIELDS = ("says", "metric", "one", "other", "direction", "matters")
 BEYOND = "beyond_noise"
 DIRECTIONS = ("lower", "higher", "not_lower", BEYOND)
 ACROSS = ("auto", "seeds", "images")
-NUMBERS = ("mean", "ci_low", "ci_high", "p", "p_holm", "across", "about", "seeds", "networks")
-NUMBERS += ("networks_other", "design", "n", "caution", "verdict")
+NUMBERS = (
+    *("mean", "ci_low", "ci_high", "p", "p_holm", "across", "about", "seeds", "networks"),
+    *("networks_other", "design", "n", "caution", "verdict"),
+)
 OF_PAIR = ("across", "seeds", "networks", "networks_other", "design")
 ABOUT = {"seeds": "the recipes", "images": "these networks"}  # what verdicts are about
 NOT_TESTABLE = "not testable"
@@ -111,7 +112,7 @@ def judge(
     resamples: int,
     seed: int = 0,
     reference: str | None = None,
-    pairwise: Pairwise | None = None,
+    distances: Pairwise | None = None,
 ) -> pd.DataFrame:
     """The verdict on every claim, by the rule of `verdict` alone.
 
@@ -145,7 +146,7 @@ def judge(
       claims: name -> `says` (one sentence), `metric`, `one`, `other`, `direction` (`lower`,
         `higher`, `not_lower`, `beyond_noise`: of `one`), `matters` (the smallest difference that
         does).
-      pairwise: the agreement of all networks with all, for the metrics `pairwise_*`.
+      distances: the agreement of all networks with all, for the metrics `pairwise_*`.
 
     Returns:
       Columns `claim`, the fields, `mean` (d, or g), `ci_low, ci_high, p, p_holm, across, about`
@@ -165,16 +166,20 @@ def judge(
         return pd.DataFrame()
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     samples = stats.resampled(records, reference=reference, **options)
-    found, on_correct = {}, {}
+    found: dict[tuple[str, ...], pd.DataFrame] = {}
+    on_correct: dict[tuple[str, ...], pd.DataFrame] = {}
     for pair, mine in by_pair(claims).items():
         metrics = dict.fromkeys(one["metric"] for one in mine if one["direction"] == BEYOND)
-        far = partial(beyond_noise, pair=pair, metrics=metrics, pairwise=pairwise, **options)
-        found |= {pair: difference(samples, pair, across), (*pair, BEYOND): far(samples)}
+        said = pair, metrics, distances
+        found[pair], found[*pair, BEYOND] = (
+            difference(samples, pair, across),
+            beyond_noise(samples, *said, **options),
+        )
         correct = stats.both_correct(records, *pair)
         if correct.image.nunique() >= FEWEST:
             right = stats.resampled(correct, **options)
             on_correct[pair] = difference(right, pair, across)
-            on_correct[*pair, BEYOND] = far(right, both_right=True)
+            on_correct[*pair, BEYOND] = beyond_noise(right, *said, True, **options)
     of_maps = {
         name: claim
         for name, claim in claims.items()
