@@ -1,6 +1,5 @@
 """How alike two models explain the same images."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from kdxai.errors import UserError
-from kdxai.evaluate.admission import admit
+from kdxai.evaluate.admission import Admitted, admit
 from kdxai.evaluate.chunks import chunk_size, chunks, computing, stack
 from kdxai.evaluate.maps import Shown, entries_of, shown
 from kdxai.evaluate.pairs import agreements
@@ -52,16 +51,19 @@ def compare(
         given = admit(one, images, protocol, means[0], stds[0])
         entries = entries_of(given, None, masks)
         size, shape = len(given.images), given.images.shape[1:3]
-        theirs: Callable[[np.ndarray], Shown]
+        theirs: Shown | Admitted
         if isinstance(other, Shown):
-            theirs = other.take
+            theirs = other
         else:
-            beside = admit(other, images, protocol, means[1], stds[1])
-            require_same(name, given.classes, beside.classes)
-            theirs = lambda part: shown(beside, entries.take(part), protocol, OTHER, name)  # noqa: E731
+            theirs = admit(other, images, protocol, means[1], stds[1])
+            require_same(name, given.classes, theirs.classes)
         rows = []
         for part in chunks(size, chunk or chunk_size(protocol, (), shape), name):
-            its, some = theirs(part), entries.take(part)
+            some = entries.take(part)
+            if isinstance(theirs, Shown):
+                its = theirs.take(part)
+            else:
+                its = shown(theirs, some, protocol, OTHER, name)
             mine = shown(given, some._replace(label=its.predicted), protocol, ONE, name)
             alike = jax.device_get(agreements([mine.maps, its.maps], shape))
             same = {"same_class": mine.predicted == its.predicted}
