@@ -87,6 +87,10 @@ def factors(one: Sweep, start: float, end: float) -> Scale:
     return Scale(low / 1.12, high * 1.12, start, end, logarithmic=True)
 
 
+def called(factor: float) -> str:
+    return f"{factor:g}\N{MULTIPLICATION SIGN}"
+
+
 def doublings(low: float, high: float) -> list[float]:
     """The powers of two from low to high."""
     return [2.0**k for k in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
@@ -126,7 +130,10 @@ def curve(one: Sweep, column: str, classes: int) -> Curve:
         height=HEIGHT,
         left=LEFT,
         bottom=BOTTOM,
-        x_ticks=[Tick(x.at(value), f"{value:g}×") for value in doublings(x.low, x.high)],
+        x_ticks=[
+            Tick(x.at(value), called(value))
+            for value in doublings(x.low, x.high)
+        ],
         y_ticks=ticks,
         band=(y.at(band.high), y.at(band.mean), y.at(band.low)) if band else None,
         chance=y.at(1 / classes) if guessing else None,
@@ -183,7 +190,7 @@ def joined(points: Sequence[tuple[float, float]]) -> str:
 
 
 class Strip(NamedTuple):
-    """The pairs of one kind, as dots on a line; `mean` is the x of theirs, None where it has none."""
+    """The pairs of one kind, as dots on a line; `mean` is its x, None where it means nothing."""
 
     what: str
     within: bool
@@ -299,7 +306,7 @@ def shades(values: np.ndarray) -> list[list[tuple[str, str]]]:
 
 def two_digits(value: float) -> str:
     """`.84`: short enough for a cell."""
-    return f"{value:.2f}".replace("0.", ".", 1) if known(value) else "–"
+    return f"{value:.2f}".replace("0.", ".", 1) if known(value) else "\N{EN DASH}"
 
 
 def matrix(found: Alike) -> Matrix:

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -267,7 +267,7 @@ def _sweep(ax: Axes, one: Sweep, column: str) -> None:
         # From where a network is at chance the line is grey.
         alive = int(((rows.at_chance > 0).cumsum() == 0).sum())
         end = len(points) - len(rows) + alive
-        look = {"color": colour, "lw": 2.4 if style == "tuned" else 1.4}
+        look: dict[str, Any] = {"color": colour, "lw": 2.4 if style == "tuned" else 1.4}
         ax.plot(*_across(points[max(end - 1, 0) :]), ":", color=GREY, lw=1)
         ax.plot(*_across(points[:end]), DASHES[style], **look)
         ax.plot(rows.factor[:alive], rows[column][:alive], marker, color=colour, ms=6)
@@ -276,7 +276,7 @@ def _sweep(ax: Axes, one: Sweep, column: str) -> None:
         ax.plot(dead.factor, dead[column], "x", color=GREY, ms=6, label="at chance")
     ax.set_xscale("log", base=2)
     ticks = diagrams.doublings(*ax.get_xlim())
-    ax.set_xticks(ticks, [f"{value:g}×" for value in ticks])
+    ax.set_xticks(ticks, [diagrams.called(value) for value in ticks])
     ax.set_xlabel("compression factor", fontsize=9)
     ax.grid(axis="y", alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)

@@ -125,9 +125,9 @@ def dense_pairs(
             found.append(pairs(f"two of {spoken(name)}", itertools.combinations(own, 2), values))
     for one, other in itertools.combinations(dense, 2):
         every = list(itertools.product(dense[one], dense[other]))
-        own = [(a, b) for a, b in every if lines[a] == lines[b]]
-        what = f"{spoken(one)} and {'its ' if own else ''}{spoken(other)}"
-        found.append(pairs(what, own or every, values)._replace(within=False))
+        shared = [(a, b) for a, b in every if lines[a] == lines[b]]
+        what = f"{spoken(one)} and {'its ' if shared else ''}{spoken(other)}"
+        found.append(pairs(what, shared or every, values)._replace(within=False))
     return found
 
 

@@ -1,6 +1,6 @@
 """A sweep of compressions: what is left of each network at which factor, beside seed noise."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ Results = Mapping[Network, Mapping[str, Any]]  # facts, with `sha256`
 ON = {"agreement": "all", "agreement_right": "both right"}
 ALIKE = "pearson"  # the measure of agreement that the charts are of
 NUMBERS = ("accuracy", "adcc", *ON)
-UNITS = ("units", "ci_low", "ci_high", "p")  # of `distances.noise`
+FARTHER = ("gap", "ci_low", "ci_high", "units", "p")  # of `distances.noise`
 
 
 class Band(NamedTuple):
@@ -41,12 +41,12 @@ class Sweep(NamedTuple):
       dense: its name.
       parents: a row per network of it: `seed, accuracy, adcc`.
       networks: a row per compressed network: `model, seed, parent` (the number of its parent),
-        `kind, strength, dense, control, treatment, factor, accuracy, adcc, agreement, agreement_right,
-        at_chance`.
+        `kind, strength, treatment, dense` (nothing was taken from it), `control` (what was taken
+        was drawn at random), `factor, accuracy, adcc, agreement, agreement_right, at_chance`.
       steps: a row per compressed model, those of a kind from the weakest to the strongest: `model,
-        kind, strength, treatment, dense, control`, means of the numbers above, `networks`, and how many
-        of them are `at_chance`; `units, ci_low, ci_high, p` of seed noise, on all images and, with
-        `_right`, on those that both get right.
+        kind, strength, treatment, dense, control`, means of the numbers above, `networks`, and how
+        many of them are `at_chance`; of `distances.noise` beside the dense population `gap, ci_low,
+        ci_high, units, p`, on all images and, with `_right`, on those that both get right.
       bands: column -> the parents' own; of agreement only where there are two parents.
     """
 
@@ -200,10 +200,10 @@ def steps(networks: pd.DataFrame, dense: str, noise: pd.DataFrame) -> pd.DataFra
     found = found.join(models[[*NUMBERS]].mean())
     found = found.join(models.at_chance.sum()).assign(networks=models.size())
     for name, images in ON.items():
-        rows = pd.DataFrame(columns=[*UNITS], dtype=float)
+        rows = pd.DataFrame(columns=[*FARTHER], dtype=float)
         if len(noise):
             its = (noise.metric == ALIKE) & (noise.other == dense) & (noise.on == images)
-            rows = noise[its].set_index("one")[[*UNITS]]
+            rows = noise[its].set_index("one")[[*FARTHER]]
         found = found.join(rows.add_suffix(name.removeprefix("agreement")))
     kinds = list(dict.fromkeys(found.kind))
     order = found.assign(kind=found.kind.map(kinds.index)).sort_values(["kind", "factor"]).index

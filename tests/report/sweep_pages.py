@@ -11,7 +11,7 @@ from report_pages import CLASSES
 from kdxai.report import films, sections, seeds, sweep
 from kdxai.report.cards import Gallery
 from kdxai.report.html import Page
-from kdxai.study import stats
+from kdxai.study import distances, stats
 from kdxai.study.design import Design
 from kdxai.study.distances import Pairwise
 
@@ -114,39 +114,13 @@ def pairwise(networks, rows):
     return Pairwise(table, 100 + np.arange(IMAGES), right, measures)
 
 
-def noise(parents):
-    """`distances.noise` of every compressed model beside its parents."""
-    rows = []
-    for model, (*_, agreement, _) in MODELS.items():
-        for on in ("all", "both right"):
-            units = (0.845 - agreement) / 0.017
-            rows.append(
-                ("pearson", model, "dense", "paired", 0.845, np.nan, agreement, 0.017, units)
-                + (units - 1.5, units + 1.5, 0.004, parents, parents, IMAGES, on)
-            )
-    columns = ["metric", "one", "other", "design", "within", "within_one", "between", "spread"]
-    columns += ["units", "ci_low", "ci_high", "p", "networks", "networks_other", "images", "on"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def floors(parents):
-    """`stats.floors` of every population."""
-    rows = [
-        (model, metric, parents, spread, 1.41 * spread, 1.1 * spread, 2 * spread)
-        for model in ("dense", *MODELS)
-        for metric, spread in (("accuracy", 0.004), ("average_drop", 0.012), ("adcc", 0.006))
-    ]
-    columns = ["model", "metric", "networks", "spread", "floor", "ci_low", "ci_high"]
-    return pd.DataFrame(rows, columns=columns)
-
-
 def page(parents=5):
     """A page of a sweep of so many parents."""
     networks = facts(parents)
     rows = records(networks)
     pairs = pairwise(networks, rows)
-    distances = noise(parents) if parents > 1 else pd.DataFrame()
-    [one] = sweep.sweeps(networks, rows, pairs, distances)
+    noise = distances.noise(pairs, [(model, "dense") for model in MODELS], resamples=100)
+    [one] = sweep.sweeps(networks, rows, pairs, noise)
     design = Design("dense", [], ())
     found = seeds.alike(pairs, [one], "dense")
     table = stats.table(rows, [], resamples=100)
@@ -169,7 +143,7 @@ def page(parents=5):
         config={},
         design=design,
         compression=[sections.compression(one, rows, pairs, seen(one), len(CLASSES))],
-        noise=sections.seed_noise(found, floors(parents), distances, [one]),
+        noise=sections.seed_noise(found, stats.floors(rows), noise, [one]),
     )
 
 
