@@ -6,7 +6,8 @@
 A model is a directory of launch/train.py or launch/import.py (or of a study, such as
 runs/quick/seed0/teacher), or `path/to/file.py:function`, a function that returns a
 `kdxai.External`; `--config.data.name` then says which data, unless a model does. A name given
-several times is a population, `resnet56=a,resnet56=b,resnet20=c,resnet20=d`. A place whose own name
+several times is a population, `resnet56=a,resnet56=b,resnet20=c,resnet20=d`; of two names, a
+network and what it was compressed to are a pair, all others are independent. A place whose own name
 has a comma before an `=` stands in a tuple,
 `--config.models="('one=runs/lr=0.1,wd=0', 'two=runs/student')"`.
 

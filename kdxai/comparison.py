@@ -81,7 +81,7 @@ def compare(
     split = Split(images, labels, masks)
     names = tuple(first.class_names)
     dataset = Dataset("own images", names, first.mean, first.std, *[split] * 3)
-    members.require_fits(found[0], dataset)
+    members.require_fits(found[0].name, first, dataset)
     config = settled(settings, len(images))
     with tempfile.TemporaryDirectory() as nowhere:
         place = Path(workdir or nowhere)

@@ -1,7 +1,8 @@
 """A literal protocol, repaired one flaw at a time, on models that are there already."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -62,8 +63,8 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     if not config.study:
         told = told.of_networks()
     chosen = rungs(config.rungs, found)
-    replicates = len(members.shared_seeds((one.name, one.seed) for one in found))
-    declared = claims.declared(config, {*paper.ROLES, *names}, names, replicates)
+    sizes = Counter(one.name for one in found)
+    declared = claims.declared(config, {*paper.ROLES, *names}, names, min(sizes.values()))
     dataset = members.load_data(found, config.data)
     require_size(dataset)
     require_ladder(config, dataset)
@@ -127,7 +128,13 @@ def rungs(asked: str, found: Sequence[Member]) -> list[str]:
       UserError: there is no such rung, it changes nothing for these models, or they do not provide
         it.
     """
-    names = {one.name for one in found}
+    sizes = Counter(one.name for one in found)
+    for name, other in stand_ins(sizes).items():
+        if sizes[name] > sizes[other]:
+            raise UserError(
+                f"there are {sizes[name]} of '{name}' and {sizes[other]} of '{other}', each of "
+                "which stands in for one; give as many"
+            )
     ladders = [paper.ladder(network(one.model)) for one in found]
     steps = list(ladders[0])
     idle = [
@@ -136,7 +143,7 @@ def rungs(asked: str, found: Sequence[Member]) -> list[str]:
         if all(one[before] == one[rung] for one in ladders)
     ]
     provided = [rung for rung in steps if rung not in idle]
-    if any({name, stand_in} <= names for name, stand_in in STAND_INS.items()):
+    if stand_ins(sizes):
         provided.append(paper.RIGHT_TEACHER)
     chosen = split_names(asked, [*steps, paper.RIGHT_TEACHER]) if asked else provided
     for name in chosen:
@@ -152,6 +159,11 @@ def rungs(asked: str, found: Sequence[Member]) -> list[str]:
             known = ", ".join(dict.fromkeys([*provided, *PRESETS]))
             raise UserError(f"there is no rung '{name}'; known: {known}")
     return chosen
+
+
+def stand_ins(names: Collection[str]) -> dict[str, str]:
+    """Those of `paper.STAND_INS` that are there, with those that they stand in for."""
+    return {one: other for one, other in STAND_INS.items() if one in names and other in names}
 
 
 def network(model: Model) -> Network | None:
@@ -190,11 +202,10 @@ def climb(
         name: np.sort(draw_images(evaluation, len(split.label))) for name, split in splits.items()
     }
     models = {(one.name, one.seed): one.model for one in found}
-    present = {one.name for one in found}
-    away = {one: other for one, other in STAND_INS.items() if {one, other} <= present}
+    away = stand_ins({one.name for one in found})
     records = []
     shelf = Shelf(workdir)
-    for (name, seed), model in models.items():
+    for name, seed, model, _, line in found:
         if name in away.values():
             continue
         for rung in chosen:
@@ -210,7 +221,7 @@ def climb(
                 "method": rung.replace(",", "").replace(" ", "-"),
             }
             rows = explained(shelf, columns, shown, protocol, split, images)
-            records.append(rows.assign(rung=rung))
+            records.append(rows.assign(rung=rung, line=line))
     return pd.concat(records, ignore_index=True)
 
 

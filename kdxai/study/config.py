@@ -1,5 +1,6 @@
 """Every setting of a study, with its default."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -7,6 +8,41 @@ from ml_collections import ConfigDict
 from kdxai.explain import default_options
 
 VERSION = 3  # of the layout of a study's directory; another one is not continued
+
+
+def study(data: ConfigDict, models: Mapping[str, ConfigDict], **changes: Any) -> ConfigDict:
+    """A study of some models, all else as usual.
+
+    Args:
+      data: settings of `datasets.load`, for all models.
+      models: name -> `origin`, a name in `study.origins.ORIGINS`, and the settings of that.
+      changes: of the other settings.
+    """
+    usual = {
+        "version": VERSION,
+        "seeds": 1,  # of models that are trained: so many replicates, with model seeds + 0, 1, ...
+        "only": "all",  # of the models, by name with commas; all: every one
+        "cell": "",  # i/n: do the i-th of n shares of the work, and write no report
+        **told(),
+        "ladder": "",  # models on which the paper's protocol is replayed, by name with commas
+        "evaluation": evaluation(),
+    }
+    return ConfigDict({**usual, "data": data, "models": models, **changes})
+
+
+def model(origin: str, recipe: ConfigDict, **changes: Any) -> ConfigDict:
+    """A model of a study by the config that makes it alone, such as that of configs/import.py.
+
+    Args:
+      changes: flat settings of it that differ, such as `**{"model.name": "wrn-10-1"}`, or
+        `weights=("a.pth", "b.pth")`, where alone it takes one.
+    """
+    settings = recipe.copy_and_resolve_references()
+    with settings.unlocked(), settings.ignore_type():
+        del settings["data"]  # the study's
+        settings.origin = origin
+        settings.update_from_flattened_dict(changes)
+    return settings
 
 
 def evaluation() -> ConfigDict:

@@ -115,9 +115,8 @@ def line(model: Model) -> str:
     Nothing tells that two models from two places are replicates, but a compressed one tells what
     it was compressed from.
     """
-    origin = model.facts.get("origin", {})
-    root = origin["root_sha256"] if origin.get("kind") == "compress" else sha256(model)
-    return root[:LINE]
+    root = model.facts.get("origin", {}).get("root_sha256")
+    return (root or sha256(model))[:LINE]
 
 
 def load(place: str | Path) -> Model:
@@ -168,6 +167,14 @@ def require_alike(one: Member, other: Member) -> None:
         )
 
 
+def recipes(members: Iterable[Member]) -> frozenset[str]:
+    """The names whose members are replicates of a study: runs of one recipe.
+
+    Nothing tells that of networks which were trained elsewhere, whatever they are named.
+    """
+    return frozenset(one.name for one in members if one.line == str(one.seed))
+
+
 def called(member: Member) -> str:
     """A member in a sentence."""
     return member.place or f"'{member.name}', number {member.seed}"
@@ -192,7 +199,7 @@ def load_data(members: Sequence[Member], asked: Mapping[str, Any]) -> Dataset:
         fit them.
     """
     dataset = datasets.load(**asked) if asked["name"] else own_data(members)
-    require_fits(members[0], dataset)
+    require_fits(members[0].name, members[0].model, dataset)
     return dataset
 
 
@@ -239,11 +246,10 @@ def settled(data: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def require_fits(member: Member, dataset: Dataset) -> None:
+def require_fits(name: str, model: Model, dataset: Dataset) -> None:
     """Raises:
     UserError: the data are of other classes or images than a model.
     """
-    name, model = member.name, member.model
     shape, classes = tuple(dataset.test.image.shape[1:]), len(dataset.class_names)
     if tuple(model.image_shape) != shape:
         raise UserError(

@@ -5,13 +5,15 @@ Everything else in `study` and `report` speaks of models by the names that a con
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from kdxai.models import LAST, Network
 from kdxai.protocol import SOUND, Protocol
-from kdxai.study.config import VERSION, claim, evaluation
+from kdxai.study import config
+from kdxai.study.config import claim
 
 TITLE = "Does the compressed network still look at the right things?"
 ROLES = {
@@ -103,14 +105,7 @@ def study(
       tiny, shallow, resnext: names of the models that take the student's or the teacher's place.
     """
 
-    def like(config: ConfigDict, **changes: object) -> ConfigDict:
-        copy = config.copy_and_resolve_references()
-        with copy.unlocked():
-            del copy["data"]
-            copy.origin = "train"
-        copy.update_from_flattened_dict(changes)
-        return copy
-
+    like = partial(config.model, "train")
     distilled = {"teacher": "teacher"}
     another = {"seed": teacher.seed + 1000, "augment.seed": teacher.augment.seed + 1000}
     foreign = {"model.name": resnext, "model.dropout": 0.0}
@@ -128,26 +123,19 @@ def study(
         "resnext": like(teacher, **foreign),
         "resnext_student": like(student, teacher="resnext"),
     }
-    return ConfigDict(
-        {
-            "version": VERSION,
-            "data": teacher.data,
-            "seeds": 1,  # the whole study again, with model seeds + 0, 1, ...
-            "only": "teacher,student,control,untrained",  # of the models below; all: every one
-            "cell": "",  # i/n: do the i-th of n shares of the work, and write no report
-            "models": models,
-            "title": TITLE,
-            "order": tuple(ROLES),
-            "roles": ROLES,
-            "reference": "teacher",
-            "compare": COMPARE,
-            "floor": ("second_teacher", "teacher"),
-            "untrained": "untrained",
-            "ladder": "teacher,student,control,resnext_student",  # replay the paper's protocol on
-            "claims": claims(models),
-            "across": "auto",  # verdicts: seeds where there are two, else images; or name one
-            "evaluation": evaluation(),
-        }
+    return config.study(
+        teacher.data,
+        models,
+        only="teacher,student,control,untrained",
+        title=TITLE,
+        order=tuple(ROLES),
+        roles=ROLES,
+        reference="teacher",
+        compare=COMPARE,
+        floor=("second_teacher", "teacher"),
+        untrained="untrained",
+        ladder="teacher,student,control,resnext_student",
+        claims=claims(models),
     )
 
 

@@ -1,5 +1,6 @@
 """Which models a study makes, and in which order."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,14 +21,14 @@ SEEDS = 1000  # at most: every one is a study
 
 
 class Cell(NamedTuple):
-    """One model of one replicate.
+    """One member of a model.
 
     Attributes:
       name: of the model in the study.
-      seed: number of the replicate.
+      seed: the member's number; of models that are trained, that of the replicate.
       origin: how it comes to be.
       config: the settings of that, complete.
-      workdir: where it will be.
+      workdir: where it will be, or is.
     """
 
     name: str
@@ -43,12 +44,13 @@ class Cell(NamedTuple):
 
 
 def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
-    """All models of a study, each behind the one that it is made from.
+    """All members of a study's models, each behind the one that it is made from.
 
     Raises:
       UserError: no seeds, or several that change nothing; a name that is none of the models or
         cannot be one, a comparison of other than two, models that are made from each other in a
-        circle.
+        circle, a model that lists no place or the same twice, or more members than those they are
+        made from.
     """
     if not 1 <= config.seeds <= SEEDS:
         raise UserError(f"a study needs at least 1 seed and at most {SEEDS:,}, not {config.seeds}")
@@ -57,30 +59,103 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
     for pair in config.compare:
         require_known("compare", pair, config.models)
     require_known("ladder", listed(config.ladder), config.models)
+    many = sizes(config)
+    cells: dict[tuple[str, int], Cell] = {}
+    for seed in range(max(many.values())):
+        for name in (name for name, size in many.items() if seed < size):
+            source = origins.needed(name, config.models[name])
+            parent = cells[source, seed if many[source] > 1 else 0] if source else None
+            cells[name, seed] = cell(config, workdir, name, seed, parent)
+    return list(cells.values())
+
+
+def sizes(config: ConfigDict) -> dict[str, int]:
+    """How many members each model of `chosen` has.
+
+    Raises:
+      UserError: as `plan`.
+    """
     names = chosen(config)
     if config.seeds > 1 and not any(origins.of(name, config.models[name]).seeds for name in names):
         raise UserError(
-            f"seeds={config.seeds} would make copies: no seed changes any of {', '.join(names)}; "
-            "set seeds=1 (several networks of one name are for launch/explain.py)"
+            f"seeds={config.seeds} changes nothing: none of {', '.join(names)} is trained; set "
+            "seeds=1"
         )
-    return [cell(config, workdir, seed, name) for seed in range(config.seeds) for name in names]
+    many: dict[str, int] = {}
+    for name in names:
+        settings = config.models[name]
+        origin, source = origins.of(name, settings), origins.needed(name, settings)
+        if origin.lists:
+            many[name] = len(places(name, origin, settings))
+        elif origin.seeds:
+            many[name] = config.seeds
+        elif source:
+            many[name] = many[source]
+        else:
+            raise UserError(f"say with {origin.made_from} which model '{name}' is made from")
+        if source and 1 < many[source] < many[name]:
+            raise UserError(
+                f"'{name}' has {many[name]} members and '{source}', which they are made from one "
+                f"by one, {many[source]}; take as many, or one '{source}' for all"
+            )
+    return many
 
 
-def cell(config: ConfigDict, workdir: Path, seed: int, name: str) -> Cell:
-    """A model of a replicate, its settings complete."""
+def places(name: str, origin: Origin, settings: ConfigDict) -> list[str]:
+    """Those that a model lists, one for each member.
+
+    Raises:
+      UserError: none, or one twice.
+    """
+    found = listed(settings.get(origin.lists) or "")
+    if not found:
+        raise UserError(f"{origin.lists} of '{name}' names nothing; name one for each member")
+    if len(set(found)) < len(found):
+        raise UserError(f"{origin.lists} of '{name}' names one twice; name each once")
+    return found
+
+
+def cell(config: ConfigDict, workdir: Path, name: str, seed: int, parent: Cell | None) -> Cell:
+    """A member of a model, its settings complete.
+
+    Args:
+      parent: what it is made from.
+    """
     settings = config.models[name].copy_and_resolve_references()
-    origin = origins.of(name, settings)
-    with settings.unlocked():
+    origin, place = origins.of(name, settings), workdir / f"seed{seed}" / name
+    with settings.unlocked(), settings.ignore_type():
         del settings["origin"]
         settings.data = config.data
+        if origin.lists:
+            settings[origin.lists] = places(name, origin, settings)[seed]
+        if parent:
+            settings[origin.made_from] = str(parent.workdir)
+    if origin.there:
+        place = Path(settings[origin.lists])
     for key in origin.seeds:
         value = settings
         for part in key.split("."):
             value = value[part]
         settings.update_from_flattened_dict({key: value + seed})
-    if source := origins.needed(name, config.models[name]):
-        settings[origin.made_from] = str(directory(workdir, seed, source))
-    return Cell(name, seed, origin, settings, directory(workdir, seed, name))
+    return Cell(name, seed, origin, settings, place)
+
+
+def contents(cells: Sequence[Cell]) -> dict[str, str]:
+    """Fingerprints of what a study names by its places alone; {setting: all of its members'}.
+
+    Raises:
+      UserError: one cannot be read, or two members of a model are the same.
+    """
+    found: dict[str, dict[str, str]] = {}  # a setting -> a fingerprint -> its place
+    for one in cells:
+        if one.origin.lists:
+            place = one.config[one.origin.lists]
+            known = found.setdefault(f"models.{one.name}.{one.origin.lists}", {})
+            if (other := known.setdefault(one.origin.content(place), place)) != place:
+                raise UserError(f"{other} and {place} are copies of one network; name one of them")
+    return {
+        key: hashlib.sha256(" ".join(known).encode()).hexdigest() for key, known in found.items()
+    }
 
 
 def chosen(config: ConfigDict) -> list[str]:
@@ -105,9 +180,13 @@ def chosen(config: ConfigDict) -> list[str]:
     return sources_first({name: sources[name] for name in only})
 
 
-def listed(names: str) -> list[str]:
-    """`a, b` -> [a, b]."""
-    return [name for entry in names.split(",") if (name := entry.strip())]
+def listed(names: str | Sequence[str]) -> list[str]:
+    """`a, b`, or a tuple of such -> [a, b]."""
+    # The command line makes ("a, b",) of it where a tuple stood.
+    entries = [str(name) for name in names] if isinstance(names, list | tuple) else [str(names)]
+    if len(entries) == 1:
+        entries = entries[0].split(",")
+    return [name for entry in entries if (name := entry.strip())]
 
 
 def share(cells: Sequence[Cell], cell: str) -> list[Cell]:
@@ -128,10 +207,6 @@ def share(cells: Sequence[Cell], cell: str) -> list[Cell]:
         families[str(one.workdir)] = families.get(one.made_from, str(one.workdir))
     mine = list(dict.fromkeys(families.values()))[int(found[1]) - 1 :: int(found[2])]
     return [one for one in cells if families[str(one.workdir)] in mine]
-
-
-def directory(workdir: Path, seed: int, name: str) -> Path:
-    return workdir / f"seed{seed}" / name
 
 
 def sources_first(sources: Mapping[str, str]) -> list[str]:
@@ -184,7 +259,7 @@ def study_members(workdir: str | Path) -> list[Member]:
     if not path.exists():
         raise UserError(f"{workdir} holds no study; give a work directory of launch/study.py")
     settings = files.read_json(path)
-    settings.pop(runs.CONTENT, None)
+    content = settings.pop(runs.CONTENT, {})
     config = ConfigDict(settings)
     if config.get("version") != VERSION:
         raise UserError(
@@ -195,4 +270,10 @@ def study_members(workdir: str | Path) -> list[Member]:
         cells = plan(config, Path(workdir))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no config of a study ({line(error)})") from error
+    for key, found in contents([one for one in cells if one.origin.there]).items():
+        if content.get(key, found) != found:
+            raise UserError(
+                f"{key} names other networks than {workdir} was made with; bring those back, or "
+                "run the study anew in another --workdir"
+            )
     return made(cells)

@@ -3,6 +3,7 @@
 import itertools
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from kdxai.study import audit, claims, design, members, plan, stats
 from kdxai.study.design import Design
 from kdxai.study.measure import NONE, Measured, measure, measure_members, paired
 from kdxai.study.members import Member
+from kdxai.study.origins import Shape
 from kdxai.study.plan import Cell, chosen, listed, share
 from kdxai.study.records import Shelf
 from kdxai.study.wanted import Wanted, require_defined, wanted
@@ -40,7 +42,8 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
     cells, dataset, what = checked.cells, checked.dataset, checked.wanted
     shared = config.copy_and_resolve_references()
     shared.cell = ""  # every job of an array works for the same study
-    runs.claim(workdir, shared, {"data.data_dir": datasets.fingerprint(dataset)})
+    content = {"data.data_dir": datasets.fingerprint(dataset), **plan.contents(cells)}
+    runs.claim(workdir, shared, content)
     make(checked.mine, dataset)
     if len(checked.mine) < len(cells):
         measure_members(plan.made(checked.mine), dataset, what, Shelf(workdir))
@@ -75,13 +78,19 @@ def check(config: ConfigDict, workdir: Path) -> Checked:
     mine = share(cells, config.cell)
     names = chosen(config)
     dataset = datasets.load(**config.data)
-    declared = claims.declared(config, set(config.models), names, config.seeds)
+    sizes = Counter(cell.name for cell in cells)
+    declared = claims.declared(config, set(config.models), names, min(sizes.values()))
     told = design.read(config, names, config.models)
     pairs = dict.fromkeys([*told.compare, *claims.pairs(declared, told.reference)])
     what = wanted(config.evaluation, list(pairs), names, len(dataset.test.label))
+    networks: dict[str, Shape] = {}  # by their directories
     for cell in cells:
-        require_defined(cell.origin.check(cell.config, dataset), what, dataset)
-        checkpoints.folder(cell.workdir)
+        parent = networks.get(cell.made_from)
+        network = cell.origin.check(cell.config, dataset, parent)
+        require_defined(network, what, dataset)
+        networks[str(cell.workdir)] = network
+    plan.made([cell for cell in cells if cell.origin.there])
+    checkpoints.folder(workdir)
     if set(listed(config.ladder)) & set(names):
         audit.require_ladder(config.evaluation, dataset)
     return Checked(cells, mine, dataset, told, what, declared)
@@ -132,7 +141,8 @@ def make(cells: Sequence[Cell], dataset: Dataset) -> None:
     What is there already is checked: that its settings, its data and what it is made from are the
     same.
     """
-    seconds: dict[str, list[float]] = {}  # a model's name -> of its replicates
+    seconds: dict[str, list[float]] = {}  # a model's name -> of its members
+    cells = [cell for cell in cells if not cell.origin.there]
     waiting = [cell for cell in cells if not files.there(cell.workdir / trained.MODEL)]
     started = time.perf_counter()
     for cell in cells:
@@ -185,8 +195,8 @@ def explain_members(
     """
     names = list(dict.fromkeys(one.name for one in found))
     told = design.read(config, names).of_networks()
-    replicates = len(members.shared_seeds((one.name, one.seed) for one in found))
-    declared = claims.declared(config, names, names, replicates)
+    sizes = Counter(one.name for one in found)
+    declared = claims.declared(config, names, names, min(sizes.values()))
     pairs = dict.fromkeys([*told.compare, *claims.pairs(declared, told.reference)])
     what = wanted(config, list(pairs), names, len(dataset.test.label))
     for one in found:

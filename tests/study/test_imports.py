@@ -2,11 +2,11 @@
 
 import json
 import runpy
+import shutil
 
 import numpy as np
 import pytest
 import safetensors.numpy
-from ml_collections import ConfigDict
 from random_weights import random_weights
 from scripts import ROOT
 
@@ -14,6 +14,7 @@ from kdxai import models
 from kdxai.data import datasets
 from kdxai.errors import UserError
 from kdxai.models import trained
+from kdxai.study import config as studies
 from kdxai.study import imports, plan, run
 from kdxai.training import config as training_config
 
@@ -133,31 +134,16 @@ def test_weights_of_other_classes_are_refused(config, dataset, tmp_path):
     assert models.create(NAME, num_classes=5).num_classes == 5
 
 
-def test_a_study_imports_a_model_that_another_learns_from(
-    config, fresh_config, spots_data, tmp_path, lenient
-):
+def test_a_study_imports_a_model_that_another_learns_from(config, fresh_config, tmp_path, lenient):
     """Each behind what it is made from, whatever its origin; one of no origin is refused."""
-    study = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]("quick")
-    study.data.update({"name": "spots", "data_dir": str(spots_data), "train_size": None})
-    entry = config.copy_and_resolve_references()
-    with entry.unlocked():
-        entry.origin = "import"
-        del entry["data"]
-    small = fresh_config.copy_and_resolve_references()
-    with small.unlocked():
-        small.origin, small.teacher = "train", "large"
-        del small["data"]
-    with study.unlocked():
-        study.models = {"large": entry, "small": small}
-    study.update({"only": "small,large", "compare": (("small", "large"),), "seeds": 2})
-    study.update({"order": ("large", "small"), "reference": "large", "untrained": ""})
-    study.floor, study.claims, study.roles = (), ConfigDict(), ConfigDict()
+    large = studies.model("import", config)
+    small = studies.model("train", fresh_config, teacher="large")
+    study = studies.study(config.data, {"small": small, "large": large}, seeds=2)
     study.evaluation.update({"images": 16, "whole": False, "sanity": 0, "resamples": 100})
     cells = plan.plan(study, tmp_path / "run")
-    assert [(one.name, one.seed) for one in cells] == [
-        *(("large", 0), ("small", 0), ("large", 1), ("small", 1)),
-    ]
-    assert cells[3].made_from == str(tmp_path / "run" / "seed1" / "large")
+    # One file of weights is one network, whose students have seeds.
+    assert [(one.name, one.seed) for one in cells] == [("large", 0), ("small", 0), ("small", 1)]
+    assert {one.made_from for one in cells[1:]} == {str(tmp_path / "run" / "seed0" / "large")}
     checked = run.check(study, tmp_path / "run")
     run.make(checked.mine[:2], checked.dataset)
     run.make(checked.mine[:2], checked.dataset)  # is only checked
@@ -165,10 +151,34 @@ def test_a_study_imports_a_model_that_another_learns_from(
     assert [one.model.facts["origin"]["kind"] for one in made] == ["import", "train"]
     sha = trained.read(tmp_path / "run" / "seed0" / "large")["sha256"]
     assert [one.line for one in made] == [sha[:12], "0"]
-    study.only = "large"  # replicates of one file of weights would be copies
-    with pytest.raises(UserError, match="seeds=2 would make copies: no seed changes any of large"):
+    study.only = "large"
+    with pytest.raises(UserError, match="seeds=2 changes nothing: none of large is trained"):
         plan.plan(study, tmp_path / "run")
     study.only = "small,large"
     study.models.small.origin = "found"
     with pytest.raises(UserError, match="'small' has origin='found'; known: train, import"):
         plan.plan(study, tmp_path / "run")
+
+
+def test_several_files_of_weights_are_a_population(config, weights, tmp_path, lenient):
+    """Each is a member; a file may move, and may not become another."""
+    other = tmp_path / "other.safetensors"
+    safetensors.numpy.save_file(random_state(NAME, 3, seed=1), other)
+    large = studies.model("import", config, weights=(str(weights), str(other)))
+    study = studies.study(config.data, {"large": large})
+    cells = plan.plan(study, tmp_path / "run")
+    assert [one.workdir.parent.name for one in cells] == ["seed0", "seed1"]
+    assert [one.config.weights for one in cells] == [str(weights), str(other)]
+    run.make(cells, datasets.load(**config.data))
+    assert len({one.line for one in plan.made(cells)}) == 2
+    content = plan.contents(cells)
+    assert content.keys() == {"models.large.weights"}
+    moved = other.rename(tmp_path / "moved.safetensors")
+    study.models.large.weights = (str(weights), str(moved))
+    assert plan.contents(plan.plan(study, tmp_path)) == content
+    study.models.large.weights = (str(moved), str(weights))
+    assert plan.contents(plan.plan(study, tmp_path)) != content
+    copy = shutil.copy(weights, tmp_path / "copy.safetensors")
+    study.models.large.weights = (str(weights), str(copy))
+    with pytest.raises(UserError, match="net.*safetensors and .*copy.* are copies of one network"):
+        plan.contents(plan.plan(study, tmp_path))

@@ -191,6 +191,7 @@ def test_an_audit_of_ones_own_leaves_out_what_changes_nothing(config, spots_data
     settings.rungs = "literal, held-out images"
     audited = audit.audit(settings, tmp_path)
     table = audited.table
+    assert dict(audited.records.groupby("model").line.nunique()) == {"mine": 2, "small": 1}
     [note] = tables.notes(audited.records, {})
     assert note.startswith("There are 2 of mine, 1 of small; the tables and verdicts are of")
     assert list(table.rung.unique()) == ["literal", "held-out images"]

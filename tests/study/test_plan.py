@@ -1,11 +1,16 @@
 import runpy
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 from scripts import ROOT
 
 from kdxai.errors import UserError
 from kdxai.settings import flatten
+from kdxai.study import config as studies
+from kdxai.study import origins
+from kdxai.study.origins import Origin
 from kdxai.study.plan import plan, share, sources_first
 
 
@@ -87,6 +92,86 @@ def test_shares_keep_students_with_their_teacher(config):
     for cell in ("0/2", "3/2", "1", "a/b"):
         with pytest.raises(UserError, match="cell is i/n"):
             share(cells, cell)
+
+
+def populations(config, **sizes):
+    """A study of `name=places`, or of the number of seeds, and children of them."""
+    models = {}
+    for name, value in sizes.items():
+        if isinstance(value, tuple):
+            models[name] = ConfigDict({"origin": "made", "places": value})
+        elif value in sizes:
+            models[name] = ConfigDict({"origin": "compress", "parent": value})
+        else:
+            models[name] = config.models.control.copy_and_resolve_references()
+            models[name].teacher = value
+    return studies.study(config.data, models)
+
+
+@pytest.fixture
+def compress(monkeypatch):
+    none = Origin(*[lambda *_: None] * 3, made_from="parent")
+    monkeypatch.setitem(origins.ORIGINS, "compress", none)
+
+
+def test_a_population_has_as_many_members_as_its_origin_says(config, compress):
+    study = populations(config, half="dense", net="", quarter="half", dense=("a", "b.py:f", "c"))
+    study.models.small = ConfigDict({"origin": "compress", "parent": "net"})
+    study.seeds = 2
+    cells = {(one.name, one.seed): one for one in plan(study, Path("work"))}
+    found = Counter(name for name, _ in cells)
+    assert found == {"net": 2, "small": 2, "dense": 3, "half": 3, "quarter": 3}
+    assert [str(cells["dense", n].workdir) for n in range(3)] == ["a", "b.py:f", "c"]
+    assert [cells["half", n].config.parent for n in range(3)] == ["a", "b.py:f", "c"]
+    assert cells["quarter", 2].made_from == str(Path("work/seed2/half"))
+    assert cells["small", 1].made_from == str(Path("work/seed1/net"))
+    # All that is made of one network is the work of one job.
+    mine = share(list(cells.values()), "1/5")
+    assert [(one.name, one.seed) for one in mine] == [("dense", 0), ("half", 0), ("quarter", 0)]
+
+
+@pytest.mark.parametrize(
+    "given", ["a, b", ("a", "b"), ["a", "b"], ("a,b",)], ids=["text", "tuple", "list", "typed"]
+)
+def test_places_as_a_text_and_as_a_tuple(config, given):
+    study = populations(config, net=("x",))
+    with study.ignore_type():
+        study.models.net.places = given
+    assert [one.config.places for one in plan(study, Path("work"))] == ["a", "b"]
+
+
+def test_one_network_stands_for_every_member_that_is_made_from_it(config, compress):
+    study = populations(config, net=("a",), student="net", small="student")
+    study.models.student = config.models.control.copy_and_resolve_references()
+    study.models.student.teacher = "net"
+    study.seeds = 3
+    cells = {(one.name, one.seed): one for one in plan(study, Path("work"))}
+    assert {cells["student", n].config.teacher for n in range(3)} == {"a"}
+    assert len(cells) == 1 + 3 + 3
+    study.models.net.places = ("a", "b")
+    with pytest.raises(UserError, match="'student' has 3 members and 'net', .* one by one, 2; "):
+        plan(study, Path("work"))
+    study.seeds = 2
+    students = [one for one in plan(study, Path("work")) if one.name == "student"]
+    assert [one.config.teacher for one in students] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("models.net.places", (), "places of 'net' names nothing; name one for each member"),
+        ("models.net.places", ("a", "a"), "places of 'net' names one twice"),
+        ("models.half.parent", "", "say with parent which model 'half' is made from"),
+        ("models.half.parent", "uncle", "'half' is made from 'uncle', which is no model of"),
+        ("seeds", 2, "seeds=2 changes nothing: none of net, half is trained; set seeds=1"),
+    ],
+)
+def test_populations_that_cannot_be_are_one_line(config, compress, key, value, message):
+    study = populations(config, net=("a", "b"), half="net")
+    study.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message) as refused:
+        plan(study, Path("work"))
+    assert "\n" not in str(refused.value)
 
 
 def test_only_some_models(config):

@@ -385,6 +385,12 @@ def test_a_stand_in_plays_the_student_up_to_its_rung(config, monkeypatch, tmp_pa
     assert len(made.asked) == 2 * 2 * (len(REPAIRS) + 2)
 
 
+def test_a_stand_in_for_each_member_or_none(config):
+    found = measured_of(config, ["student", "resnext_student"], seeds=2).members
+    with pytest.raises(UserError, match="there are 2 of 'student' and 1 of 'resnext_student', "):
+        audit.rungs("", found[:-1])
+
+
 def test_rungs_by_name(config):
     """Also those whose names have commas, each once."""
     names = ["literal", *REPAIRS]
