@@ -2,7 +2,21 @@
 
 from kdxai.compress.children import none
 from kdxai.compress.cost import factor, worth
+from kdxai.compress.kinds import KINDS, Data, Kind, apply, settled
 from kdxai.compress.pruning import prune
+from kdxai.compress.quantisation import quantise
 from kdxai.compress.statistics import batch_norm
 
-__all__ = ["batch_norm", "factor", "none", "prune", "worth"]
+__all__ = [
+    "KINDS",
+    "Data",
+    "Kind",
+    "apply",
+    "batch_norm",
+    "factor",
+    "none",
+    "prune",
+    "quantise",
+    "settled",
+    "worth",
+]

@@ -41,11 +41,12 @@ def batch_norm(trained: Trained, images: np.ndarray) -> Trained:
         dtype=trained.model.dtype,
     )
     # A running average that starts at zero is, after one batch, a known share of that batch's.
-    blank = jax.tree.map(jnp.zeros_like, trained.variables["batch_stats"])
+    old = flatten_dict(dict(trained.variables["batch_stats"]))
+    blank = {p: x if p[-1] == "range" else jnp.zeros_like(x) for p, x in old.items()}
 
     @jax.jit
     def after(variables: Mapping[str, Any], batch: jax.Array) -> Any:
-        start = {**variables, "batch_stats": blank}
+        start = {**variables, "batch_stats": unflatten_dict(blank)}
         normalised = augment.normalise(batch, trained.mean, trained.std)
         return model.apply(start, normalised, train=True, mutable=["batch_stats"])[1]
 
@@ -54,21 +55,26 @@ def batch_norm(trained: Trained, images: np.ndarray) -> Trained:
         found = jax.device_get(after(trained.variables, jnp.asarray(batch))["batch_stats"])
         for path, moment in _moments(found).items():
             totals[path] = totals.get(path, 0) + moment * (len(batch) / len(images))
-    variables = {**trained.variables, "batch_stats": _statistics(totals)}
+    new = unflatten_dict(old | _statistics(totals))
+    variables = {**trained.variables, "batch_stats": new}
     origin = trained.facts.get("origin", {})
     facts = {**trained.facts, "origin": {**origin, "batch_norm": len(images)}}
     return trained._replace(variables=variables, facts=facts)
 
 
 def _moments(averages: Mapping[str, Any]) -> dict[Path, np.ndarray]:
-    """A batch's running averages -> its means and mean squares, float64."""
+    """A batch's running averages -> its means and mean squares, float64.
+
+    A network whose inputs are rounded has ranges beside them, which stay.
+    """
     flat = {p: x.astype(np.float64) / (1 - MOMENTUM) for p, x in flatten_dict(averages).items()}
+    means = {p: x for p, x in flat.items() if p[-1] == "mean"}
     squares = {p: x + flat[*p[:-1], "mean"] ** 2 for p, x in flat.items() if p[-1] == "var"}
-    return flat | squares
+    return means | squares
 
 
-def _statistics(moments: Mapping[Path, np.ndarray]) -> dict[str, Any]:
+def _statistics(moments: Mapping[Path, np.ndarray]) -> dict[Path, jax.Array]:
     """Means and mean squares -> means and variances, float32."""
+    means = {p: x for p, x in moments.items() if p[-1] == "mean"}
     variances = {p: x - moments[*p[:-1], "mean"] ** 2 for p, x in moments.items() if p[-1] == "var"}
-    flat = {**moments, **variances}
-    return unflatten_dict({p: jnp.asarray(x, jnp.float32) for p, x in flat.items()})
+    return {p: jnp.asarray(x, jnp.float32) for p, x in (means | variances).items()}

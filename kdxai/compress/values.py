@@ -23,12 +23,12 @@ def require_whole(name: str, value: Any, low: int, high: int | None = None) -> N
         raise UserError(f"{name} must be a whole number {limits}, not {value!r}")
 
 
-def require_one_of(name: str, value: Any, known: Sequence[str]) -> None:
+def require_one_of(name: str, value: Any, known: Sequence[Any]) -> None:
     """Raises:
     UserError: the value is none of those known.
     """
     if value not in known:
-        raise UserError(f"{name} must be {' or '.join(known)}, not {value!r}")
+        raise UserError(f"{name} must be {' or '.join(map(str, known))}, not {value!r}")
 
 
 def _is_number(value: Any) -> bool:
