@@ -110,7 +110,7 @@ def curve(one: Sweep, column: str, classes: int) -> Curve:
     Args:
       classes: how many there are, which says what guessing gives.
     """
-    band = one.bands.get(column)
+    band = one.bands.get(column) if len(one.parents) > 1 else None
     own = [1.0] if column == "agreement" else list(one.parents[column])
     x = factors(one, LEFT + 6, WIDTH - 8)
     values = [*one.networks[column].dropna(), *own, *([band.low, band.high] if band else [])]

@@ -252,7 +252,8 @@ def compression(path: Path, sweeps: Sequence[Sweep]) -> None:
 
 def _sweep(ax: Axes, one: Sweep, column: str) -> None:
     """One number over the factor: the seed band, a line per kind, a dot per network."""
-    if band := one.bands.get(column):
+    band = one.bands.get(column) if len(one.parents) > 1 else None
+    if band:
         ax.axhspan(band.low, band.high, color=BAND, alpha=0.18, lw=0, label="other seeds")
         ax.axhline(band.mean, color=BAND, alpha=0.7, lw=1)
     dead = one.networks[one.networks.at_chance]

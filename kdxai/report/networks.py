@@ -1,18 +1,16 @@
 """What a report tells of many networks: sweeps of compressions, and seed noise."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kdxai import classifiers, compress, evaluate
-from kdxai.externals import External
-from kdxai.measures import Model
+from kdxai import classifiers, evaluate
 from kdxai.report import films, sections, seeds, sweep
 from kdxai.report.films import Seen
 from kdxai.report.sections import Compression, Noise
-from kdxai.report.sweep import Network, Results, Sweep
+from kdxai.report.sweep import Results, Sweep
 from kdxai.study import distances
 from kdxai.study.design import SLOTS
 from kdxai.study.measure import Measured
@@ -60,16 +58,6 @@ def networks(measured: Measured, results: Results) -> Networks:
         alike = seeds.alike(pairwise, found, measured.design.reference)
         seeds_told = sections.seed_noise(alike, floors, noise, found)
     return Networks(found, told, seeds_told)
-
-
-def sized(models: Mapping[Network, Model], results: Results) -> dict[Network, Mapping[str, Any]]:
-    """The facts, with what those networks are worth that others were compressed from."""
-    found = dict(results)
-    for network in dict.fromkeys(sweep.descent(results).values()):
-        model = models[network]
-        if "worth" not in found[network] and not isinstance(model, External):
-            found[network] = {**found[network], "worth": compress.worth(model)}
-    return found
 
 
 def see(measured: Measured, one: Sweep) -> Seen:

@@ -1,12 +1,12 @@
 """A sweep of compressions: what is left of each network at which factor, beside seed noise."""
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kdxai import compress
 from kdxai.report import facts
 from kdxai.study import checks, distances
 from kdxai.study.distances import Pairwise
@@ -87,17 +87,17 @@ def sweeps(
         networks = pd.DataFrame(
             [
                 {"model": child[0], "seed": child[1], "parent": parent[1]}
-                | told(results[child], results[parent])
+                | told(results[child])
                 | {"adcc": adcc[child], "at_chance": chance[child]}
                 | {name: table.get((child, parent), np.nan) for name, table in alike.items()}
                 for child, parent in families.items()
                 if parent[0] == dense
             ]
         )
-        bands = {name: band(parents[name]) for name in ("accuracy", "adcc")}
-        pairs = [(one, two) for place, one in enumerate(own) for two in own[:place]]
-        if pairs and pairwise is not None:
-            bands |= {name: band(table[pair] for pair in pairs) for name, table in alike.items()}
+        spread: dict[str, list[float]] = {name: [*parents[name]] for name in ("accuracy", "adcc")}
+        for name, table in alike.items():
+            spread[name] = [table.get(pair, np.nan) for pair in itertools.combinations(own, 2)]
+        bands = {name: band(values) for name, values in spread.items() if np.isfinite(values).any()}
         found.append(Sweep(dense, parents, networks, steps(networks, dense, noise), bands))
     return found
 
@@ -133,8 +133,8 @@ def agreements(pairwise: Pairwise | None) -> dict[str, dict[tuple[Network, Netwo
     return found
 
 
-def told(own: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str, Any]:
-    """What a compressed network is, from its facts and its parent's."""
+def told(own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a compressed network is, from its facts."""
     origin = own["origin"]
     return {
         "kind": kind(origin),
@@ -142,7 +142,7 @@ def told(own: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str, Any]:
         "treatment": treatment(origin),
         "dense": origin["how"] == "none",
         "control": origin["settings"].get("by") == "random",
-        "factor": compress.factor(parent, own),
+        "factor": own["factor"],
         "accuracy": facts.accuracy(own),
     }
 
@@ -187,7 +187,8 @@ def strength(origin: Mapping[str, Any]) -> str:
 
 
 def band(values: Iterable[float]) -> Band:
-    found = np.array(list(values), float)
+    """Of the values that are known."""
+    found = np.array([value for value in values if not np.isnan(value)])
     return Band(float(found.min()), float(found.mean()), float(found.max()), len(found))
 
 

@@ -16,7 +16,6 @@ from kdxai.study.design import Design
 from kdxai.study.distances import Pairwise
 
 IMAGES = 60
-SIZE = 32 * 10_000  # bits of a dense network
 PRUNE = {"by": "magnitude", "scope": "global", "seed": 0}
 # model -> (how, settings, tuned epochs, BatchNorm images, factor, accuracy, agreement, ADCC)
 MODELS = {
@@ -45,7 +44,6 @@ def facts(parents):
             "parameters": 10_000,
             "test_accuracy": 0.92 + 0.002 * seed,
             "origin": {"kind": "import", "file": f"{seed}.safetensors", "sha256": f"f{seed}" * 32},
-            "worth": {"size_bits": SIZE},
             "sha256": f"d{seed}" * 32,
         }
     for model, (how, settings, tuned, norm, factor, accuracy, *_) in MODELS.items():
@@ -59,7 +57,7 @@ def facts(parents):
                     **{"tuned_epochs": tuned, "rounds": 1, "batch_norm": norm},
                     "root_sha256": f"d{seed}" * 32,
                 },
-                "worth": {"size_bits": SIZE / factor},
+                "factor": factor,
                 "sha256": f"{model}{seed}".ljust(64, "0"),
             }
     return found
