@@ -198,7 +198,7 @@ def sure(
     if seeds > 1 and across == "seeds":
         text = (
             f"The 95 % intervals are across {seeds} networks of each model and {images:,} "
-            f"images, so they are about {design.population}"
+            f"images, so they are about {design.population()}"
         )
     else:
         runs = "With one seed this" if seeds == 1 else f"This, the mean of {seeds} seeds,"

@@ -113,7 +113,7 @@ def over(seeds: int, design: Design) -> str:
     """What the intervals are about."""
     if seeds == 1:
         return "over images, which speak of these trained models (one seed)"
-    return f"over {seeds} networks of each model and images, which speak of {design.population}"
+    return f"over {seeds} networks of each model and images, which speak of {design.population()}"
 
 
 def claims_section(claims: pd.DataFrame) -> list[str]:

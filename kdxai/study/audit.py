@@ -64,7 +64,7 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
         told = told.of_networks()
     chosen = rungs(config.rungs, found)
     sizes = Counter(one.name for one in found)
-    declared = claims.declared(config, {*paper.ROLES, *names}, names, min(sizes.values()))
+    declared = claims.declared(config, {*paper.ROLES, *names}, sizes)
     dataset = members.load_data(found, config.data)
     require_size(dataset)
     require_ladder(config, dataset)
@@ -117,7 +117,7 @@ def judged(
     judge = partial(claims.judge, claims=mine, across=across, **options)
     verdicts = by(shared, "rung", judge) if mine else NONE
     if mine:
-        verdicts["about"] = claims.about(verdicts, told.population)
+        verdicts["about"] = claims.about(verdicts, told)
     return Audit(table, verdicts, records)
 
 

@@ -43,8 +43,8 @@ def default() -> ConfigDict:
     )
 
 
-def check(config: ConfigDict, dataset: Dataset, network: Network) -> Network:
-    """Everything about a compression that can be wrong but for what its parent forbids.
+def check(config: ConfigDict, dataset: Dataset, network: Network | External | None) -> Network:
+    """Everything about a compression that can be wrong but for what its parent's layers forbid.
 
     Args:
       network: the parent's.
@@ -52,6 +52,8 @@ def check(config: ConfigDict, dataset: Dataset, network: Network) -> Network:
     Raises:
       UserError: it is.
     """
+    if not isinstance(network, Network):
+        raise UserError("only model directories can be compressed, no classifiers of one's own")
     compress.check(config.kind, settings_of(config, 1))
     size = len(dataset.train.label)
     if not 0 <= config.batch_norm <= size:
@@ -73,6 +75,21 @@ def check(config: ConfigDict, dataset: Dataset, network: Network) -> Network:
     return network
 
 
+def told(facts: Mapping[str, Any]) -> str:
+    """How a model was compressed, in words."""
+    origin = facts["origin"]
+    settings = ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in origin["settings"].items()
+    )
+    parts = [f"{origin['how']} ({settings})" if settings else origin["how"]]
+    if origin["batch_norm"]:
+        parts.append(f"BatchNorm re-estimated on {origin['batch_norm']:,} images")
+    if origin["tuned_epochs"]:
+        parts.append(f"tuned, {origin['tuned_epochs']} epochs in {origin['rounds']} rounds")
+    return "; ".join(parts)
+
+
 def run(config: ConfigDict, workdir: str | Path) -> Mapping[str, Any]:
     """A compression whose data are the parent's own, unless the config says which.
 
@@ -85,13 +102,11 @@ def run(config: ConfigDict, workdir: str | Path) -> Mapping[str, Any]:
     if not config.parent:
         raise UserError("say which model is to be compressed: parent=DIRECTORY")
     [parent] = members.opened([(PARENT, config.parent)])
-    if isinstance(parent.model, External):
-        raise UserError(f"{config.parent} is no model directory, and only such can be compressed")
     if not config.data.name:
         config = config.copy_and_resolve_references()
         config.data.update(parent.model.facts.get("data", {}))
     dataset = members.load_data([parent], config.data)
-    check(config, dataset, parent.model.model)
+    check(config, dataset, None if isinstance(parent.model, External) else parent.model.model)
     return compress_model(config, workdir, dataset)
 
 

@@ -50,12 +50,15 @@ class Sample(NamedTuple):
     def minus(self, other: "Sample") -> "Sample":
         """Differences in the metrics that both have: by the lines that both have, if any."""
         names = [name for name in self.metrics if name in other.metrics]
-        mine, theirs = (
-            one.values[..., [one.metrics.index(name) for name in names]] for one in (self, other)
-        )
-        if pairs := shared(self.lines, other.lines):
+        pairs = shared(self.lines, other.lines)
+        mine, theirs = self.values, other.values
+        if pairs:
             own, its = map(list, zip(*pairs, strict=True))
-            return Sample(names, mine[:, own] - theirs[:, its], self.images, difference=True)
+            mine, theirs = np.take(mine, own, axis=1), np.take(theirs, its, axis=1)
+        mine = mine[..., [self.metrics.index(name) for name in names]]
+        theirs = theirs[..., [other.metrics.index(name) for name in names]]
+        if pairs:
+            return Sample(names, mine - theirs, self.images, difference=True)
         return Sample(names, mine, self.images, difference=True, against=theirs)
 
     @property
@@ -100,7 +103,7 @@ def tails(t: np.ndarray, parts: Parts, freedom: np.ndarray | float) -> np.ndarra
     root, rest = np.sqrt(of_two), np.where(of_two < 1, 1 - of_two, 1)
     found, left = np.zeros_like(t), np.ones_like(t)
     for share, size in parts:
-        small = root * share / np.where(of_two > 0, of_two, 1)
+        small = root * (share / np.where(of_two > 0, of_two, 1))
         large = np.where(of_two > 0, (1 - root) * (share / rest), share)
         weight = np.where(np.equal(size, 2), small, large)
         found = found + weight * 2 * stats.t.sf(t, np.maximum(np.subtract(size, 1), 1))

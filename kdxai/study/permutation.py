@@ -96,7 +96,7 @@ def beyond(
       UserError: `other` has fewer than two members.
     """
     every = np.atleast_3d(np.asarray(distances, np.float64).T).T  # [1 + R, M, M]
-    groups = Groups(*map(np.asarray, (one, other)), None if own is None else np.asarray(own))
+    groups = Groups(np.array(one), np.array(other), None if own is None else np.array(own))
     if len(other) < 2:
         raise UserError(
             "how far seeds differ is known of at least 2 networks, not of "

@@ -79,7 +79,7 @@ def check(config: ConfigDict, workdir: Path) -> Checked:
     names = chosen(config)
     dataset = datasets.load(**config.data)
     sizes = Counter(cell.name for cell in cells)
-    declared = claims.declared(config, set(config.models), names, min(sizes.values()))
+    declared = claims.declared(config, set(config.models), sizes)
     told = design.read(config, names, config.models)
     pairs = dict.fromkeys([*told.compare, *claims.pairs(declared, told.reference)])
     what = wanted(config.evaluation, list(pairs), names, len(dataset.test.label))
@@ -131,7 +131,7 @@ def judged(measured: Measured, declared: Mapping[str, Mapping], across: str) -> 
         seed=measured.wanted.evaluation.seed,
         reference=measured.design.reference,
     )
-    about = claims.about(verdicts, measured.design.population)
+    about = claims.about(verdicts, measured.design)
     return verdicts.assign(rung="sound", about=about)[["rung", *verdicts]]
 
 
@@ -196,7 +196,7 @@ def explain_members(
     names = list(dict.fromkeys(one.name for one in found))
     told = design.read(config, names).of_networks()
     sizes = Counter(one.name for one in found)
-    declared = claims.declared(config, names, names, min(sizes.values()))
+    declared = claims.declared(config, names, sizes)
     pairs = dict.fromkeys([*told.compare, *claims.pairs(declared, told.reference)])
     what = wanted(config, list(pairs), names, len(dataset.test.label))
     for one in found:

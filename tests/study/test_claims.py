@@ -249,8 +249,8 @@ def test_columns_and_order():
     table = judge(records(0.0), {"b": claim(), "a": claim()}, resamples=20)
     assert list(table) == [
         *("claim", "says", "metric", "one", "other", "direction", "matters"),
-        *("mean", "ci_low", "ci_high", "p", "p_holm", "across", "about", "seeds", "n"),
-        *("verdict", "why", "verdict_correct"),
+        *("mean", "ci_low", "ci_high", "p", "p_holm", "across", "about", "seeds", "networks"),
+        *("networks_other", "design", "n", "caution", "verdict", "why", "verdict_correct"),
     ]
     assert list(table.claim) == ["b", "a"]
     assert judge(records(0.0), {}, resamples=20).empty
@@ -285,7 +285,7 @@ def test_at_most_5_percent_of_families_hold_a_false_verdict(seeds):
                 str(pair): claim(metric, *pair, direction, matters=1e-9)
                 for pair, direction in zip(pairs, directions, strict=False)
             }
-            verdicts = ledger(claims, found, across).verdict
+            verdicts = ledger(claims, found).verdict
             assert verdicts.isin(["supported", "contradicted"]).any() == mistake
 
 
@@ -303,7 +303,7 @@ def test_a_difference_that_matters_is_seldom_called_none():
         for pair in found
         for metric in COLUMNS
     }
-    verdicts = ledger(claims, found, "seeds").verdict
+    verdicts = ledger(claims, found).verdict
     assert at_most(int((verdicts == "no meaningful difference").sum()), len(verdicts), 0.025)
 
 
@@ -314,7 +314,7 @@ def test_the_papers_claims_about_the_models_that_are_planned():
         *("control_coherency", "control_complexity", "control_drop"),
     ]
     assert isinstance(few, ConfigDict)
-    check(few, MODELS, seeds=1)
+    check(few, MODELS, dict.fromkeys(MODELS, 1))
     every = paper.claims([*MODELS, "tiny_student", "shallow_student"])
     assert set(every) - set(few) == {"c5_shallow", "c6b_aggressive"}
     assert not paper.claims(["teacher"])
@@ -340,7 +340,7 @@ def test_the_papers_claims_about_the_models_that_are_planned():
 def test_bad_claims_are_refused_in_one_line(changes, message):
     claims = {"mine": claim() | changes}
     with pytest.raises(UserError, match=f"the claim 'mine' .*{message}") as caught:
-        check(claims, MODELS, seeds=3)
+        check(claims, MODELS, dict.fromkeys(MODELS, 3))
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="the claim 'mine'"):
         judge(records(0.0), claims, resamples=10)
@@ -348,10 +348,10 @@ def test_bad_claims_are_refused_in_one_line(changes, message):
 
 def test_a_verdict_between_seeds_needs_two():
     with pytest.raises(UserError, match="at least 2 seeds, not 1"):
-        check({}, MODELS, seeds=1, across="seeds")
-    check({}, MODELS, seeds=2, across="seeds")
+        check({}, MODELS, dict.fromkeys(MODELS, 1), across="seeds")
+    check({}, MODELS, dict.fromkeys(MODELS, 2), across="seeds")
     with pytest.raises(UserError, match="across auto, seeds, images, not 'houses'"):
-        check({}, MODELS, seeds=2, across="houses")
+        check({}, MODELS, dict.fromkeys(MODELS, 2), across="houses")
 
 
 def test_a_study_judges_claims_about_agreement(monkeypatch, tmp_path):
