@@ -16,11 +16,6 @@ the same on the models of `configs/study.py:quick` in runs/quick, at fewer stren
 student and control are one architecture, the one taught and the other not, and stand in for two
 seeds; better are those of `--config.seeds=2`,
 `--config.models.dense.places=runs/quick/seed0/student,runs/quick/seed1/student`.
-
-    KDXAI_ZOO=FOLDER python launch/study.py --config configs/compression.py:zoo --workdir runs/zoo
-
-on the public networks of configs/zoo.py: every population by every kind, five ResNet-20 of one
-recipe also tuned. `:zoo,replicates,resnet56` takes some populations.
 """
 
 import runpy
@@ -37,7 +32,6 @@ from kdxai.training import config as training
 DENSE = "dense"
 FACTORS = (2, 4, 8, 16, 32)  # of pruning: one weight of so many is left
 NORM = {"batch_norm": 2048}  # training images that the statistics are estimated anew on
-RECIPES = ("usual", "tuned", "quick", "zoo", "zoo,POPULATION,...")
 
 Settings = Mapping[str, Any]  # flat, of configs/compress.py
 
@@ -89,36 +83,25 @@ def sweep(parent: str, compressions: Mapping[str, Settings]) -> dict[str, Config
 
 
 def get_config(recipe: str = "usual") -> ConfigDict:
-    name, *populations = [part.strip() for part in recipe.split(",")]
-    if name not in ("usual", "tuned", "quick", "zoo") or (populations and name != "zoo"):
-        raise UserError(f"compression.py has the recipes {', '.join(RECIPES)}, not '{recipe}'")
-    if name == "zoo":
-        return zoo(populations)
-    compressions = one_shot() | (tuned() if name == "tuned" else {})
-    data: dict[str, Any] = {"name": "cifar10"}
-    if name == "quick":
+    compressions, data = one_shot(), {"name": "cifar10"}
+    places: tuple[str, ...] = ()
+    if recipe == "tuned":
+        compressions |= tuned()
+    elif recipe == "quick":
         compressions = rounded((8, 4, 3, 2)) | pruned("prune", (2, 4, 8))
         compressions |= pruned("norm", (2, 4, 8), **NORM) | {"norm-1": {"kind": "none", **NORM}}
         compressions |= pruned("random", (2,), **{"prune.by": "random"})
         compressions |= tuned((2, 4, 8), epochs=1)
         data = {"name": "shapes", "train_size": 2000}
-    places = ("runs/quick/seed0/student", "runs/quick/seed0/control") if name == "quick" else ()
+        places = "runs/quick/seed0/student", "runs/quick/seed0/control"
+    elif recipe != "usual":
+        raise UserError(
+            f"compression.py has the recipes tuned and quick, or none, not '{recipe}'"
+        )
     dense = ConfigDict({"origin": "made", "places": FieldReference(places, object)})
     config = study({DENSE: dense}, {DENSE: sweep(DENSE, compressions)}, data)
-    if name == "quick":
+    if recipe == "quick":
         config.evaluation.update({"images": 300, "sanity": 0, "gallery": 4})
-    return config
-
-
-def zoo(populations: Sequence[str]) -> ConfigDict:
-    """The public networks, every population compressed; the five replicates also tuned."""
-    found = runpy.run_path(str(Path(__file__).with_name("zoo.py")))
-    dense = found["models"](populations or tuple(found["POPULATIONS"]))
-    steps = {
-        name: sweep(name, one_shot() | (tuned() if name == "replicates" else {})) for name in dense
-    }
-    config = study(dense, steps, {"name": "cifar10"})
-    config.roles = {name: role for name, role in found["ROLES"].items() if name in dense}
     return config
 
 

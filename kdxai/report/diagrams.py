@@ -151,9 +151,9 @@ def line(one: Sweep, kind: str, slot: int, column: str, scales: tuple[Scale, Sca
             Dot(
                 x.at(row.factor),
                 y.at(value),
-                bool(row.at_chance),
+                bool(row.collapsed),
                 f"{row.strength or 'dense'}, {sweep.times(row.factor)} times: {value:.3f}"
-                + (" (at chance)" if row.at_chance else ""),
+                + (" (collapsed)" if row.collapsed else ""),
             )
             for row in rows.itertuples()
             if not np.isnan(value := getattr(row, column))

@@ -256,7 +256,7 @@ def _sweep(ax: Axes, one: Sweep, column: str) -> None:
     if band:
         ax.axhspan(band.low, band.high, color=BAND, alpha=0.18, lw=0, label="other seeds")
         ax.axhline(band.mean, color=BAND, alpha=0.7, lw=1)
-    dead = one.networks[one.networks.at_chance]
+    dead = one.networks[one.networks.collapsed]
     for name, rows in kinds(one):
         colour = COLOURS[diagrams.slots(one)[name] % len(COLOURS)]
         marker = MARKERS[diagrams.slots(one)[name] % len(MARKERS)]
@@ -266,7 +266,7 @@ def _sweep(ax: Axes, one: Sweep, column: str) -> None:
         start = None if rows.dense.any() else diagrams.starts(one, column, rows.treatment.iloc[0])
         points = [*([] if start is None else [start]), *zip(rows.factor, rows[column], strict=True)]
         # From where a network is at chance the line is grey.
-        alive = int(((rows.at_chance > 0).cumsum() == 0).sum())
+        alive = int(((rows.collapsed > 0).cumsum() == 0).sum())
         end = len(points) - len(rows) + alive
         look: dict[str, Any] = {"color": colour, "lw": 2.4 if style == "tuned" else 1.4}
         ax.plot(*_across(points[max(end - 1, 0) :]), ":", color=GREY, lw=1)
@@ -274,7 +274,7 @@ def _sweep(ax: Axes, one: Sweep, column: str) -> None:
         ax.plot(rows.factor[:alive], rows[column][:alive], marker, color=colour, ms=6)
         ax.plot([], [], DASHES[style], marker=marker, ms=6, label=name, **look)
     if len(dead):
-        ax.plot(dead.factor, dead[column], "x", color=GREY, ms=6, label="at chance")
+        ax.plot(dead.factor, dead[column], "x", color=GREY, ms=6, label="collapsed")
     ax.set_xscale("log", base=2)
     ticks = diagrams.doublings(*ax.get_xlim())
     ax.set_xticks(ticks, [diagrams.called(value) for value in ticks])

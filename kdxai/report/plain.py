@@ -43,7 +43,7 @@ def step(row: pd.Series | None, on: str = "") -> str:
     """`4.0 (75 % pruned; r 0.910, accuracy 90.0%)`; "" for none."""
     if row is None:
         return ""
-    dead = f"; {row.at_chance} of {row.networks} at chance" if row.at_chance else ""
+    dead = f"; {row.collapsed} of {row.networks} collapsed" if row.collapsed else ""
     said = f"r {row[f'agreement{on}']:.3f}, accuracy {row.accuracy:.1%}{dead}"
     return f"{times(row.factor)} ({row.strength}; {said})"
 
@@ -52,7 +52,7 @@ def numbers(along: Along, metrics: Sequence[str]) -> dict[str, str]:
     """A line of the table of a sweep."""
     its = along.step
     values = [f"{every:.3f} ({right:.3f})" for every, right in along.metrics]
-    if its.at_chance:
+    if its.collapsed:
         values = [f"~~{value}~~" for value in values]
     return {
         "strength": its.strength,
@@ -61,7 +61,7 @@ def numbers(along: Along, metrics: Sequence[str]) -> dict[str, str]:
         "agreement": f"{its.agreement:.3f} ({its.agreement_right:.3f})",
         "farther than a seed": farther(its),
         **dict(zip(metrics, values, strict=True)),
-        "at chance": f"{its.at_chance} of {its.networks}",
+        "collapsed": f"{its.collapsed} of {its.networks}",
     }
 
 

@@ -93,7 +93,7 @@ def compression(
         headline=sweep.headline(one),
         slots=diagrams.slots(one),
         banded="agreement" in one.bands,
-        dead=bool(one.networks.at_chance.any()),
+        dead=bool(one.networks.collapsed.any()),
         lines=drawn[0].lines,
         curves=drawn,
         caption=caption(one),

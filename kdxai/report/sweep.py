@@ -42,10 +42,10 @@ class Sweep(NamedTuple):
       parents: a row per network of it: `seed, accuracy, adcc`.
       networks: a row per compressed network: `model, seed, parent` (the number of its parent),
         `kind, strength, treatment, dense` (nothing was taken from it), `control` (what was taken
-        was drawn at random), `factor, accuracy, adcc, agreement, agreement_right, at_chance`.
+        was drawn at random), `factor, accuracy, adcc, agreement, agreement_right, collapsed`.
       steps: a row per compressed model, those of a kind from the weakest to the strongest: `model,
         kind, strength, treatment, dense, control`, means of the numbers above, `networks`, and how
-        many of them are `at_chance`; of `distances.noise` beside the dense population `gap, ci_low,
+        many of them are `collapsed`; of `distances.noise` beside the dense population `gap, ci_low,
         ci_high, units, p`, on all images and, with `_right`, on those that both get right.
       bands: column -> the parents' own; of agreement only where there are two parents.
     """
@@ -70,9 +70,8 @@ def sweeps(
     families = descent(results)
     if not families:
         return []
-    answers = records.groupby(["model", "seed"], sort=False)
-    adcc = answers.adcc.mean()
-    chance = {network: bool(checks.at_chance(rows)) for network, rows in answers}
+    adcc = records.groupby(["model", "seed"]).adcc.mean()
+    collapsed = checks.collapsed(records).set_index(["model", "seed"]).collapsed
     alike = agreements(pairwise)
     found = []
     for dense in dict.fromkeys(parent for parent, _ in families.values()):
@@ -88,7 +87,7 @@ def sweeps(
             [
                 {"model": child[0], "seed": child[1], "parent": parent[1]}
                 | told(results[child])
-                | {"adcc": adcc[child], "at_chance": chance[child]}
+                | {"adcc": adcc[child], "collapsed": collapsed[child]}
                 | {name: table.get((child, parent), np.nan) for name, table in alike.items()}
                 for child, parent in families.items()
                 if parent[0] == dense
@@ -199,7 +198,7 @@ def steps(networks: pd.DataFrame, dense: str, noise: pd.DataFrame) -> pd.DataFra
     found = models[same].first()
     found["factor"] = np.exp(np.log(networks.factor).groupby(networks.model).mean())
     found = found.join(models[[*NUMBERS]].mean())
-    found = found.join(models.at_chance.sum()).assign(networks=models.size())
+    found = found.join(models.collapsed.sum()).assign(networks=models.size())
     for name, images in ON.items():
         rows = pd.DataFrame(columns=[*FARTHER], dtype=float)
         if len(noise):
@@ -241,7 +240,7 @@ def leaving(sweep: Sweep, column: str = "agreement") -> list[Leaving]:
     for name, rows in kinds(sweep):
         if rows.dense.any():
             continue
-        out = (rows[column] < least) | (rows.at_chance > 0)
+        out = (rows[column] < least) | (rows.collapsed > 0)
         first = int(out.argmax()) if out.any() else len(rows)
         found.append(
             Leaving(
