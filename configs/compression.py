@@ -95,9 +95,7 @@ def get_config(recipe: str = "usual") -> ConfigDict:
         data = {"name": "shapes", "train_size": 2000}
         places = "runs/quick/seed0/student", "runs/quick/seed0/control"
     elif recipe != "usual":
-        raise UserError(
-            f"compression.py has the recipes tuned and quick, or none, not '{recipe}'"
-        )
+        raise UserError(f"compression.py has the recipes tuned and quick, or none, not '{recipe}'")
     dense = ConfigDict({"origin": "made", "places": FieldReference(places, object)})
     config = study({DENSE: dense}, {DENSE: sweep(DENSE, compressions)}, data)
     if recipe == "quick":

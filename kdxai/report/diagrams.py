@@ -130,10 +130,7 @@ def curve(one: Sweep, column: str, classes: int) -> Curve:
         height=HEIGHT,
         left=LEFT,
         bottom=BOTTOM,
-        x_ticks=[
-            Tick(x.at(value), called(value))
-            for value in doublings(x.low, x.high)
-        ],
+        x_ticks=[Tick(x.at(value), called(value)) for value in doublings(x.low, x.high)],
         y_ticks=ticks,
         band=(y.at(band.high), y.at(band.mean), y.at(band.low)) if band else None,
         chance=y.at(1 / classes) if guessing else None,
@@ -197,6 +194,7 @@ class Strip(NamedTuple):
     y: float
     mean: float | None
     dots: Sequence[Dot]
+    count: str
     says: str
 
 
@@ -211,7 +209,7 @@ class Strips(NamedTuple):
     strips: Sequence[Strip]
 
 
-STRIP, ACROSS = 44, 620
+STRIP, ACROSS = 44, 680
 
 
 def strips(found: Alike) -> Strips:
@@ -230,13 +228,12 @@ def strips(found: Alike) -> Strips:
             for value, level, says in zip(one.values, rank, one.says, strict=True)
             if known(value)
         ]
-        says = "1 pair" if len(its) == 1 else f"{len(its)} pairs"
-        if one.alike:
-            says = f"mean {np.mean(its):.3f}, {says}"
+        count = "1 pair" if len(its) == 1 else f"{len(its)} pairs"
+        says = f"mean {np.mean(its):.3f}, {count}" if one.alike else count
         if len(its) > 1:
             says += f" from {min(its):.3f} to {max(its):.3f}"
         mean = x.at(float(np.mean(its))) if one.alike else None
-        rows.append(Strip(one.what, one.within, y, mean, dots, says))
+        rows.append(Strip(one.what, one.within, y, mean, dots, count, says))
     return Strips(
         description=" ".join(f"{row.what}: {row.says}." for row in rows),
         width=ACROSS,

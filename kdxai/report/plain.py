@@ -96,16 +96,9 @@ def noise_section(noise: Noise) -> list[str]:
             tables.markdown(pd.DataFrame(lines).set_index("")),
         ]
     if noise.floors:
-        floors = {
-            metric: {
-                spoken(name): f"{row.floor:.4f} [{row.ci_low:.4f}, {row.ci_high:.4f}]"
-                for name, row in rows.items()
-            }
-            for metric, rows in noise.floors.items()
-        }
         parts += [
             "How far two networks differ that differ in their seed alone (root mean square, with "
             "95 % intervals):",
-            tables.markdown(pd.DataFrame(floors).T.fillna("-")),
+            tables.markdown(pd.DataFrame(noise.floors).T.fillna("-")),
         ]
     return parts

@@ -148,6 +148,6 @@ def child_pairs(sweeps: Sequence[Sweep]) -> list[Pairs]:
         for name, rows in kinds(one):
             its = one.networks[one.networks.model.isin(rows.model)]
             says = [f"{row.model} {row.seed}, {row.strength}" for row in its.itertuples()]
-            what = f"{spoken(one.dense)} and what was made of it: {name}"
+            what = f"{spoken(one.dense)} and its child: {name}"
             found.append(Pairs(what, False, False, list(its.agreement), says))
     return found
