@@ -1,11 +1,13 @@
 """A network made smaller: functions from a model to a model, and what they are worth."""
 
+from kdxai.compress.channels import structured
 from kdxai.compress.children import none
 from kdxai.compress.cost import factor, worth
+from kdxai.compress.factorisation import factorise
 from kdxai.compress.kinds import KINDS, Data, Kind, apply, settled
 from kdxai.compress.pruning import prune
 from kdxai.compress.quantisation import quantise
-from kdxai.compress.statistics import batch_norm
+from kdxai.compress.statistics import batch_norm, views
 
 __all__ = [
     "KINDS",
@@ -14,9 +16,12 @@ __all__ = [
     "apply",
     "batch_norm",
     "factor",
+    "factorise",
     "none",
     "prune",
     "quantise",
     "settled",
+    "structured",
+    "views",
     "worth",
 ]
