@@ -17,7 +17,7 @@ student and control are one architecture, the one taught and the other not, and 
 seeds; better are those of `--config.seeds=2`,
 `--config.models.dense.places=runs/quick/seed0/student,runs/quick/seed1/student`.
 
-    KDXAI_ZOO=weights python launch/study.py --config configs/compression.py:zoo --workdir runs/sweep
+    KDXAI_ZOO=weights python launch/study.py --config configs/compression.py:zoo --workdir runs/zoo
 
 five public ResNet-20 of one recipe, with claims of the field that were declared before the run; see
 configs/zoo.py for the weights and docs/field-on-trial.md for what was found.
@@ -119,12 +119,13 @@ def get_config(recipe: str = "usual") -> ConfigDict:
 def zoo() -> ConfigDict:
     """Five replicates of a ResNet-20 on CIFAR-10, with what their field claims of compression."""
     public = runpy.run_path(str(Path(__file__).with_name("zoo.py")))
+    torchvision = NORM | {"border": "black"}
     compressions = {
         **rounded((8, 6, 5, 4, 3, 2)),
         **pruned("prune", FACTORS),
-        **pruned("norm", (2, 4, 8), **NORM),
+        **pruned("norm", (2, 4, 8), **torchvision),
         **pruned("random", (2,), **{"prune.by": "random"}),
-        "channels-norm-25": {"kind": "structured", "structured.share": 0.25, **NORM},
+        "channels-norm-25": {"kind": "structured", "structured.share": 0.25, **torchvision},
         "rank-50": {"kind": "factorise", "factorise.rank": 0.5},
         "rank-25": {"kind": "factorise", "factorise.rank": 0.25},
         # A short training on two cores: 400 steps of 64 images.

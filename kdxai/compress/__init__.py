@@ -7,9 +7,10 @@ from kdxai.compress.factorisation import factorise
 from kdxai.compress.kinds import KINDS, Data, Kind, apply, settled
 from kdxai.compress.pruning import prune
 from kdxai.compress.quantisation import quantise
-from kdxai.compress.statistics import batch_norm, views
+from kdxai.compress.statistics import BORDERS, batch_norm, views
 
 __all__ = [
+    "BORDERS",
     "KINDS",
     "Data",
     "Kind",

@@ -38,6 +38,9 @@ def default() -> ConfigDict:
             "kind": "",  # a name in kdxai.compress.KINDS; none: the model as it is
             **{name: usual(kind) for name, kind in compress.KINDS.items() if kind.settings},
             "batch_norm": 0,  # training images that BatchNorm's statistics are re-estimated on
+            # Around them where they are cropped, as in the parent's training: `reflect` of kdxai's
+            # own, `black` of torchvision's.
+            "border": "reflect",
             "rounds": 1,  # compress and tune in turn; each round keeps the same share of what is left
             "tune": tune,  # a training from what the compression has left; epochs=0: none
         }
@@ -67,6 +70,8 @@ def check(config: ConfigDict, dataset: Dataset, network: Network | External | No
             f"batch_norm is a number of training images up to {size:,}, or 0 for none, not "
             f"{config.batch_norm}"
         )
+    if config.border not in compress.BORDERS:
+        raise UserError(f"border is {' or '.join(compress.BORDERS)}, not '{config.border}'")
     if config.rounds < 1 or (config.rounds > 1 and config.kind != "prune"):
         raise UserError(
             f"rounds={config.rounds}: pruning has 1 round or more, every other kind has 1"
@@ -141,7 +146,8 @@ def compress_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) ->
     model = parent
     for number in range(1, config.rounds + 1):
         model = one_round(config, model, number, workdir, dataset)
-    facts = facts_of(kept, parent, content["parent"], model, dataset)
+    facts = facts_of(config, parent, model, dataset)
+    facts["origin"] |= {"parent": kept.parent, "parent_sha256": content["parent"]}
     trained.save(model._replace(facts=facts), workdir)
     return facts
 
@@ -149,7 +155,9 @@ def compress_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) ->
 def recorded(config: ConfigDict, workdir: Path) -> ConfigDict:
     """The config as it is kept: what this kind reads, the parent found from the directory."""
     others = {name for name in compress.KINDS if name != config.kind}
-    others |= set() if config.tune.epochs else {"tune"}
+    others |= (set() if config.tune.epochs else {"tune"}) | (
+        set() if config.batch_norm else {"border"}
+    )
     kept = ConfigDict({key: value for key, value in config.items() if key not in others})
     kept = kept.copy_and_resolve_references()
     kept.parent = os.path.relpath(Path(config.parent).resolve(), workdir.resolve())
@@ -169,7 +177,8 @@ def one_round(
     if not files.there(place / "compressed" / trained.MODEL) or not config.tune.epochs:
         model = compress.apply(config.kind, model, settings, images)
         if config.batch_norm:
-            model = compress.batch_norm(model, images(config.batch_norm))
+            shown = compress.views(images(config.batch_norm), border=config.border)
+            model = compress.batch_norm(model, shown)
     if not config.tune.epochs:
         return model
     if not files.there(place / "compressed" / trained.MODEL):
@@ -207,20 +216,26 @@ def tuning(config: ConfigDict, start: Path) -> ConfigDict:
 
 
 def facts_of(
-    config: ConfigDict, parent: Trained, sha256: str, model: Trained, dataset: Dataset
+    config: ConfigDict, parent: Trained, model: Trained, dataset: Dataset
 ) -> dict[str, Any]:
     """What is known of a compressed model, measured on what it has become."""
     answers = imports.predict(model, dataset.test, Path(config.parent).name)
     origin, worth = parent.facts.get("origin", {}), compress.worth(model)
-    root_bits = origin.get("root_size_bits") or compress.worth(parent)["size_bits"]
+    if origin.get("kind") == "compress":
+        root = {key: origin[key] for key in ("root_sha256", "root_size_bits")}
+    else:
+        root = {
+            "root_sha256": trained.read(config.parent)["sha256"],
+            "root_size_bits": compress.worth(parent)["size_bits"],
+        }
     return {
-        "model": model.facts.get("model", model.architecture["name"]),
+        "model": model.architecture["name"],
         "parameters": worth["parameters"],
         "test_accuracy": float((answers == dataset.test.label).mean()),
         "data": {key: value for key, value in config.data.items() if value is not None},
         "data_fingerprint": datasets.fingerprint(dataset),
         "worth": worth,
-        "factor": root_bits / worth["size_bits"],  # how much smaller than its first ancestor
+        "factor": root["root_size_bits"] / worth["size_bits"],  # of its first ancestor
         "origin": {
             "kind": "compress",
             "how": config.kind,
@@ -228,9 +243,6 @@ def facts_of(
             "batch_norm": config.batch_norm,
             "rounds": config.rounds,
             "tuned_epochs": config.tune.epochs,
-            "parent": config.parent,
-            "parent_sha256": sha256,
-            "root_sha256": origin.get("root_sha256", sha256),
-            "root_size_bits": root_bits,
+            **root,
         },
     }

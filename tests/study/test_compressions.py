@@ -163,6 +163,7 @@ BAD = {
     "schedule": ({"rounds": 3}, "rounds=3 train in between; set tune.epochs"),
     "rounds": ({"kind": "none", "rounds": 2, "tune.epochs": 1}, "pruning has 1 round or more"),
     "images": ({"batch_norm": 41}, "batch_norm is a number of training images"),
+    "border": ({"batch_norm": 8, "border": "white"}, "border is black or reflect"),
     "parent": ({"parent": ""}, "parent=DIRECTORY"),
     "nowhere": ({"parent": "nowhere"}, "there is no directory nowhere"),
 }
