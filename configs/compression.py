@@ -36,7 +36,9 @@ from kdxai.training import config as training
 
 DENSE = "dense"
 FACTORS = (2, 4, 8, 16, 32)  # of pruning: one weight of so many is left
-NORM = {"batch_norm": 2048}  # training images that the statistics are estimated anew on
+NORM: dict[str, Any] = {
+    "batch_norm": 2048
+}  # training images that the statistics are estimated anew on
 
 Settings = Mapping[str, Any]  # flat, of configs/compress.py
 
@@ -92,7 +94,8 @@ def sweep(parent: str, compressions: Mapping[str, Settings]) -> dict[str, Config
 
 
 def get_config(recipe: str = "usual") -> ConfigDict:
-    compressions, data = one_shot(), {"name": "cifar10"}
+    compressions = one_shot()
+    data: dict[str, Any] = {"name": "cifar10"}
     places: tuple[str, ...] = ()
     if recipe == "tuned":
         compressions |= tuned()
