@@ -20,7 +20,7 @@ from kdxai.models import Network
 from kdxai.protocol import SOUND, Protocol
 from kdxai.study import claims, design, members, paper, stats
 from kdxai.study.design import Design
-from kdxai.study.measure import NONE, by, explained, paired
+from kdxai.study.measure import NONE, by, explained
 from kdxai.study.members import Member
 from kdxai.study.paper import PRESETS, STAND_INS
 from kdxai.study.plan import listed, study_members
@@ -103,7 +103,7 @@ def judged(
     evaluation: ConfigDict,
 ) -> Audit:
     """`stats.table` and `claims.judge` of each rung of `climb`, which measures no agreement."""
-    shared, models = paired(records), set(records.model)
+    models = set(records.model)
     mine = {
         name: one
         for name, one in declared.items()
@@ -111,9 +111,9 @@ def judged(
     }
     options = {"resamples": evaluation.resamples, "seed": evaluation.seed}
     options["reference"] = told.reference
-    table = by(shared, "rung", partial(stats.table, compare=told.compare, **options))
+    table = by(records, "rung", partial(stats.table, compare=told.compare, **options))
     judge = partial(claims.judge, claims=mine, across=across, **options)
-    verdicts = by(shared, "rung", judge) if mine else NONE
+    verdicts = by(records, "rung", judge) if mine else NONE
     if mine:
         verdicts["about"] = claims.about(verdicts, told)
     return Audit(table, verdicts, records)

@@ -19,7 +19,7 @@ from kdxai.externals import External
 from kdxai.models import trained
 from kdxai.study import audit, claims, design, members, plan, stats
 from kdxai.study.design import Design
-from kdxai.study.measure import NONE, Measured, measure, measure_members, paired
+from kdxai.study.measure import NONE, Measured, measure, measure_members
 from kdxai.study.members import Member
 from kdxai.study.origins import Shape
 from kdxai.study.plan import Cell, chosen, listed, share
@@ -124,11 +124,12 @@ def climbed(
 def judged(measured: Measured, declared: Mapping[str, Mapping], across: str) -> pd.DataFrame:
     """`claims.judge` of the first method on the random images, as the rung "sound"."""
     main = measured.wanted.protocols[0].method
-    rows = paired(measured.records[measured.records.drawn & (measured.records.method == main)])
+    rows = measured.records[measured.records.drawn & (measured.records.method == main)]
     verdicts = claims.judge(
         stats.with_agreement(rows, measured.agreement, measured.design.reference),
         declared,
         across=across,
+        distances=measured.pairwise.get(main),
         resamples=measured.wanted.evaluation.resamples,
         seed=measured.wanted.evaluation.seed,
         reference=measured.design.reference,
