@@ -39,7 +39,7 @@ def test_the_error_of_independent_populations_is_welchs():
 
 
 def test_populations_are_paired_on_the_lines_that_both_have():
-    data = with_means(one=[1.0, 2.0, 7.0], other=[0.5, 0.9, 0.1, 0.3])
+    data = with_means(one=[1.0, 2.0, 7.0], other=[0.5, 0.9, 0.1, 0.3]).reset_index(drop=True)
     data["line"] = data.seed.map("abcd".__getitem__)
     data.loc[data.model == "one", "line"] = data.seed.map("baxy".__getitem__)
     row = line(table(data, [("one", "other")], resamples=20), "one", "ssim", "other")
