@@ -25,7 +25,7 @@ from kdxai.errors import UserError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-COMMANDS = ("train", "import", "study", "explain", "audit")
+COMMANDS = ("train", "import", "compress", "study", "explain", "audit")
 INTERRUPTED = "interrupted; the same command continues"
 UNREAD = 128 + 13  # the exit code that a shell gives for a closed pipe
 LONGEST = 600  # characters of a message

@@ -103,3 +103,15 @@ def test_maps_that_cannot_be_drawn():
         evaluate.draw_maps(network(4, 0), IMAGES, CLASSES + 1, Protocol(), **NORMAL)
     with pytest.raises(UserError, match="not finite"):
         maps_of(network(4, 0, np.full((6, 5), np.nan)))
+
+
+def test_what_is_compared_with_many_is_drawn_once():
+    """With random maps too, whose numbers are each model's own."""
+    one, other = network(4, 0), network(6, 1)
+    for protocol in (Protocol(), Protocol("random")):
+        options = {"protocol": protocol, **NORMAL}
+        shown = evaluate.show(other, IMAGES, stream=evaluate.OTHER, **options)
+        found = evaluate.compare(one, shown, IMAGES, chunk=2, **options)
+        pd.testing.assert_frame_equal(found, evaluate.compare(one, other, IMAGES, **options))
+        same = evaluate.compare(other, shown, IMAGES, **options)
+        assert (same.pearson.mean() > 0.999) == (protocol.method == "cam")

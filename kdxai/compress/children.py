@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from kdxai import models
+from kdxai.compress.kernels import kernels, with_kernels
+from kdxai.compress.rounding import rounded
 from kdxai.fingerprints import fingerprint
 from kdxai.models.trained import Trained
 
@@ -24,15 +26,20 @@ def child(
     """A model that was made of another one.
 
     Its facts are those of the parent that still hold, and where it came from: `origin` has `how`,
-    `settings` and, by their fingerprints, the parent and the first ancestor.
+    `settings` and, by their fingerprints, the parent and the first ancestor. A network that rounds
+    its weights holds them as it rounds them.
 
     Args:
       architecture: where it is another than the parent's.
     """
-    model = parent.model
-    if architecture is not None:
+    model, architecture = parent.model, dict(architecture or parent.architecture)
+    if architecture != parent.architecture:
         classes = len(parent.class_names)
         model = models.create(**architecture, num_classes=classes, dtype=model.dtype)
+    if "weight_bits" in architecture:
+        bits = architecture["weight_bits"]
+        own_kernels = {path: rounded(one, bits) for path, one in kernels(variables).items()}
+        variables = with_kernels(variables, own_kernels)
     own = fingerprint(parent.variables)
     before = parent.facts.get("origin", {})
     root = before.get("root_sha256", own) if before.get("kind") == "compress" else own
@@ -47,7 +54,7 @@ def child(
     }
     return parent._replace(
         model=model,
-        architecture=dict(parent.architecture if architecture is None else architecture),
+        architecture=architecture,
         variables=jax.tree.map(jnp.asarray, dict(variables)),
         facts=facts,
     )

@@ -11,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
+from scipy.special import entr
 
 from kdxai.compress.kernels import HEAD, Path, kernels
 from kdxai.compress.rounding import BITS, on_grid
@@ -29,8 +30,7 @@ def worth(trained: Trained) -> dict[str, Any]:
       nonzeros: weights of convolutions and head that are not zero.
       bits: that such a weight takes on average: the fewest, from 2 to 8, with which all weights of
         a kernel lie on symmetric grids, one grid for each output channel; 32 where none fits.
-      size_bits: the sum of that over the non-zero weights; `factor` compares it. Neither the
-        positions of zeros nor the grids' steps are counted, as is usual.
+      size_bits: that all these weights take; see `size_bits`. `factor` compares it.
       bytes: of the variables as safetensors, compressed by gzip at level 6: of a download.
       multiply_adds: of convolutions and head for one image.
       multiply_adds_nonzero: those by weights that are not zero.
@@ -39,14 +39,14 @@ def worth(trained: Trained) -> dict[str, Any]:
     head = np.asarray(trained.variables["params"]["head"]["kernel"])
     weights = {**kernels(trained.variables), HEAD: head}
     nonzeros = {path: int(np.count_nonzero(weight)) for path, weight in weights.items()}
-    size_bits = sum(nonzeros[path] * bits(weight) for path, weight in weights.items())
+    each = {path: nonzeros[path] * bits(weight) for path, weight in weights.items()}
     places = positions(trained)
     arrays = flatten_dict(jax.device_get(trained.variables), sep="/")
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.variables["params"])),
         "nonzeros": sum(nonzeros.values()),
-        "bits": size_bits / sum(nonzeros.values()),
-        "size_bits": size_bits,
+        "bits": sum(each.values()) / sum(nonzeros.values()),
+        "size_bits": sum(map(size_bits, weights.values())),
         "bytes": len(gzip.compress(safetensors.numpy.save(arrays), 6, mtime=0)),
         "multiply_adds": sum(places[path] * weight.size for path, weight in weights.items()),
         "multiply_adds_nonzero": sum(places[path] * nonzeros[path] for path in weights),
@@ -72,6 +72,19 @@ def factor(parent: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
 def bits(weight: np.ndarray) -> int:
     """The fewest with which the weights, output channels last, lie on grids of their channels."""
     return next((bits for bits in BITS if on_grid(weight, bits)), FULL)
+
+
+def size_bits(weight: np.ndarray) -> float:
+    """That a kernel takes: all its weights, or its non-zero ones and where they are.
+
+    The second is the smaller where many are zero; of n weights of which a share p is not zero, the
+    positions take n times the entropy -p log2(p) - (1 - p) log2(1 - p). Without them, the zeros of
+    a rounded kernel would count as saved though they are one of its levels, and pruning single
+    weights would look better beside pruning channels than it is. The steps of grids are left out.
+    """
+    own = bits(weight)
+    share = np.count_nonzero(weight) / weight.size
+    return float(weight.size * min(own, share * own + entr([share, 1 - share]).sum() / np.log(2)))
 
 
 def positions(trained: Trained) -> dict[Path, int]:

@@ -9,15 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from kdxai.evaluate.agreement import compare
+from kdxai.evaluate.agreement import OTHER, compare
 from kdxai.evaluate.chunks import chunk_size, chunks, computing, each, stack
-from kdxai.evaluate.maps import draw_maps
+from kdxai.evaluate.maps import Shown, draw_maps, show
 from kdxai.evaluate.pairs import pairwise
 from kdxai.evaluate.preparation import mosaic_partners, prepare
 from kdxai.evaluate.rows import evaluate
 from kdxai.measures.grid import require_mosaics
 
 __all__ = [
+    "OTHER",
+    "Shown",
     "chunk_size",
     "chunks",
     "compare",
@@ -29,6 +31,7 @@ __all__ = [
     "pairwise",
     "prepare",
     "require_mosaics",
+    "show",
     "stack",
 ]
 

@@ -1,6 +1,5 @@
 """How alike two models explain the same images."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -8,52 +7,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from kdxai import inputs
-from kdxai.classifiers import everywhere, require_obeyed
-from kdxai.data import augment
-from kdxai.drawing import draw
 from kdxai.errors import UserError
-from kdxai.evaluate.admission import admit, count_classes, doubts, require_logits
-from kdxai.evaluate.chunks import chunk_size, chunks, computing, each, stack
-from kdxai.evaluate.rows import Entry
+from kdxai.evaluate.admission import Admitted, admit
+from kdxai.evaluate.chunks import chunk_size, chunks, computing, stack
+from kdxai.evaluate.maps import Shown, entries_of, shown
+from kdxai.evaluate.pairs import agreements
 from kdxai.explain import Classifier
-from kdxai.metrics import agreement
 from kdxai.protocol import Protocol
 
-
-@partial(jax.jit, static_argnames="protocol")
-def agreements(
-    classifiers: tuple[Classifier, Classifier],
-    entries: Entry,
-    normalisations: tuple[tuple[ArrayLike, ArrayLike], tuple[ArrayLike, ArrayLike]],
-    protocol: Protocol,
-) -> tuple[dict[str, jax.Array], list[dict[str, jax.Array]]]:
-    """A row for each image, and `doubts` of either model."""
-
-    def row(shared: Any, entry: Entry) -> tuple[dict[str, jax.Array], list[dict[str, jax.Array]]]:
-        classifiers, normalisations = shared
-        images = [augment.normalise(entry.image, *one) for one in normalisations]
-        outputs = [one(image) for one, image in zip(classifiers, images, strict=True)]
-        class_index = outputs[1].argmax()
-        # Each model's own random numbers: two random maps agree by chance alone.
-        keys = jax.random.split(entry.key)
-        maps = [
-            draw(protocol, one, image, class_index, entry.mask, key).heatmap
-            for one, image, key in zip(classifiers, images, keys, strict=True)
-        ]
-        same = outputs[0].argmax() == class_index
-        judged = [
-            doubts(protocol, one, image, found, class_index)
-            for one, image, found in zip(classifiers, images, outputs, strict=True)
-        ]
-        return {"same_class": same, **agreement.agreement(*maps)}, judged
-
-    return each(row, (classifiers, normalisations), entries)
+# Each model's own random numbers: two random maps agree by chance alone.
+ONE, OTHER = 0, 1
 
 
 def compare(
     one: Classifier,
-    other: Classifier,
+    other: Classifier | Shown,
     images: Any,
     protocol: Protocol,
     *,
@@ -68,6 +36,8 @@ def compare(
     Both maps are put on the image's grid first.
 
     Args:
+      other: or what `show(other, ..., stream=OTHER)` has drawn, once for all that are compared
+        with it.
       mean, std: [C] of the normalisation; or [2, C], where each model has its own.
 
     Returns:
@@ -78,27 +48,35 @@ def compare(
     """
     with computing(chunk):
         means, stds = (one_for_each(values) for values in (mean, std))
-        given = admit(other, images, protocol, means[1], stds[1])
-        images, size = given.images, len(given.images)
-        require_obeyed(one, protocol)
-        pair = everywhere(one, images.shape[1:]), given.classifier
-        own = inputs.normalisation(means[0], stds[0], images.shape[-1])
-        classes = [count_classes(model, images) for model in pair]
-        if len(set(classes)) > 1:
-            raise UserError(
-                f"{name}: {classes[0]} and {classes[1]} classes; compare models of the same ones"
-            )
-        masks = None if masks is None else inputs.masks(masks, images.shape[:3])
-        entries = Entry(number=np.arange(size), image=images, label=None, mask=masks)
-        chunk = chunk or chunk_size(protocol, (), images.shape[1:3])
+        given = admit(one, images, protocol, means[0], stds[0])
+        entries = entries_of(given, None, masks)
+        size, shape = len(given.images), given.images.shape[1:3]
+        theirs: Shown | Admitted
+        if isinstance(other, Shown):
+            theirs = other
+        else:
+            theirs = admit(other, images, protocol, means[1], stds[1])
+            require_same(name, given.classes, theirs.classes)
         rows = []
-        for part in chunks(size, chunk, name):
-            found = agreements(pair, entries.take(part), (own, given.normalisation), protocol)
-            row, judged = jax.device_get(found)
-            for columns in judged:
-                require_logits(columns, name)
-            rows.append(row)
+        for part in chunks(size, chunk or chunk_size(protocol, (), shape), name):
+            some = entries.take(part)
+            if isinstance(theirs, Shown):
+                its = theirs.take(part)
+            else:
+                its = shown(theirs, some, protocol, OTHER, name)
+            mine = shown(given, some._replace(label=its.predicted), protocol, ONE, name)
+            alike = jax.device_get(agreements([mine.maps, its.maps], shape))
+            same = {"same_class": mine.predicted == its.predicted}
+            rows.append(same | {metric: values[:, 0] for metric, values in alike.items()})
         return pd.DataFrame(stack(rows, size))
+
+
+def require_same(name: str, one: int, other: int) -> None:
+    """Raises:
+    UserError: two models have different numbers of classes.
+    """
+    if one != other:
+        raise UserError(f"{name}: {one} and {other} classes; compare models of the same ones")
 
 
 def one_for_each(values: ArrayLike) -> np.ndarray:

@@ -1,8 +1,7 @@
 """The maps of many images, as they are drawn: on the method's own grid, in [0, 1]."""
 
-from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +18,22 @@ from kdxai.metrics.finite import require_finite
 from kdxai.protocol import Protocol
 
 
+class Shown(NamedTuple):
+    """What a model shows of N images.
+
+    Attributes:
+      maps: [N, h, w] float32 in [0, 1], on the method's own grid.
+      predicted: [N] the class that the model predicts.
+    """
+
+    maps: Any
+    predicted: Any
+
+    def take(self, part: np.ndarray) -> "Shown":
+        """What it shows of some of them."""
+        return Shown(self.maps[part], self.predicted[part])
+
+
 def draw_maps(
     classifier: Classifier,
     images: Any,
@@ -27,58 +42,93 @@ def draw_maps(
     *,
     mean: ArrayLike,
     std: ArrayLike,
+    **options: Any,
+) -> np.ndarray:
+    """The map of one class for every image, drawn on all devices of the host.
+
+    Args:
+      images: [N, H, W, C] uint8.
+      classes: [N] to be explained, whatever the protocol's target.
+      mean, std: as for `evaluate`.
+      options: of `show`.
+
+    Returns:
+      [N, h, w] float32 in [0, 1], on the method's own grid.
+
+    Raises:
+      UserError: as `evaluate`, or a map is not finite.
+    """
+    return show(
+        classifier, images, protocol, mean=mean, std=std, classes=np.asarray(classes), **options
+    ).maps
+
+
+def show(
+    classifier: Classifier,
+    images: Any,
+    protocol: Protocol,
+    *,
+    mean: ArrayLike,
+    std: ArrayLike,
+    classes: np.ndarray | None = None,
     masks: np.ndarray | None = None,
     ids: np.ndarray | None = None,
     stream: int | None = None,
     chunk: int | None = None,
     name: str = "model",
-) -> np.ndarray:
-    """Draw the map of one class for every image, on all devices of the host.
+) -> Shown:
+    """The map and the prediction of every image.
 
     Args:
-      images: [N, H, W, C] uint8.
-      classes: [N] to be explained, whatever the protocol's target.
-      mean, std, masks, ids, chunk, name: as for `evaluate`.
+      images, mean, std, masks, ids, chunk, name: as for `evaluate`.
+      classes: [N] to be explained, whatever the protocol's target; None for those predicted.
       stream: 0 or more, of random numbers of the classifier's own: two random maps of one image
         then agree by chance alone. None for those of `evaluate`.
-
-    Returns:
-      [N, h, w] float32 in [0, 1], the method's own grid.
 
     Raises:
       UserError: as `evaluate`, or a map is not finite.
     """
     with computing(chunk):
         given = admit(classifier, images, protocol, mean, std)
-        images, size = given.images, len(given.images)
-        entries = Entry(
-            number=np.arange(size) if ids is None else inputs.ids(ids, size),
-            image=images,
-            label=inputs.labels(classes, size, given.classes),
-            mask=None if masks is None else inputs.masks(masks, images.shape[:3]),
-        )
-        chunk = chunk or chunk_size(protocol, (), images.shape[1:3])
-        parts = drawn(given, entries, protocol, stream, chunk, name)
-        maps = stack(({"maps": part["maps"]} for part in parts), size)["maps"]
-    require_finite(f"{name}: the map", maps)
-    return maps
+        entries = entries_of(given, classes, masks, ids)
+        size = len(entries.image)
+        chunk = chunk or chunk_size(protocol, (), given.images.shape[1:3])
+        parts = chunks(size, chunk, name)
+        rows = (shown(given, entries.take(part), protocol, stream, name) for part in parts)
+        return Shown(**stack((one._asdict() for one in rows), size))
 
 
-def drawn(
-    given: Admitted, entries: Entry, protocol: Protocol, stream: int | None, chunk: int, name: str
-) -> Iterator[dict[str, Any]]:
-    """`native_maps` of every chunk, without doubts.
+def entries_of(
+    given: Admitted,
+    classes: np.ndarray | None,
+    masks: np.ndarray | None,
+    ids: np.ndarray | None = None,
+) -> Entry:
+    """What is known of admitted images.
 
     Raises:
-      UserError: the outputs are no logits.
+      UserError: classes, masks or ids are not those of such images.
     """
-    for part in chunks(len(given.images), chunk, name):
-        found = native_maps(
-            given.classifier, entries.take(part), given.normalisation, protocol, stream
-        )
-        columns = jax.device_get(found)
-        require_logits(columns, name)
-        yield columns
+    images, size = given.images, len(given.images)
+    return Entry(
+        number=np.arange(size) if ids is None else inputs.ids(ids, size),
+        image=images,
+        label=None if classes is None else inputs.labels(classes, size, given.classes),
+        mask=None if masks is None else inputs.masks(masks, images.shape[:3]),
+    )
+
+
+def shown(given: Admitted, some: Entry, protocol: Protocol, stream: int | None, name: str) -> Shown:
+    """What a model shows of some entries, on the host.
+
+    Raises:
+      UserError: the outputs are no logits, or a map is not finite.
+    """
+    found = native_maps(given.classifier, some, given.normalisation, protocol, stream)
+    one, judged = jax.device_get(found)
+    require_logits(judged, name)
+    require_finite(f"{name}: the map", one.maps)
+    return one
 
 
 @partial(jax.jit, static_argnames="protocol")
@@ -88,13 +138,10 @@ def native_maps(
     normalisation: tuple[ArrayLike, ArrayLike],
     protocol: Protocol,
     stream: Any,
-) -> dict[str, jax.Array]:
-    """`maps` [N, h, w] for the class `label`, or the predicted one where it is None; `predicted`.
+) -> tuple[Shown, dict[str, jax.Array]]:
+    """Maps for the class `label`, or the predicted one where it is None; and `doubts` of each."""
 
-    With `doubts` of each.
-    """
-
-    def one(shared: Any, entry: Entry) -> dict[str, jax.Array]:
+    def one(shared: Any, entry: Entry) -> tuple[Shown, dict[str, jax.Array]]:
         classifier, normalisation, stream = shared
         image = augment.normalise(entry.image, *normalisation)
         outputs = classifier(image)
@@ -102,10 +149,6 @@ def native_maps(
         c = predicted if entry.label is None else entry.label
         key = entry.key if stream is None else jax.random.fold_in(entry.key, stream)
         maps = draw(protocol, classifier, image, c, entry.mask, key).native
-        return {
-            "maps": maps,
-            "predicted": predicted,
-            **doubts(protocol, classifier, image, outputs, c),
-        }
+        return Shown(maps, predicted), doubts(protocol, classifier, image, outputs, c)
 
     return each(one, (classifier, normalisation, stream), entries)

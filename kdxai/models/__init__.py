@@ -48,6 +48,9 @@ def create(
     dropout: float = 0.0,
     axis_name: str | None = None,
     activation: Callable[[jax.Array], jax.Array] = nn.relu,
+    weight_bits: int | None = None,
+    activation_bits: int | None = None,
+    rank: float | None = None,
     **shape: Any,
 ) -> Network:
     """Make a model by name.
@@ -62,17 +65,30 @@ def create(
       dropout: rate inside the blocks of a wide ResNet.
       axis_name: the pmap axis over which BatchNorm takes its batch statistics.
       activation: the non-linearity, everywhere in the model.
+      weight_bits, activation_bits: 2 to 8, of convolutions that round their weights, or those and
+        their inputs (`quantised.Conv`).
+      rank: in (0, 1], of convolutions that are two (`factorised.Conv`).
       shape: what else the family can be told: `shortcut` and `widths` of `cifar_resnet`, `biases`
-        of `wide_resnet`, `channels` and `stem_window` of `resnext`.
+        of `wide_resnet`, `inner` of `wide_resnet` and `resnet`, `channels` and `stem_window` of
+        `resnext`.
 
     Raises:
-      UserError: no such model, fewer than two classes, or an option that the model does not have.
+      UserError: no such model, fewer than two classes, an option that the model does not have, or
+        a bad value of one.
     """
     if num_classes < 2:
         raise UserError(f"a classifier needs at least 2 classes, not {num_classes}")
     if not 0 <= dropout < 1:
         raise UserError(f"dropout must be in [0, 1), not {dropout}")
-    layers = Layers(dtype=jnp.dtype(dtype), axis_name=axis_name, activation=activation)
+    require_compressible(weight_bits, activation_bits, rank)
+    layers = Layers(
+        dtype=jnp.dtype(dtype),
+        axis_name=axis_name,
+        activation=activation,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        rank=rank,
+    )
     options = shape | ({"dropout": dropout} if dropout else {})
     family, numbers, base = parse(name)
     options |= base
@@ -81,6 +97,21 @@ def create(
         off = "set model.dropout=0" if unknown == ["dropout"] else "leave it out"
         raise UserError(f"'{name}' has no {unknown[0]}; {off}")
     return family.make(*numbers, num_classes, layers, **options)
+
+
+def require_compressible(
+    weight_bits: int | None, activation_bits: int | None, rank: float | None
+) -> None:
+    """Raises:
+    UserError: there are no convolutions of such bits or of such a rank.
+    """
+    for name, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
+        if bits is not None and bits not in range(2, 9):
+            raise UserError(f"{name} must be a whole number from 2 to 8, not {bits!r}")
+    if activation_bits is not None and weight_bits is None:
+        raise UserError("activation_bits goes with weight_bits; give both")
+    if rank is not None and not 0 < rank <= 1:
+        raise UserError(f"rank must be above 0 and at most 1, not {rank!r}")
 
 
 def parse(name: str) -> tuple[Family, tuple[int, ...], dict[str, int]]:

@@ -10,6 +10,7 @@ from flax import linen as nn
 from flax.core import FrozenDict
 
 from kdxai.errors import UserError
+from kdxai.models import factorised, quantised
 from kdxai.models.convolution import conv_general_dilated
 
 LAST = "last"  # the cut at the feature map that the head pools
@@ -25,14 +26,27 @@ class Layers:
       dtype: that the layers compute in; parameters and statistics stay float32.
       axis_name: the pmap axis over which BatchNorm takes its batch statistics.
       activation: every ReLU of the model; guided backpropagation puts its own rule here.
+      weight_bits, activation_bits: of convolutions that round, see `quantised.Conv`.
+      rank: of convolutions in two, see `factorised.Conv`; those in groups stay whole.
     """
 
     dtype: Any = jnp.float32
     axis_name: str | None = None
     activation: Callable[[jax.Array], jax.Array] = nn.relu
+    weight_bits: int | None = None
+    activation_bits: int | None = None
+    rank: float | None = None
 
-    def conv(self, *args: Any, **options: Any) -> nn.Conv:
-        """`nn.Conv` without a bias, padded by 1."""
+    def conv(
+        self, features: int, window: tuple[int, int], stride: int = 1, **options: Any
+    ) -> nn.Module:
+        """`nn.Conv` without a bias, padded by 1, or what stands in its place."""
+        if self.rank is not None and options.get("feature_group_count", 1) == 1:
+            name = options.pop("name", None)
+            whole = replace(self, rank=None).conv
+            return factorised.Conv(
+                whole, features, window, stride, self.rank, FrozenDict(options), name=name
+            )
         slow_gradient = self.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
         usual: dict[str, Any] = {
             "use_bias": False,
@@ -42,7 +56,11 @@ class Layers:
             # He et al. 2015, on the fan-out, as the reference code of both families has it.
             "kernel_init": HE_FAN_OUT,
         }
-        return nn.Conv(*args, **usual | options)
+        options = usual | options
+        if self.weight_bits is None:
+            return nn.Conv(features, window, stride, **options)
+        options |= {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
+        return quantised.Conv(features, window, stride, **options)
 
     def norm(self, **options: Any) -> nn.BatchNorm:
         return nn.BatchNorm(
@@ -159,3 +177,16 @@ class Network(nn.Module):
                 f"the model has no stage '{stage}'; it can be cut at: {', '.join([*names, LAST])}"
             )
         return ends[-1]
+
+
+def inner_widths(inner: Sequence[int] | None, blocks: int) -> Sequence[int | None]:
+    """Channels inside of each block, None for the usual ones.
+
+    Raises:
+      UserError: another number of them, or none in a block.
+    """
+    if inner is None:
+        return [None] * blocks
+    if len(inner) != blocks or min(inner) < 1:
+        raise UserError(f"the model has {blocks} inner widths of at least 1, not {list(inner)}")
+    return inner

@@ -35,13 +35,13 @@ class Scale(NamedTuple):
             low, high, value = math.log(low), math.log(high), math.log(value)
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
-    def ticks(self) -> list[Tick]:
+    def ticks(self, most: int = 5) -> list[Tick]:
         values: Sequence[float]
         if self.logarithmic:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             values = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
         else:
-            values = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(self.low, self.high)
+            values = MaxNLocator(nbins=most, steps=[1, 2, 5, 10]).tick_values(self.low, self.high)
         return [Tick(self.at(v), f"{v:.4g}") for v in values if self.low <= v <= self.high]
 
 

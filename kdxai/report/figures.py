@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from kdxai import files
+from kdxai.report import diagrams
 from kdxai.report.overlay import ALPHA, MAP_COLOURS, overlay, picture
+from kdxai.report.seeds import Alike
+from kdxai.report.sweep import Sweep, headline, kinds
 from kdxai.report.tables import title
 
 # Columns of a history that are drawn.
@@ -24,6 +27,9 @@ COLOURS = (
     *("#3b6ea5", "#d1772e", "#4f8f4f", "#8a5aa5", "#a54a4a"),
     *("#6b6b6b", "#b99a2f", "#3f9c9c", "#c27ba0", "#2b2b2b"),
 )
+MARKERS = "oPs^vDX*p<"
+DASHES = {"plain": "-", "tuned": "-", "batch_norm": "--", "control": ":"}
+BAND, GREY = "#3b6ea5", "#6b6b6b"
 
 
 class Panel(NamedTuple):
@@ -224,4 +230,98 @@ def rungs(path: Path, table: pd.DataFrame, metrics: Sequence[str]) -> None:
         )
     for ax, metric in zip(axes[0], metrics, strict=True):
         ax.set_title(title(metric), fontsize=10)
+    save(figure, path)
+
+
+def compression(path: Path, sweeps: Sequence[Sweep]) -> None:
+    """Accuracy, agreement with the parent and ADCC over the compression factor, a row per sweep."""
+    size = (13, 5.2 * len(sweeps))
+    figure = Figure(figsize=size, layout="constrained")
+    for one, part in zip(
+        sweeps, figure.subfigures(len(sweeps), 1, squeeze=False)[:, 0], strict=True
+    ):
+        part.suptitle(textwrap.fill(headline(one), 150), fontsize=9.5, x=0.01, ha="left")
+        axes = part.subplots(1, len(diagrams.TITLES))
+        for ax, (column, name) in zip(axes, diagrams.TITLES.items(), strict=True):
+            _sweep(ax, one, column)
+            ax.set_title(name, fontsize=10)
+        handles, names = axes[0].get_legend_handles_labels()
+        part.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    save(figure, path)
+
+
+def _sweep(ax: Axes, one: Sweep, column: str) -> None:
+    """One number over the factor: the seed band, a line per kind, a dot per network."""
+    band = one.bands.get(column) if len(one.parents) > 1 else None
+    if band:
+        ax.axhspan(band.low, band.high, color=BAND, alpha=0.18, lw=0, label="other seeds")
+        ax.axhline(band.mean, color=BAND, alpha=0.7, lw=1)
+    dead = one.networks[one.networks.collapsed]
+    for name, rows in kinds(one):
+        colour = COLOURS[diagrams.slots(one)[name] % len(COLOURS)]
+        marker = MARKERS[diagrams.slots(one)[name] % len(MARKERS)]
+        style = diagrams.style(rows)
+        own = one.networks[one.networks.kind == name]
+        ax.plot(own.factor, own[column], ".", color=colour, ms=4, alpha=0.5)
+        start = None if rows.dense.any() else diagrams.starts(one, column, rows.treatment.iloc[0])
+        points = [*([] if start is None else [start]), *zip(rows.factor, rows[column], strict=True)]
+        # From where a network is at chance the line is grey.
+        alive = int(((rows.collapsed > 0).cumsum() == 0).sum())
+        end = len(points) - len(rows) + alive
+        look: dict[str, Any] = {"color": colour, "lw": 2.4 if style == "tuned" else 1.4}
+        ax.plot(*_across(points[max(end - 1, 0) :]), ":", color=GREY, lw=1)
+        ax.plot(*_across(points[:end]), DASHES[style], **look)
+        ax.plot(rows.factor[:alive], rows[column][:alive], marker, color=colour, ms=6)
+        ax.plot([], [], DASHES[style], marker=marker, ms=6, label=name, **look)
+    if len(dead):
+        ax.plot(dead.factor, dead[column], "x", color=GREY, ms=6, label="collapsed")
+    ax.set_xscale("log", base=2)
+    ticks = diagrams.doublings(*ax.get_xlim())
+    ax.set_xticks(ticks, [diagrams.called(value) for value in ticks])
+    ax.set_xlabel("compression factor", fontsize=9)
+    ax.grid(axis="y", alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _across(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Points as matplotlib takes them: all x, all y."""
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def agreement(path: Path, found: Alike) -> None:
+    """The agreement of all networks with all, and of the pairs of every kind."""
+    count = len(found.networks)
+    side = max(4.0, 0.27 * count + 1.5)
+    figure = Figure(figsize=(side + 7, max(side, 0.5 * len(found.pairs) + 1)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[side, 7])
+    off = np.where(np.eye(count, dtype=bool), np.nan, found.matrix)
+    left.imshow(off, cmap=diagrams.MATRIX_COLOURS)
+    colours = diagrams.shades(found.matrix)
+    for i, j in np.argwhere(~np.eye(count, dtype=bool)):
+        text = diagrams.two_digits(found.matrix[i, j])
+        left.text(
+            j, i, text, ha="center", va="center", fontsize=7 if count < 24 else 5.5,
+            color=colours[i][j][1],
+        )  # fmt: skip
+    for end in np.cumsum([size for _, size in found.groups])[:-1]:
+        left.axhline(end - 0.5, color="white", lw=2)
+        left.axvline(end - 0.5, color="white", lw=2)
+    left.set_xticks(range(count), found.networks, fontsize=7, rotation=90)
+    left.set_yticks(range(count), found.networks, fontsize=7)
+    left.tick_params(length=0)
+    left.spines[:].set_visible(False)
+    left.set_title("Pearson's r; above the diagonal where both are right", fontsize=9)
+    if found.band:
+        right.axvspan(found.band.low, found.band.high, color=BAND, alpha=0.18, lw=0)
+    for y, one in enumerate(found.pairs):
+        colour = BAND if one.within else GREY
+        right.plot(one.values, [y] * len(one.values), "o", color=colour, ms=4, alpha=0.6)
+        if one.alike:
+            right.plot(np.nanmean(one.values), y, "|", color="black", ms=14, mew=2)
+    names = [textwrap.fill(one.what, 32) for one in found.pairs]
+    right.set_yticks(range(len(names)), names, fontsize=8)
+    right.set_ylim(len(names) - 0.5, -0.5)
+    right.grid(axis="x", alpha=0.3)
+    right.spines[["top", "right", "left"]].set_visible(False)
+    right.set_title(f"pairs of networks, {found.images:,} images", fontsize=9)
     save(figure, path)

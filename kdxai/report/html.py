@@ -9,10 +9,11 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from kdxai.report import answer, charts, facts, tables
+from kdxai.report import answer, charts, facts, sweep, tables
 from kdxai.report.answer import HEADLINE, MINUS, called, sign, spoken
 from kdxai.report.cards import SORTS, Gallery, cards
 from kdxai.report.markdown import DEGENERATE, over
+from kdxai.report.sections import Compression, Noise, seeds_said
 from kdxai.study.design import Design
 from kdxai.study.stats import FEWEST
 
@@ -31,7 +32,7 @@ class Page(NamedTuple):
         first method of the first is the main one.
       records: a row per model, seed, method and image.
       agreement: a row per pair of models, seed, method and image; may be empty.
-      gallery: maps of the main method.
+      gallery: maps of the main method, by the models that have colours and pictures.
       provenance: what made the numbers.
       config: of the study.
       design: which models are compared, and what they are called.
@@ -39,6 +40,8 @@ class Page(NamedTuple):
       ladder: `stats.table` of every rung, named in a first column.
       trust: `checks.trust` of the main method.
       missing: measure or check -> names of the models that it cannot be made for.
+      compression: of every population that compressed networks descend from.
+      noise: how alike the networks explain; None where there are no two to be told of.
     """
 
     data: str
@@ -55,6 +58,8 @@ class Page(NamedTuple):
     ladder: pd.DataFrame = NONE
     trust: pd.DataFrame = NONE
     missing: Mapping[str, Sequence[str]] = {}
+    compression: Sequence[Compression] = ()
+    noise: Noise | None = None
 
 
 def templates() -> jinja2.Environment:
@@ -73,9 +78,11 @@ def page(content: Page) -> str:
     environment = templates()
     environment.filters |= {"number": number, "spoken": spoken, "called": called}
     environment.filters |= {"worded": tables.worded, "the": content.design.called}
+    environment.filters |= {"times": sweep.times, "units": units}
     main = next(iter(content.tables.values()))
     main = main[main.method == main.method.iloc[0]]
-    models = list(main.model[main.other == ""].unique())
+    every = list(main.model[main.other == ""].unique())
+    models = [name for name in every if name in content.gallery.heatmaps]
     design = content.design
     slots = design.slots(models)
     doubts = {
@@ -86,7 +93,7 @@ def page(content: Page) -> str:
     seeds = int(main.seeds.max())
     return environment.get_template("report.html").render(
         page=content,
-        answer=answer.answer(main, content.claims, content.trust, seeds, design),
+        answer=answered(content, main, seeds),
         seeds=seeds,
         images=int(main.n.max()),
         method=main.method.iloc[0],
@@ -99,7 +106,7 @@ def page(content: Page) -> str:
         scope=tables.scope(content.claims) if len(content.claims) else "",
         rungs=list(dict.fromkeys(content.claims.rung)) if len(content.claims) else [],
         tables=[
-            results_table(rows, name, models, doubts if name == main.method.iloc[0] else {})
+            results_table(rows, name, every, doubts if name == main.method.iloc[0] else {})
             for table in content.tables.values()
             for name, rows in table.groupby("method", sort=False)
         ],
@@ -110,7 +117,7 @@ def page(content: Page) -> str:
             if len(content.ladder) and metric in set(content.ladder.metric)
         ],
         scatters=[
-            charts.scatter(main, metric, slots)
+            charts.scatter(main[main.model.isin(models)], metric, slots)
             for metric in HEADLINE
             if {metric, "accuracy"} <= set(main.metric)
         ],
@@ -123,12 +130,28 @@ def page(content: Page) -> str:
         agreement=agreement(content.agreement),
         degenerate=degenerate(content.records),
         config=json.dumps(content.config, indent=2, default=str),
+        seeds_said=seeds_said(content.noise.alike) if content.noise else "",
     )
 
 
+def answered(content: Page, main: pd.DataFrame, seeds: int) -> list[str]:
+    """The answer's sentences: of a sweep without claims how far it can go, and how sure all is."""
+    said = answer.answer(main, content.claims, content.trust, seeds, content.design)
+    if content.compression and content.claims.empty:
+        return [*(view.short for view in content.compression), said[-1]]
+    return list(said)
+
+
 def number(value: float, signed: bool = False) -> str:
-    """`0.123`, with a minus sign that is as wide as a plus."""
+    """`0.123`, with a minus sign that is as wide as a plus; an en dash for NaN."""
+    if np.isnan(value):
+        return "\N{EN DASH}"
     return f"{value:{'+' if signed else ''}.3f}".replace("-", MINUS)
+
+
+def units(value: float) -> str:
+    """`+1.2`, of seed noise."""
+    return f"{value:+.1f}".replace("-", MINUS)
 
 
 def ends(row: pd.Series) -> str:

@@ -9,6 +9,8 @@ import pandas as pd
 
 from kdxai.protocol import TRUTH
 from kdxai.report import facts, tables
+from kdxai.report.networks import NO_NETWORKS, Networks
+from kdxai.report.plain import compression_section, noise_section
 from kdxai.study import checks
 from kdxai.study.design import Design
 from kdxai.study.measure import Measured
@@ -23,6 +25,7 @@ def report(
     measured: Measured,
     figures: Sequence[str],
     provenance: Mapping[str, Any],
+    many: Networks = NO_NETWORKS,
 ) -> str:
     """Everything that a study found, on one page.
 
@@ -31,10 +34,14 @@ def report(
       measured: all that was found.
       figures: file names below `figures/`.
       provenance: what made the numbers.
+      many: what is told of sweeps and of seed noise.
     """
     records, trust = measured.records, measured.trust
     seeds = int(measured.tables["table1"].seeds.max())
-    parts = [f"# {measured.design.title}", *claims_section(measured.claims)]
+    parts = [f"# {measured.design.title}"]
+    parts += [part for one in many.compression for part in compression_section(one)]
+    parts += claims_section(measured.claims)
+    parts += noise_section(many.noise) if many.noise else []
     parts += models_section(results)
     doubts = set()
     if len(trust):

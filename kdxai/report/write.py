@@ -23,6 +23,7 @@ from kdxai.measures import Model
 from kdxai.protocol import Protocol
 from kdxai.report import cards, facts, figures, html, markdown
 from kdxai.report.figures import Panel
+from kdxai.report.networks import Networks, matrices, networks, pictured
 from kdxai.report.tables import LADDER, MAIN
 from kdxai.study.audit import Audit
 from kdxai.study.identity import sha256
@@ -36,7 +37,9 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
 
     `records.csv`, `agreement.csv`, `table1.csv` (the random images), `table1_whole.csv` (the whole
     test split, where it was measured), `seeds.csv` (what each seed gives), `differences.csv`,
-    `claims.csv`, `trust.csv`, `ladder.csv`, `figures/`, `report.html`, `report.md`, `study.json`.
+    `claims.csv`, `trust.csv`, `ladder.csv`, `figures/`, `report.html`, `report.md`, `study.json`;
+    where several networks were compared, `floors.csv`, `noise.csv` and `matrix.csv` (how alike all
+    networks explain), and of a sweep `compression.csv`.
 
     Returns:
       Table 1.
@@ -47,20 +50,25 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         write_table(workdir / "agreement.csv", measured.agreement)
     found = {"seeds": measured.seeds, "differences": measured.differences}
     found |= {"claims": measured.claims, "trust": measured.trust, "ladder": measured.ladder}
+    found |= {"floors": measured.floors, "noise": measured.noise, "matrix": matrices(measured)}
+    told = {(m.name, m.seed): told_of(m, measured.records) for m in measured.members}
+    many = networks(measured, told)
+    if many.sweeps:
+        found["compression"] = pd.concat(one.networks for one in many.sweeps)
     for file, table in (dict(measured.tables) | {k: v for k, v in found.items() if len(v)}).items():
         write_table(workdir / f"{file}.csv", table, float_format="%.6g")
-    panels = explain_first(measured)
-    pictures = draw_figures(measured, panels, workdir / "figures")
-    results = {
-        f"{one.name}, seed {one.seed}": told_of(one, measured.records) for one in measured.members
-    }
+    few = measured._replace(members=pictured(measured.members, many))
+    panels = explain_first(few)
+    pictures = draw_figures(few, panels, workdir / "figures")
+    pictures += draw_networks(many, workdir / "figures")
+    results = {f"{name}, seed {seed}": own for (name, seed), own in told.items()}
     provenance = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": f"{measured.dataset.name}, {len(measured.dataset.train.label):,} training images",
         "seeds": len({one.seed for one in measured.members}),
         **devices.machine(),
     }
-    text = markdown.report(results, measured, pictures, provenance)
+    text = markdown.report(results, measured, pictures, provenance, many)
     files.write_text(workdir / "report.md", text)
     page = html.Page(
         data=measured.dataset.name,
@@ -69,7 +77,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         tables=measured.tables,
         records=measured.records,
         agreement=measured.agreement,
-        gallery=gallery(measured, panels),
+        gallery=gallery(few, panels),
         provenance=provenance,
         config=config.to_dict(),
         design=measured.design,
@@ -77,6 +85,8 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         ladder=measured.ladder,
         trust=measured.trust,
         missing=measured.missing,
+        compression=many.compression,
+        noise=many.noise,
     )
     files.write_text(workdir / "report.html", html.page(page))
     files.write_json(
@@ -196,6 +206,18 @@ def draw_figures(measured: Measured, panels: Panels, directory: Path) -> list[st
             columns = {p.method: panels[one.name, p.method] for p in what.protocols}
             figures.methods(directory / f"methods-{one.name}.png", images, names, columns)
             pictures.append(f"methods-{one.name}.png")
+    return pictures
+
+
+def draw_networks(many: Networks, directory: Path) -> list[str]:
+    """The sweeps and the agreement of all networks as pictures; returns their names."""
+    pictures = []
+    if many.sweeps:
+        figures.compression(directory / "compression.png", many.sweeps)
+        pictures.append("compression.png")
+    if many.noise:
+        figures.agreement(directory / "agreement.png", many.noise.alike)
+        pictures.append("agreement.png")
     return pictures
 
 

@@ -20,7 +20,7 @@ from kdxai.models import Network
 from kdxai.protocol import SOUND, Protocol
 from kdxai.study import claims, design, members, paper, stats
 from kdxai.study.design import Design
-from kdxai.study.measure import NONE, by, explained, paired
+from kdxai.study.measure import NONE, by, explained
 from kdxai.study.members import Member
 from kdxai.study.paper import PRESETS, STAND_INS
 from kdxai.study.plan import listed, study_members
@@ -59,9 +59,7 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     else:
         found = members.read(members.named_places(config.models))
     names = list(dict.fromkeys(one.name for one in found))
-    told = design.read(config, names, paper.ROLES)
-    if not config.study:
-        told = told.of_networks()
+    told = design.read(config, names, paper.ROLES)._replace(recipes=members.recipes(found))
     chosen = rungs(config.rungs, found)
     sizes = Counter(one.name for one in found)
     declared = claims.declared(config, {*paper.ROLES, *names}, sizes)
@@ -105,7 +103,7 @@ def judged(
     evaluation: ConfigDict,
 ) -> Audit:
     """`stats.table` and `claims.judge` of each rung of `climb`, which measures no agreement."""
-    shared, models = paired(records), set(records.model)
+    models = set(records.model)
     mine = {
         name: one
         for name, one in declared.items()
@@ -113,9 +111,9 @@ def judged(
     }
     options = {"resamples": evaluation.resamples, "seed": evaluation.seed}
     options["reference"] = told.reference
-    table = by(shared, "rung", partial(stats.table, compare=told.compare, **options))
+    table = by(records, "rung", partial(stats.table, compare=told.compare, **options))
     judge = partial(claims.judge, claims=mine, across=across, **options)
-    verdicts = by(shared, "rung", judge) if mine else NONE
+    verdicts = by(records, "rung", judge) if mine else NONE
     if mine:
         verdicts["about"] = claims.about(verdicts, told)
     return Audit(table, verdicts, records)

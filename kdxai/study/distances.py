@@ -5,7 +5,7 @@ class, averaged over images; distance is 1 - agreement.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,14 +39,19 @@ class Pairwise(NamedTuple):
     def among(self, models: Iterable[str]) -> "Pairwise":
         """The same of some models alone."""
         kept = np.flatnonzero(self.networks.model.isin([*models]))
-        number = squared(np.arange(self.right.shape[1] * (self.right.shape[1] - 1) // 2), 0)
-        pairs = number[np.ix_(kept, kept)][np.triu_indices(len(kept), 1)]
+        first, second = np.triu_indices(len(kept), 1)
+        pairs = self.pairs(kept[first], kept[second])
         return Pairwise(
             self.networks.iloc[kept].reset_index(drop=True),
             self.images,
             self.right[:, kept],
             {metric: values[:, pairs] for metric, values in self.values.items()},
         )
+
+    def pairs(self, one: Any, other: Any) -> np.ndarray:
+        """Which of the P pairs two different networks are, or many, by their positions."""
+        count = len(self.networks)
+        return squared(np.arange(count * (count - 1) // 2), -1)[one, other]
 
     def both_right(self) -> np.ndarray:
         """[N, P], whether both of a pair are right."""
@@ -155,8 +160,8 @@ def far(
     """The numbers of one row of `noise`."""
     ones, others = pairwise.places(one), pairwise.places(other)
     known = [list(pairwise.networks.line.iloc[places]) for places in (ones, others)]
-    for model, own in zip((one, other), known, strict=True):
-        lines.require_once(model, own)
+    for model, its in zip((one, other), known, strict=True):
+        lines.require_once(model, its)
     pairs = lines.shared(*known)
     both_right = on != ON[0]
     images = int(pairwise.both_right().sum(0).min()) if both_right else len(pairwise.images)
@@ -193,14 +198,14 @@ def by_network(pairwise: Pairwise, both_right: bool = False) -> pd.DataFrame:
                 theirs = [k for k in pairwise.places(other) if k != place]
                 if not theirs:
                     continue
-                own = [k for k in theirs if networks.line.iloc[k] == line]
+                of_line = [k for k in theirs if networks.line.iloc[k] == line]
                 known = {"metric": metric, "model": model, "seed": seed, "line": line}
                 rows.append(
                     known
                     | {
                         "other": other,
                         "agreement": alike[place, theirs].mean(),
-                        "own": alike[place, own[0]] if own else np.nan,
+                        "own": alike[place, of_line[0]] if of_line else np.nan,
                         "networks_other": len(theirs),
                     }
                 )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,11 @@ from kdxai import classifiers, evaluate, measures
 from kdxai.data.datasets import Dataset, Split
 from kdxai.measures import Model
 from kdxai.protocol import Protocol
-from kdxai.study import checks, stats
+from kdxai.study import alike, checks, distances, stats
 from kdxai.study.design import Design
-from kdxai.study.members import Member, shared_seeds
-from kdxai.study.records import Shelf
+from kdxai.study.distances import Pairwise
+from kdxai.study.members import Member
+from kdxai.study.records import Shelf, numbered
 from kdxai.study.wanted import Wanted
 
 NONE = pd.DataFrame()
@@ -25,14 +27,11 @@ NONE = pd.DataFrame()
 class Measured(NamedTuple):
     """All that was found.
 
-    Of populations of unequal size, tables, differences and claims are of the members that every
-    name has (`paired`); records, seeds and trust are of all.
-
     Attributes:
       design: which models are compared, and how people are told of them.
       members: the models.
       records: a row per model, seed, method and image; `drawn` marks the random images.
-      agreement: a row per pair of models, seed, method and image.
+      agreement: a row per pair of models, seed, method and image, see `alike.agreements`.
       tables: file name -> `stats.table` of every method, named in a first column.
       seeds: `stats.by_seed` of every method on the random images, as above.
       differences: `stats.differences` of every method on the random images, as above.
@@ -40,6 +39,10 @@ class Measured(NamedTuple):
       missing: measure or check -> names of the models that it cannot be made for.
       claims: `claims.judge` at every rung, named in a first column; the last is the sound one.
       ladder: `stats.table` of every rung, named in a first column.
+      pairwise: method -> the agreement of all networks with all on the random images; empty where
+        no model has two networks and none was compressed, as what follows.
+      noise: `distances.noise` of every method, named in a first column.
+      floors: `stats.floors` of every method on the random images, as above.
     """
 
     design: Design
@@ -55,6 +58,9 @@ class Measured(NamedTuple):
     missing: Mapping[str, Sequence[str]]
     claims: pd.DataFrame = NONE
     ladder: pd.DataFrame = NONE
+    pairwise: Mapping[str, Pairwise] = MappingProxyType({})
+    noise: pd.DataFrame = NONE
+    floors: pd.DataFrame = NONE
 
 
 def measure_members(
@@ -64,7 +70,8 @@ def measure_members(
     records = []
     for protocol in what.protocols:
         for one in members:
-            columns = {"model": one.name, "seed": one.seed, "method": protocol.method}
+            columns = {"model": one.name, "seed": one.seed, "line": one.line}
+            columns["method"] = protocol.method
             asked = dataset.test, what.images, what.extra
             records.append(explained(shelf, columns, one.model, protocol, *asked))
     return records
@@ -77,63 +84,58 @@ def measure(
     shelf = Shelf(workdir)
     joined = pd.concat(measure_members(members, dataset, what, shelf), ignore_index=True)
     joined["drawn"] = joined.image.isin(what.drawn)
-    agreement = agreements(members, dataset, what, shelf)
-    whole = paired(joined)
-    random = whole[whole.drawn]
+    random = joined[joined.drawn]
+    pairwise, agreement = compared(members, dataset, what, shelf, joined)
     samples = {"table1": random}
     if len(what.images) > len(what.drawn):
-        samples["table1_whole"] = whole
-    options = {
-        "resamples": what.evaluation.resamples,
-        "seed": what.evaluation.seed,
-        "reference": told.reference,
-    }
+        samples["table1_whole"] = joined
+    resampling = {"resamples": what.evaluation.resamples, "seed": what.evaluation.seed}
+    options = {**resampling, "reference": told.reference}
     table = partial(stats.table, compare=what.compare, **options)
     gaps = partial(stats.differences, compare=what.compare, floor=told.floor, **options)
-    return Measured(
+    found = Measured(
         design=told,
         members=members,
         dataset=dataset,
         wanted=what,
         records=joined,
-        agreement=pd.concat(agreement, ignore_index=True) if agreement else NONE,
+        agreement=agreement,
         tables={file: by(sample, "method", table) for file, sample in samples.items()},
-        seeds=by(joined[joined.drawn], "method", partial(each_seed, reference=told.reference)),
+        seeds=by(random, "method", partial(stats.by_seed, reference=told.reference)),
         differences=by(random, "method", gaps),
         trust=sanity(members, dataset, what, shelf),
         missing=missing(members, what),
     )
+    if not pairwise:
+        return found
+    noise = {
+        method: distances.noise(one, what.compare, **resampling) for method, one in pairwise.items()
+    }
+    return found._replace(
+        pairwise=pairwise,
+        noise=named(noise, "method"),
+        floors=by(random, "method", partial(stats.floors, reference=told.reference)),
+    )
 
 
-def agreements(
-    members: Sequence[Member], dataset: Dataset, what: Wanted, shelf: Shelf
-) -> list[pd.DataFrame]:
-    """How alike the two models of every pair are, member by member, by every method."""
-    models = {(one.name, one.seed): one.model for one in members}
-    found = []
+def compared(
+    members: Sequence[Member],
+    dataset: Dataset,
+    what: Wanted,
+    shelf: Shelf,
+    records: pd.DataFrame,
+) -> tuple[dict[str, Pairwise], pd.DataFrame]:
+    """How alike the networks explain by each method, all with all and pair by pair of models."""
+    pairwise, agreement = {}, []
     for protocol in what.protocols:
-        for one, other in what.compare:
-            for seed in sorted({seed for name, seed in models if name == one}):
-                if (other, seed) not in models:
-                    continue
-                columns = {"model": one, "other": other, "seed": seed, "method": protocol.method}
-                pair = models[one, seed], models[other, seed]
-                found.append(compared(shelf, columns, pair, protocol, dataset.test, what.images))
-    return found
-
-
-def paired(records: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the members that every name has."""
-    pairs = records[["model", "seed"]].drop_duplicates().itertuples(index=False, name=None)
-    return records[records.seed.isin(shared_seeds(pairs))]
-
-
-def each_seed(records: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """`stats.by_seed` of all members, also of those that not every name has."""
-    shared = paired(records)
-    rest = records[~records.seed.isin(shared.seed)]
-    parts = [shared, *(rows for _, rows in rest.groupby("seed"))]
-    return pd.concat([stats.by_seed(rows, reference) for rows in parts], ignore_index=True)
+        own = records[records.method == protocol.method]
+        view = alike.View(shelf, protocol, dataset.test, np.sort(what.drawn))
+        if alike.is_worth_pairs(members):
+            pairwise[protocol.method] = alike.all_with_all(members, view, own)
+        every = view._replace(images=what.images)
+        known = pairwise.get(protocol.method)
+        agreement += alike.agreements(members, what.compare, every, known, own)
+    return pairwise, pd.concat(agreement, ignore_index=True) if agreement else NONE
 
 
 def missing(members: Sequence[Member], what: Wanted) -> dict[str, list[str]]:
@@ -206,43 +208,13 @@ def explained(
     return shelf.kept(columns, depends, rows)
 
 
-def compared(
-    shelf: Shelf,
-    columns: Mapping[str, Any],
-    pair: tuple[Model, Model],
-    protocol: Protocol,
-    split: Split,
-    images: np.ndarray,
-) -> pd.DataFrame:
-    """How alike two models explain some images of a split, behind `columns`."""
-
-    def rows() -> pd.DataFrame:
-        some = split.select(images)
-        one, other = (classifiers.as_classifier(model, protocol) for model in pair)
-        found = evaluate.compare(
-            one,
-            other,
-            some.image,
-            protocol,
-            mean=[model.mean for model in pair],
-            std=[model.std for model in pair],
-            masks=some.mask,
-            name=" ".join(map(str, columns.values())),
-        )
-        return numbered(found, images)
-
-    depends = [*map(shelf.model, pair), shelf.images(split, images), repr(protocol)]
-    return shelf.kept(columns, ["agreement", *depends], rows)
-
-
-def numbered(rows: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
-    """Rows behind the numbers of their images."""
-    return rows.assign(image=images)[["image", *rows]]
-
-
 def by(
     records: pd.DataFrame, column: str, make: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> pd.DataFrame:
     """What `make` returns for every value of a column, behind a first column that names it."""
-    parts = {value: make(rows) for value, rows in records.groupby(column, sort=False)}
+    return named({value: make(rows) for value, rows in records.groupby(column, sort=False)}, column)
+
+
+def named(parts: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
+    """Tables below each other, behind a first column of their names."""
     return pd.concat(parts, names=[column]).reset_index(column).reset_index(drop=True)

@@ -10,7 +10,7 @@ from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.externals import External, is_external
 from kdxai.models import Network
-from kdxai.study import imports, members
+from kdxai.study import compressions, imports, members
 from kdxai.study.identity import sha256
 from kdxai.training import loop
 
@@ -83,6 +83,12 @@ ORIGINS: dict[str, Origin] = {
         make=imports.import_model,
         lists="weights",
         content=lambda file: imports.digest(Path(file)),
+    ),
+    "compress": Origin(
+        check=compressions.check,
+        told=compressions.told,
+        make=compressions.compress_model,
+        made_from="parent",
     ),
     "made": Origin(
         check=check_made,

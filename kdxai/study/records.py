@@ -25,7 +25,7 @@ CHUNK = 500  # images in memory at once while they are fingerprinted
 
 
 class Shelf:
-    """The records of a work directory, each named by all that it depends on.
+    """The records and maps of a work directory, each named by all that it depends on.
 
     So a model trained anew, other images or other settings are measured again; records of what was
     before stay, unread. A file starts with a line that tells whether the rest is whole.
@@ -50,16 +50,47 @@ class Shelf:
         Raises:
           UserError: the file cannot be read or written.
         """
-        digest = hashlib.sha256(json.dumps([VERSION, *depends]).encode()).hexdigest()[:12]
-        names = [str(value) for key, value in columns.items() if key != "seed"]
-        path = self.directory / f"seed{columns['seed']}-{'-'.join(names)}-{digest}.csv"
+        path = self.path(columns, depends, ".csv")
         text = read_checked(path)
         if text is None:
             text = make().to_csv(index=False)
-            write_checked(path, text)
+            write_checked(path, text.encode())
         # Read also where they were just made: the same digits, whoever asks.
         rows = pd.read_csv(io.StringIO(text), keep_default_na=False)
         return rows.assign(**columns)[[*columns, *rows]]
+
+    def arrays(
+        self,
+        columns: Mapping[str, Any],
+        names: Sequence[str],
+        depends: Sequence[Any],
+        make: Callable[[], Mapping[str, np.ndarray]],
+    ) -> dict[str, np.ndarray]:
+        """The arrays that `make` returns, a file each; made once, then mapped into memory.
+
+        Args:
+          columns, depends: as for `kept`.
+          names: of the arrays, all but empty ones.
+
+        Raises:
+          UserError: a file cannot be read or written.
+        """
+        paths = {name: self.path(columns, depends, f"-{name}.npy") for name in names}
+        found = {name: read_array(path) for name, path in paths.items()}
+        if any(array is None for array in found.values()):
+            for name, array in make().items():
+                content = io.BytesIO()
+                np.save(content, np.ascontiguousarray(array))
+                write_checked(paths[name], content.getvalue())
+            found = {name: read_array(path) for name, path in paths.items()}
+        return {name: array for name, array in found.items() if array is not None}
+
+    def path(self, columns: Mapping[str, Any], depends: Sequence[Any], ending: str) -> Path:
+        """The file that is named by `columns` and by all that its content depends on."""
+        digest = hashlib.sha256(json.dumps([VERSION, *depends]).encode()).hexdigest()[:12]
+        seed = [f"seed{columns['seed']}"] if "seed" in columns else []
+        names = [str(value) for key, value in columns.items() if key not in ("seed", "line")]
+        return self.directory / f"{'-'.join([*seed, *names, digest])}{ending}"
 
     def model(self, model: Model) -> str:
         """`identity`, taken once."""
@@ -88,34 +119,68 @@ class Shelf:
         return self._prints[key][1]
 
 
+def numbered(rows: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
+    """Rows behind the numbers of their images."""
+    return rows.assign(image=images)[["image", *rows]]
+
+
 def read_checked(path: Path) -> str | None:
-    """What `write_checked` wrote; None where there is nothing, or, with a warning, it is damaged.
+    """The text that `write_checked` wrote; None as of `start`.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    begin = start(path)
+    return None if begin is None else path.read_bytes()[begin:].decode()
+
+
+def read_array(path: Path) -> np.ndarray | None:
+    """The array of a .npy file that `write_checked` wrote, on the disk; None as of `start`.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    begin = start(path)
+    if begin is None:
+        return None
+    with path.open("rb") as file:
+        file.seek(begin)
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        return np.memmap(path, dtype, "r", file.tell(), shape)
+
+
+def start(path: Path) -> int | None:
+    """Where the content begins of what `write_checked` wrote.
+
+    None where there is nothing, or, with a warning, it is damaged.
 
     Raises:
       UserError: it cannot be read.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            head = file.readline()
+            digest = hashlib.file_digest(file, "sha256")
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; delete it") from error
-    head, _, rest = content.partition(b"\n")
-    if head == checksum(rest):
-        return rest.decode()
-    warnings.warn(f"{path} is damaged; what it held is measured again", stacklevel=2)
+    if head == header(digest.hexdigest()):
+        return len(head)
+    warnings.warn(f"{path} is damaged; what it held is measured again", stacklevel=3)
     return None
 
 
-def write_checked(path: Path, text: str) -> None:
+def write_checked(path: Path, content: bytes) -> None:
     """A file behind a line that tells whether it is whole.
 
     Raises:
       UserError: it cannot be written.
     """
     files.make_directory(path.parent)
-    files.write_bytes(path, checksum(text.encode()) + b"\n" + text.encode())
+    files.write_bytes(path, header(hashlib.sha256(content).hexdigest()) + content)
 
 
-def checksum(content: bytes) -> bytes:
-    return b"# sha256 of what follows: " + hashlib.sha256(content).hexdigest().encode()
+def header(digest: str) -> bytes:
+    return f"# sha256 of what follows: {digest}\n".encode()

@@ -19,7 +19,7 @@ from kdxai.externals import External
 from kdxai.models import trained
 from kdxai.study import audit, claims, design, members, plan, stats
 from kdxai.study.design import Design
-from kdxai.study.measure import NONE, Measured, measure, measure_members, paired
+from kdxai.study.measure import NONE, Measured, measure, measure_members
 from kdxai.study.members import Member
 from kdxai.study.origins import Shape
 from kdxai.study.plan import Cell, chosen, listed, share
@@ -48,7 +48,9 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
     if len(checked.mine) < len(cells):
         measure_members(plan.made(checked.mine), dataset, what, Shelf(workdir))
         return None
-    measured = measure(checked.design, plan.made(cells), dataset, what, workdir)
+    found = plan.made(cells)
+    told = checked.design._replace(recipes=members.recipes(found))
+    measured = measure(told, found, dataset, what, workdir)
     return climbed(measured, config, checked.claims, workdir)
 
 
@@ -122,11 +124,12 @@ def climbed(
 def judged(measured: Measured, declared: Mapping[str, Mapping], across: str) -> pd.DataFrame:
     """`claims.judge` of the first method on the random images, as the rung "sound"."""
     main = measured.wanted.protocols[0].method
-    rows = paired(measured.records[measured.records.drawn & (measured.records.method == main)])
+    rows = measured.records[measured.records.drawn & (measured.records.method == main)]
     verdicts = claims.judge(
         stats.with_agreement(rows, measured.agreement, measured.design.reference),
         declared,
         across=across,
+        distances=measured.pairwise.get(main),
         resamples=measured.wanted.evaluation.resamples,
         seed=measured.wanted.evaluation.seed,
         reference=measured.design.reference,
@@ -194,7 +197,7 @@ def explain_members(
       UserError: bad settings, or a directory that another config made.
     """
     names = list(dict.fromkeys(one.name for one in found))
-    told = design.read(config, names).of_networks()
+    told = design.read(config, names)._replace(recipes=members.recipes(found))
     sizes = Counter(one.name for one in found)
     declared = claims.declared(config, names, sizes)
     pairs = dict.fromkeys([*told.compare, *claims.pairs(declared, told.reference)])

@@ -14,7 +14,8 @@ from kdxai.data import stream
 from kdxai.data.sources import Split
 from kdxai.errors import UserError
 from kdxai.protocol import Protocol
-from kdxai.study import measure, run
+from kdxai.study import alike, measure, run
+from kdxai.study.members import Member
 from kdxai.study.records import Shelf
 
 
@@ -71,7 +72,7 @@ def test_streamed_images_are_measured_as_if_in_memory_and_never_read_at_once(tmp
         columns = {"model": "a", "seed": 0, "method": "grad_cam"}
         protocol = Protocol("grad_cam")
         found.append(measure.explained(shelf, columns, networks.mine(), protocol, split, images))
-        pair = networks.mine(), networks.small()
-        measure.compared(shelf, columns | {"other": "b"}, pair, protocol, split, images)
+        pair = (Member(name, 0, getattr(networks, name)(), "", "0") for name in ("mine", "small"))
+        alike.compared(alike.View(shelf, protocol, split, images), *pair)
     pd.testing.assert_frame_equal(*found)
     assert counted.most == 8

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdxai import files
+from kdxai import evaluate, files
 from kdxai.data.datasets import Split
 from kdxai.errors import UserError
 from kdxai.models.trained import Trained
 from kdxai.protocol import SOUND
-from kdxai.study import measure, records, run
+from kdxai.study import alike, measure, records, run
+from kdxai.study.members import Member
 from kdxai.study.records import Shelf
 
 IMAGES = np.array([2, 0, 3])
@@ -51,6 +52,25 @@ def changed(array, index):
     array = array.copy()
     array[index] = array[index] + 1 if array.dtype != bool else ~array[index]
     return array
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What the network that others are compared with was asked to show."""
+    calls = []
+
+    def maps(*arguments, **options):
+        calls.append((arguments, options))
+        return evaluate.Shown(np.zeros((3, 2, 2), np.float32), np.zeros(3, int))
+
+    monkeypatch.setattr(measure.evaluate, "show", maps)
+    return calls
+
+
+def compared(workdir, one, other, names=("a", "b")):
+    view = alike.View(Shelf(workdir), SOUND, split(), IMAGES)
+    pair = (Member(name, 0, own, "", "0") for name, own in zip(names, (one, other), strict=True))
+    return alike.compared(view, *pair)
 
 
 @pytest.fixture
@@ -126,16 +146,12 @@ def test_records_of_another_version_are_not_read(tmp_path, measured, monkeypatch
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_agreement_depends_on_both_models(tmp_path, measured, place):
-    columns = {"model": "a", "other": "b", "seed": 0, "method": "cam"}
+def test_agreement_depends_on_both_models(tmp_path, measured, shown, place):
     pair = [model(), model(weights=np.ones(4, np.float32))]
-    given = SOUND, split(), IMAGES
-    first = measure.compared(Shelf(tmp_path), columns, tuple(pair), *given)
-    pd.testing.assert_frame_equal(
-        measure.compared(Shelf(tmp_path), columns, tuple(pair), *given), first
-    )
+    first = compared(tmp_path, *pair)
+    pd.testing.assert_frame_equal(compared(tmp_path, *pair), first)
     pair[place] = model(weights=np.full(4, 7, np.float32))
-    other = measure.compared(Shelf(tmp_path), columns, tuple(pair), *given)
+    other = compared(tmp_path, *pair)
     assert (first.value[0], other.value[0]) == pytest.approx((1 / 3, 2 / 3))
 
 
@@ -150,33 +166,30 @@ def test_rows_have_their_names_as_texts_and_their_images(tmp_path, measured):
     assert measured[0][1]["ids"] is IMAGES
 
 
-def test_what_is_measured_is_what_was_asked_for(tmp_path, measured):
+def test_what_is_measured_is_what_was_asked_for(tmp_path, measured, shown):
     explained(tmp_path, extra=["grid", "road"])
-    pair = {"model": "a", "other": "b", "seed": 0, "method": "cam"}
-    other = model(mean=[0.1])
-    measure.compared(Shelf(tmp_path), pair, (model(), other), SOUND, split(), IMAGES)
+    compared(tmp_path, model(), model(mean=[0.1]))
     (_, image, label, protocol), options = measured[0]
-    (*_, its_image, its_protocol), its_options = measured[1]
-    for found in (image, its_image):
-        np.testing.assert_array_equal(found, split().image[IMAGES])
+    calls = [*measured, *shown]
+    for (*_, its_image, its_protocol), _ in calls[1:]:
+        np.testing.assert_array_equal(its_image, image)
+        assert its_protocol == protocol == SOUND
+    np.testing.assert_array_equal(image, split().image[IMAGES])
     np.testing.assert_array_equal(label, IMAGES)
-    assert protocol == its_protocol == SOUND
-    for given in (options, its_options):
+    for _, given in calls:
         np.testing.assert_array_equal(given["masks"], split().mask[IMAGES])
-    assert (options["mean"], options["std"]) == (np.float32(0.5), np.float32(0.25))
-    np.testing.assert_array_equal(its_options["mean"], np.float32([[0.5], [0.1]]))  # each its own
-    np.testing.assert_array_equal(its_options["std"], np.float32([[0.25], [0.25]]))
+        assert given["std"] == np.float32(0.25)
+    # Each its own.
+    assert [given["mean"] for _, given in calls] == [np.float32(mean) for mean in (0.5, 0.5, 0.1)]
     assert options["extra"] == ["grid", "road"]
     np.testing.assert_array_equal(options["prepared"], IMAGES)
 
 
-def test_names_that_read_alike_have_files_of_their_own(tmp_path, measured):
+def test_names_that_read_alike_have_files_of_their_own(tmp_path, measured, shown):
     one, other = model(), model(weights=np.ones(4, np.float32))
-    given = SOUND, split(), IMAGES
-    pair = {"model": "student", "other": "teacher", "seed": 0, "method": "cam"}
     single = {"model": "student-teacher", "seed": 0, "method": "cam"}
-    measure.compared(Shelf(tmp_path), pair, (one, other), *given)
-    measure.explained(Shelf(tmp_path), single, one, *given)
+    compared(tmp_path, one, other, ("student", "teacher"))
+    measure.explained(Shelf(tmp_path), single, one, SOUND, split(), IMAGES)
     assert len(measured) == 2
 
 
@@ -263,3 +276,54 @@ def test_a_model_trained_anew_is_explained_anew(make_run, explain_config, tmp_pa
         assert not getattr(again, name).equals(getattr(first, name))
     same = [rows[rows.model == "20"] for rows in (first.records, again.records)]
     pd.testing.assert_frame_equal(*same)
+
+
+def kept_arrays(workdir, depends, made):
+    """Kept under what they depend on, and how often they were made."""
+
+    def make():
+        made.append(depends)
+        rng = np.random.default_rng(len(made))
+        return {"maps": rng.random((3, 2, 2), np.float32), "predicted": np.arange(3) + len(made)}
+
+    columns = {"model": "20", "seed": 3, "method": "cam"}
+    return Shelf(workdir).arrays(columns, ("maps", "predicted"), [depends], make)
+
+
+def test_arrays_are_made_once_and_mapped(tmp_path):
+    made = []
+    first = kept_arrays(tmp_path, "a", made)
+    again = kept_arrays(tmp_path, "a", made)
+    other = kept_arrays(tmp_path, "b", made)
+    assert made == ["a", "b"]
+    for name, values in first.items():
+        assert isinstance(again[name], np.memmap)
+        np.testing.assert_array_equal(again[name], values)
+        assert (other[name] != values).any()
+    assert first["maps"].dtype == np.float32 and list(first["predicted"]) == [1, 2, 3]
+    assert first["maps"][np.array([2, 0])].shape == (2, 2, 2)
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
+def test_a_damaged_array_is_made_anew(tmp_path, harm):
+    made = []
+    first = {name: np.array(one) for name, one in kept_arrays(tmp_path, "a", made).items()}
+    [path] = (tmp_path / "records").glob("*-maps.npy")
+    content = path.read_bytes()
+    path.unlink()
+    if harm != "gone":
+        path.write_bytes(content[:-4] if harm == "cut" else content[:-1] + b"?")
+        with pytest.warns(UserWarning, match="maps.npy is damaged"):
+            again = kept_arrays(tmp_path, "a", made)
+    else:
+        again = kept_arrays(tmp_path, "a", made)
+    assert len(made) == 2
+    assert (again["maps"] != first["maps"]).any()  # numbers of the second time
+    assert list(again["predicted"]) == [2, 3, 4]
+
+
+def test_what_others_are_compared_with_is_shown_once(tmp_path, measured, shown):
+    reference = model(weights=np.ones(4, np.float32))
+    for name, own in (("a", model()), ("c", model(weights=np.full(4, 2, np.float32)))):
+        compared(tmp_path, own, reference, (name, "b"))
+    assert (len(measured), len(shown)) == (2, 1)

@@ -1,0 +1,117 @@
+"""One image's maps along a sweep: a strip for each kind of compression."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from kdxai.report import cards, diagrams
+from kdxai.report.overlay import overlay
+from kdxai.report.sweep import ALIKE, Network, Sweep
+from kdxai.study.distances import Pairwise
+
+
+class Seen(NamedTuple):
+    """One image by the networks of a sweep.
+
+    Attributes:
+      number: of the image in the records.
+      class_name: its true class, whose maps these are.
+      image: [H, W, C] uint8.
+      maps: network -> [h, w] in [0, 1]; one dense network, and what was made of it.
+    """
+
+    number: int
+    class_name: str
+    image: np.ndarray
+    maps: Mapping[Network, np.ndarray]
+
+
+class Frame(NamedTuple):
+    """A network's map of the image.
+
+    Attributes:
+      strength: how strongly it was compressed; "dense" of the parent.
+      accuracy: of the network on all images.
+      agreement: of its map with the parent's, on this image.
+      dead: whether the network is at chance.
+      right: whether it names the image's class.
+      description: of the map, for those who do not see it.
+    """
+
+    strength: str
+    factor: float
+    accuracy: float
+    agreement: float
+    dead: bool
+    right: bool
+    description: str
+
+
+class Film(NamedTuple):
+    """A kind of compression, from the parent on; `uri` has the frames side by side."""
+
+    kind: str
+    slot: int
+    uri: str
+    frames: Sequence[Frame]
+
+
+def films(one: Sweep, seen: Seen, pairwise: Pairwise, records: pd.DataFrame) -> list[Film]:
+    """A strip for each kind, behind the dense network treated alike where there is one.
+
+    Args:
+      pairwise, records: of the maps' method; the image is among theirs.
+    """
+    answers = records[records.image == seen.number].set_index(["model", "seed"])
+    right = answers.predicted == answers.label
+    alike = of_image(pairwise, seen.number)
+    parent = next(network for network in seen.maps if network[0] == one.dense)
+    accuracy = float(one.parents.set_index("seed").accuracy[parent[1]])
+    first = Frame(
+        *("dense", 1.0, accuracy, 1.0, False, bool(right[parent])),
+        cards.described(seen.maps[parent]),
+    )
+    own = one.networks.set_index(["model", "seed"])
+    found = []
+    for name, slot in diagrams.slots(one).items():
+        mine = one.steps.kind == name
+        if one.steps.dense[mine].any():
+            continue
+        treatment = one.steps.treatment[mine].iloc[0]
+        before = one.steps.dense & (one.steps.treatment == treatment)
+        models = [*one.steps.model[before], *one.steps.model[mine]]
+        networks = [n for model in models for n in seen.maps if n[0] == model]
+        frames = [
+            Frame(
+                *(own.strength[n] or own.kind[n], own.factor[n], own.accuracy[n], alike[n, parent]),
+                *(bool(own.collapsed[n]), bool(right[n]), cards.described(seen.maps[n])),
+            )
+            for n in networks
+        ]
+        pictures = [overlay(seen.image, seen.maps[n]) for n in (parent, *networks)]
+        row = np.concatenate([cards.shrunk(Image.fromarray(each)) for each in pictures], 1)
+        uri = cards.png_uri(Image.fromarray(row))
+        found.append(Film(name, slot, uri, [first, *frames]))
+    return found
+
+
+def of_image(pairwise: Pairwise, number: int) -> dict[tuple[Network, Network], float]:
+    """(network, network) -> how alike their maps of one image are."""
+    table = pairwise.networks
+    networks = list(zip(table.model, table.seed, strict=True))
+    [place] = np.flatnonzero(np.asarray(pairwise.images) == number)
+    pairs = zip(*np.triu_indices(len(networks), 1), strict=True)
+    found = {}
+    for (i, j), value in zip(pairs, pairwise.values[ALIKE][place], strict=True):
+        found[networks[i], networks[j]] = found[networks[j], networks[i]] = float(value)
+    return found
+
+
+def first_family(one: Sweep) -> list[Network]:
+    """The first of the dense networks, and those that were made of it."""
+    seed = int(one.parents.seed.iloc[0])
+    own = one.networks[one.networks.parent == seed]
+    return [(one.dense, seed), *zip(own.model, own.seed, strict=True)]

@@ -1,0 +1,107 @@
+"""What a report tells of many networks: sweeps of compressions, and seed noise."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kdxai import classifiers, evaluate
+from kdxai.report import films, sections, seeds, sweep
+from kdxai.report.films import Seen
+from kdxai.report.sections import Compression, Noise
+from kdxai.report.sweep import Results, Sweep
+from kdxai.study import distances
+from kdxai.study.design import SLOTS
+from kdxai.study.measure import Measured
+from kdxai.study.members import Member
+
+NONE = pd.DataFrame()
+
+
+class Networks(NamedTuple):
+    """What is told of the networks, by the first method.
+
+    Attributes:
+      compression: of each of `sweeps`.
+      noise: None where no two networks were compared.
+    """
+
+    sweeps: Sequence[Sweep]
+    compression: Sequence[Compression]
+    noise: Noise | None
+
+
+NO_NETWORKS = Networks((), (), None)
+
+
+def networks(measured: Measured, results: Results) -> Networks:
+    """All of it; the first of the images drawn is drawn as every network of a family sees it."""
+    method = measured.wanted.protocols[0].method
+    pairwise = measured.pairwise.get(method)
+    noise, floors = (
+        table[table.method == method] if len(table) else NONE
+        for table in (measured.noise, measured.floors)
+    )
+    records = measured.records[measured.records.method == method]
+    if "drawn" in records:
+        records = records[records.drawn]
+    found = sweep.sweeps(results, records, pairwise, noise)
+    classes = len(measured.dataset.class_names)
+    told = [
+        sections.compression(one, records, pairwise, see(measured, one), classes) for one in found
+    ]
+    if len(told) > 1:
+        told = [one._replace(title=one.dense.replace("_", " ")) for one in told]
+    seeds_told = None
+    if pairwise is not None and len(pairwise.networks) > 1:
+        alike = seeds.alike(pairwise, found, measured.design.reference)
+        seeds_told = sections.seed_noise(alike, floors, noise, found)
+    return Networks(found, told, seeds_told)
+
+
+def see(measured: Measured, one: Sweep) -> Seen:
+    """The first of the images drawn, as one dense network and all that was made of it see it."""
+    protocol, number = measured.wanted.protocols[0], int(measured.wanted.drawn[0])
+    some = measured.dataset.test.select(np.array([number]))
+    family = films.first_family(one)
+    models = {(m.name, m.seed): m.model for m in measured.members if (m.name, m.seed) in family}
+    maps = {
+        network: evaluate.draw_maps(
+            classifiers.as_classifier(models[network], protocol),
+            some.image,
+            some.label,
+            protocol,
+            mean=models[network].mean,
+            std=models[network].std,
+            masks=some.mask,
+            ids=np.array([number]),
+            name=" ".join(map(str, network)),
+        )[0]
+        for network in family
+    }
+    label = int(np.asarray(some.label)[0])
+    return Seen(number, measured.dataset.class_names[label], np.asarray(some.image)[0], maps)
+
+
+def matrices(measured: Measured) -> pd.DataFrame:
+    """How alike all networks explain: a row per method, measure, kind of images and network."""
+    parts = []
+    for method, pairwise in measured.pairwise.items():
+        names = [f"{row.model} {row.seed}" for row in pairwise.networks.itertuples()]
+        for metric in pairwise.values:
+            for both, on in ((False, "all"), (True, "both right")):
+                table = distances.matrix(pairwise, metric, both_right=both)
+                columns = {"method": method, "metric": metric, "on": on, "network": names}
+                parts.append(pd.DataFrame(columns).join(pd.DataFrame(table, columns=names)))
+    return pd.concat(parts, ignore_index=True) if parts else NONE
+
+
+def pictured(members: Sequence[Member], found: Networks) -> list[Member]:
+    """The members that have a colour and pictures of their own.
+
+    Those of a sweep have none where there are more models than colours: its section has them.
+    """
+    steps = {model for one in found.sweeps for model in one.steps.model}
+    few = len({one.name for one in members}) <= SLOTS
+    return [one for one in members if few or one.name not in steps]

@@ -1,0 +1,221 @@
+"""What the sections on compression and on seed noise say, on the page and in Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kdxai.report import diagrams, sweep, tables
+from kdxai.report.answer import spoken
+from kdxai.report.diagrams import Curve, Matrix, Strips
+from kdxai.report.films import Film, Seen, films
+from kdxai.report.seeds import Alike
+from kdxai.report.sweep import Leaving, Sweep
+from kdxai.study.distances import Pairwise
+
+NONE = pd.DataFrame()
+# In the table of a sweep, beside accuracy and agreement.
+ALONG = tuple(name for name in tables.MAIN if name not in ("accuracy", "adcc_of_means"))
+
+
+class Along(NamedTuple):
+    """A compressed model: its step of the sweep, and (mean, mean where both are right) of metrics.
+
+    The means are NaN where nothing is to be averaged.
+    """
+
+    step: pd.Series
+    metrics: Sequence[tuple[float, float]]
+
+
+class Compression(NamedTuple):
+    """What is told of one sweep.
+
+    Attributes:
+      dense: the population.
+      title: "" where there is one sweep alone.
+      short, headline: how far it can be compressed, and the numbers behind that.
+      banded: whether there is a seed band.
+      dead: whether any network is at chance.
+      caption: how to read the charts.
+      leaving, right: where each kind leaves the band, on all images and on those that both get
+        right; empty where there is no band.
+      seen: how to read the films; "" where there are none.
+      metrics: titles of those of `rows`.
+      rows: by kind.
+    """
+
+    dense: str
+    title: str
+    short: str
+    headline: str
+    slots: Mapping[str, int]
+    banded: bool
+    dead: bool
+    lines: Sequence[diagrams.Line]
+    curves: Sequence[Curve]
+    caption: str
+    leaving: Sequence[Leaving]
+    right: Sequence[Leaving]
+    seen: str
+    films: Sequence[Film]
+    metrics: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Along]]]
+
+
+def compression(
+    one: Sweep,
+    records: pd.DataFrame,
+    pairwise: Pairwise | None,
+    seen: Seen | None,
+    classes: int,
+) -> Compression:
+    """What is told of a sweep.
+
+    Args:
+      records: of one method.
+      pairwise: by that method.
+      seen: an image as its networks see it; None where no map was drawn.
+      classes: how many there are.
+    """
+    metrics = [name for name in ALONG if name in records]
+    drawn = [
+        diagrams.curve(one, column, classes)
+        for column in diagrams.TITLES
+        if one.networks[column].notna().any()
+    ]
+    shown = films(one, seen, pairwise, records) if seen and pairwise is not None else []
+    return Compression(
+        dense=one.dense,
+        title="",
+        short=sweep.short(one),
+        headline=sweep.headline(one),
+        slots=diagrams.slots(one),
+        banded="agreement" in one.bands,
+        dead=bool(one.networks.collapsed.any()),
+        lines=drawn[0].lines,
+        curves=drawn,
+        caption=caption(one),
+        leaving=sweep.leaving(one),
+        right=sweep.leaving(one, "agreement_right"),
+        seen=told_of(seen, one.dense) if seen and shown else "",
+        films=shown,
+        metrics=[tables.title(name) for name in metrics],
+        rows=along(one, records, metrics),
+    )
+
+
+def along(
+    one: Sweep, records: pd.DataFrame, metrics: Sequence[str]
+) -> list[tuple[str, list[Along]]]:
+    """Metrics of every step, also on the images that a network and its parent both get right."""
+    answers = records.assign(right=records.predicted == records.label)
+    right = answers.pivot_table("right", "image", ["model", "seed"], aggfunc="first").astype(bool)
+    values = {
+        network: rows.set_index("image")[list(metrics)]
+        for network, rows in answers.groupby(["model", "seed"], sort=False)
+    }
+    found = []
+    for kind, rows in sweep.kinds(one):
+        lines = []
+        for _, step in rows.iterrows():
+            every, both = [], []
+            for child in one.networks[one.networks.model == step.model].itertuples():
+                own = values[child.model, child.seed]
+                agreed = right[child.model, child.seed] & right[one.dense, child.parent]
+                every.append(own.mean())
+                both.append(own[agreed.loc[own.index].to_numpy()].mean())
+            means = zip(np.mean(every, axis=0), np.mean(both, axis=0), strict=True)
+            lines.append(Along(step, [(float(a), float(b)) for a, b in means]))
+        found.append((kind, lines))
+    return found
+
+
+def caption(one: Sweep) -> str:
+    """How to read the charts."""
+    count = len(one.parents)
+    text = (
+        "The factor compares the bits that the weights take. Small dots are networks, large marks "
+        "their means"
+    )
+    if "agreement" not in one.bands:
+        return (
+            f"{text}. There is one network of {spoken(one.dense)}, so there is no band: nothing "
+            "tells how much training it again would change these numbers."
+        )
+    pairs = one.bands["agreement"].count
+    return (
+        f"{text}. The band is what another seed changes: from the least to the most, with the mean,"
+        f" of the {count} networks of {spoken(one.dense)}; of agreement, of their {pairs} "
+        f"{'pair' if pairs == 1 else 'pairs'}."
+    )
+
+
+def told_of(seen: Seen, dense: str) -> str:
+    return (
+        f"Test image {seen.number}, the first of those drawn, and its maps for its true class, "
+        f"“{seen.class_name}”, by the first network of {spoken(dense)} and what was made of it. "
+        "Below: the factor; r with the parent's map of this image; accuracy on all images, and "
+        "whether the network names this one's class."
+    )
+
+
+class Noise(NamedTuple):
+    """What is told of seed noise.
+
+    Attributes:
+      floors: metric's title -> population -> how far two of its networks differ, with the 95 %
+        interval; empty where no population has two networks.
+      populations: the columns of that.
+      noise: rows of `distances.noise` by the main measure of agreement.
+      more: those by the others.
+    """
+
+    alike: Alike
+    matrix: Matrix
+    strips: Strips
+    floors: Mapping[str, Mapping[str, str]]
+    populations: Sequence[str]
+    noise: pd.DataFrame
+    more: pd.DataFrame
+
+
+def seed_noise(
+    found: Alike, floors: pd.DataFrame, noise: pd.DataFrame, sweeps: Sequence[Sweep]
+) -> Noise:
+    """What is told of the networks' agreement.
+
+    Args:
+      floors, noise: of one method; may be empty. Of a sweep's models the floors are left out: they
+        are as many as it has steps, and in the file.
+    """
+    steps = {model for one in sweeps for model in one.steps.model}
+    if len(floors):
+        floors = floors[~floors.model.isin(steps)]
+    table: dict[str, dict[str, str]] = {}
+    for row in floors.itertuples():
+        ends = "" if np.isnan(row.ci_low) else f" [{row.ci_low:.4f}, {row.ci_high:.4f}]"
+        table.setdefault(tables.title(row.metric), {})[row.model] = f"{row.floor:.4f}{ends}"
+    main = noise[noise.metric == sweep.ALIKE] if len(noise) else noise
+    return Noise(
+        alike=found,
+        matrix=diagrams.matrix(found),
+        strips=diagrams.strips(found),
+        floors=table,
+        populations=list(dict.fromkeys(floors.model)) if len(floors) else [],
+        noise=main,
+        more=noise.drop(index=main.index),
+    )
+
+
+def seeds_said(found: Alike) -> str:
+    """How far two seeds are from each other, in a sentence."""
+    several = [one for one in found.pairs if one.within]
+    if not several:
+        return (
+            "No population here has two networks, so nothing tells how much another seed would "
+            "change: give each model networks that differ in the seed alone."
+        )
+    said = [f"{one.what} agree at r = {sweep.span(sweep.band(one.values))}" for one in several]
+    return f"On {found.images:,} images {'; '.join(said)}."

@@ -1,0 +1,54 @@
+"""Every kind by its name, and what a user may get wrong."""
+
+import pytest
+
+from kdxai import compress
+from kdxai.compress import KINDS
+from kdxai.errors import UserError
+from kdxai.fingerprints import fingerprint
+
+
+def no_images(size):
+    raise AssertionError("it asked for images")
+
+
+def test_by_name(small):
+    found = compress.apply("prune", small, {"sparsity": 0.5}, no_images)
+    expected = compress.prune(small, sparsity=0.5)
+    assert fingerprint(found.variables) == fingerprint(expected.variables)
+    assert found.facts == expected.facts
+
+
+def test_images_are_asked_for_where_they_are_needed(small, pictures):
+    settings = {"bits": 6, "activations": True, "calibration": 20}
+    found = compress.apply("quantise", small, settings, lambda size: pictures[:size])
+    assert found.facts["origin"]["settings"] == settings
+    compress.apply("quantise", small, {"bits": 6}, no_images)
+
+
+def test_the_usual_settings():
+    usual = {"sparsity": 0.5, "by": "magnitude", "scope": "global", "seed": 0}
+    assert compress.settled("prune", {"sparsity": 0.5}) == usual
+    assert compress.settled("none", {}) == {}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_settings_are_written_out(kind):
+    with pytest.raises(UserError, match=f"'{kind}' has no setting 'colour'; known: "):
+        compress.settled(kind, {"colour": 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("shrink", {}, "there is no compression 'shrink'; known: none, quantise, prune"),
+        ("prune", {}, "'prune' needs sparsity; give it"),
+        ("prune", {"sparsity": 1}, "sparsity must be at least 0 and below 1, not 1"),
+        ("quantise", {"bits": 9}, "bits must be a whole number from 2 to 8, not 9"),
+        ("quantise", {"activations": "int8"}, "activations must be False or True, not 'int8'"),
+        ("quantise", {"calibration": 0}, "calibration must be a whole number at least 1"),
+    ],
+)
+def test_bad_settings(kind, settings, message):
+    with pytest.raises(UserError, match=message):
+        compress.settled(kind, settings)
