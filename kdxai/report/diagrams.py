@@ -87,6 +87,10 @@ def factors(one: Sweep, start: float, end: float) -> Scale:
     return Scale(low / 1.12, high * 1.12, start, end, logarithmic=True)
 
 
+def called(factor: float) -> str:
+    return f"{factor:g}\N{MULTIPLICATION SIGN}"
+
+
 def doublings(low: float, high: float) -> list[float]:
     """The powers of two from low to high."""
     return [2.0**k for k in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
@@ -106,7 +110,7 @@ def curve(one: Sweep, column: str, classes: int) -> Curve:
     Args:
       classes: how many there are, which says what guessing gives.
     """
-    band = one.bands.get(column)
+    band = one.bands.get(column) if len(one.parents) > 1 else None
     own = [1.0] if column == "agreement" else list(one.parents[column])
     x = factors(one, LEFT + 6, WIDTH - 8)
     values = [*one.networks[column].dropna(), *own, *([band.low, band.high] if band else [])]
@@ -126,7 +130,7 @@ def curve(one: Sweep, column: str, classes: int) -> Curve:
         height=HEIGHT,
         left=LEFT,
         bottom=BOTTOM,
-        x_ticks=[Tick(x.at(value), f"{value:g}×") for value in doublings(x.low, x.high)],
+        x_ticks=[Tick(x.at(value), called(value)) for value in doublings(x.low, x.high)],
         y_ticks=ticks,
         band=(y.at(band.high), y.at(band.mean), y.at(band.low)) if band else None,
         chance=y.at(1 / classes) if guessing else None,
@@ -144,9 +148,9 @@ def line(one: Sweep, kind: str, slot: int, column: str, scales: tuple[Scale, Sca
             Dot(
                 x.at(row.factor),
                 y.at(value),
-                bool(row.at_chance),
+                bool(row.collapsed),
                 f"{row.strength or 'dense'}, {sweep.times(row.factor)} times: {value:.3f}"
-                + (" (at chance)" if row.at_chance else ""),
+                + (" (collapsed)" if row.collapsed else ""),
             )
             for row in rows.itertuples()
             if not np.isnan(value := getattr(row, column))
@@ -183,13 +187,14 @@ def joined(points: Sequence[tuple[float, float]]) -> str:
 
 
 class Strip(NamedTuple):
-    """The pairs of one kind, as dots on a line; `mean` is the x of theirs, None where it has none."""
+    """The pairs of one kind, as dots on a line; `mean` is its x, None where it means nothing."""
 
     what: str
     within: bool
     y: float
     mean: float | None
     dots: Sequence[Dot]
+    count: str
     says: str
 
 
@@ -204,7 +209,7 @@ class Strips(NamedTuple):
     strips: Sequence[Strip]
 
 
-STRIP, ACROSS = 44, 620
+STRIP, ACROSS = 44, 680
 
 
 def strips(found: Alike) -> Strips:
@@ -223,13 +228,12 @@ def strips(found: Alike) -> Strips:
             for value, level, says in zip(one.values, rank, one.says, strict=True)
             if known(value)
         ]
-        says = "1 pair" if len(its) == 1 else f"{len(its)} pairs"
-        if one.alike:
-            says = f"mean {np.mean(its):.3f}, {says}"
+        count = "1 pair" if len(its) == 1 else f"{len(its)} pairs"
+        says = f"mean {np.mean(its):.3f}, {count}" if one.alike else count
         if len(its) > 1:
             says += f" from {min(its):.3f} to {max(its):.3f}"
         mean = x.at(float(np.mean(its))) if one.alike else None
-        rows.append(Strip(one.what, one.within, y, mean, dots, says))
+        rows.append(Strip(one.what, one.within, y, mean, dots, count, says))
     return Strips(
         description=" ".join(f"{row.what}: {row.says}." for row in rows),
         width=ACROSS,
@@ -299,7 +303,7 @@ def shades(values: np.ndarray) -> list[list[tuple[str, str]]]:
 
 def two_digits(value: float) -> str:
     """`.84`: short enough for a cell."""
-    return f"{value:.2f}".replace("0.", ".", 1) if known(value) else "–"
+    return f"{value:.2f}".replace("0.", ".", 1) if known(value) else "\N{EN DASH}"
 
 
 def matrix(found: Alike) -> Matrix:

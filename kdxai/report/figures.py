@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -252,10 +252,11 @@ def compression(path: Path, sweeps: Sequence[Sweep]) -> None:
 
 def _sweep(ax: Axes, one: Sweep, column: str) -> None:
     """One number over the factor: the seed band, a line per kind, a dot per network."""
-    if band := one.bands.get(column):
+    band = one.bands.get(column) if len(one.parents) > 1 else None
+    if band:
         ax.axhspan(band.low, band.high, color=BAND, alpha=0.18, lw=0, label="other seeds")
         ax.axhline(band.mean, color=BAND, alpha=0.7, lw=1)
-    dead = one.networks[one.networks.at_chance]
+    dead = one.networks[one.networks.collapsed]
     for name, rows in kinds(one):
         colour = COLOURS[diagrams.slots(one)[name] % len(COLOURS)]
         marker = MARKERS[diagrams.slots(one)[name] % len(MARKERS)]
@@ -265,18 +266,18 @@ def _sweep(ax: Axes, one: Sweep, column: str) -> None:
         start = None if rows.dense.any() else diagrams.starts(one, column, rows.treatment.iloc[0])
         points = [*([] if start is None else [start]), *zip(rows.factor, rows[column], strict=True)]
         # From where a network is at chance the line is grey.
-        alive = int(((rows.at_chance > 0).cumsum() == 0).sum())
+        alive = int(((rows.collapsed > 0).cumsum() == 0).sum())
         end = len(points) - len(rows) + alive
-        look = {"color": colour, "lw": 2.4 if style == "tuned" else 1.4}
+        look: dict[str, Any] = {"color": colour, "lw": 2.4 if style == "tuned" else 1.4}
         ax.plot(*_across(points[max(end - 1, 0) :]), ":", color=GREY, lw=1)
         ax.plot(*_across(points[:end]), DASHES[style], **look)
         ax.plot(rows.factor[:alive], rows[column][:alive], marker, color=colour, ms=6)
         ax.plot([], [], DASHES[style], marker=marker, ms=6, label=name, **look)
     if len(dead):
-        ax.plot(dead.factor, dead[column], "x", color=GREY, ms=6, label="at chance")
+        ax.plot(dead.factor, dead[column], "x", color=GREY, ms=6, label="collapsed")
     ax.set_xscale("log", base=2)
     ticks = diagrams.doublings(*ax.get_xlim())
-    ax.set_xticks(ticks, [f"{value:g}×" for value in ticks])
+    ax.set_xticks(ticks, [diagrams.called(value) for value in ticks])
     ax.set_xlabel("compression factor", fontsize=9)
     ax.grid(axis="y", alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)

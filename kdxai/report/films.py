@@ -87,7 +87,7 @@ def films(one: Sweep, seen: Seen, pairwise: Pairwise, records: pd.DataFrame) -> 
         frames = [
             Frame(
                 *(own.strength[n] or own.kind[n], own.factor[n], own.accuracy[n], alike[n, parent]),
-                *(bool(own.at_chance[n]), bool(right[n]), cards.described(seen.maps[n])),
+                *(bool(own.collapsed[n]), bool(right[n]), cards.described(seen.maps[n])),
             )
             for n in networks
         ]

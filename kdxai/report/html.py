@@ -143,7 +143,9 @@ def answered(content: Page, main: pd.DataFrame, seeds: int) -> list[str]:
 
 
 def number(value: float, signed: bool = False) -> str:
-    """`0.123`, with a minus sign that is as wide as a plus."""
+    """`0.123`, with a minus sign that is as wide as a plus; an en dash for NaN."""
+    if np.isnan(value):
+        return "\N{EN DASH}"
     return f"{value:{'+' if signed else ''}.3f}".replace("-", MINUS)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kdxai.protocol import TRUTH
 from kdxai.report import facts, tables
-from kdxai.report.networks import Networks
+from kdxai.report.networks import NO_NETWORKS, Networks
 from kdxai.report.plain import compression_section, noise_section
 from kdxai.study import checks
 from kdxai.study.design import Design
@@ -25,7 +25,7 @@ def report(
     measured: Measured,
     figures: Sequence[str],
     provenance: Mapping[str, Any],
-    many: Networks = Networks((), (), None),
+    many: Networks = NO_NETWORKS,
 ) -> str:
     """Everything that a study found, on one page.
 

@@ -1,17 +1,16 @@
 """What a report tells of many networks: sweeps of compressions, and seed noise."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kdxai import classifiers, compress, evaluate
-from kdxai.measures import Model
-from kdxai.report import films, seeds, sections, sweep
+from kdxai import classifiers, evaluate
+from kdxai.report import films, sections, seeds, sweep
 from kdxai.report.films import Seen
 from kdxai.report.sections import Compression, Noise
-from kdxai.report.sweep import Network, Results, Sweep
+from kdxai.report.sweep import Results, Sweep
 from kdxai.study import distances
 from kdxai.study.design import SLOTS
 from kdxai.study.measure import Measured
@@ -33,43 +32,32 @@ class Networks(NamedTuple):
     noise: Noise | None
 
 
+NO_NETWORKS = Networks((), (), None)
+
+
 def networks(measured: Measured, results: Results) -> Networks:
     """All of it; the first of the images drawn is drawn as every network of a family sees it."""
     method = measured.wanted.protocols[0].method
     pairwise = measured.pairwise.get(method)
-    distances, floors = (
+    noise, floors = (
         table[table.method == method] if len(table) else NONE
         for table in (measured.noise, measured.floors)
     )
     records = measured.records[measured.records.method == method]
     if "drawn" in records:
         records = records[records.drawn]
-    found = sweep.sweeps(results, records, pairwise, distances)
+    found = sweep.sweeps(results, records, pairwise, noise)
     classes = len(measured.dataset.class_names)
     told = [
         sections.compression(one, records, pairwise, see(measured, one), classes) for one in found
     ]
     if len(told) > 1:
         told = [one._replace(title=one.dense.replace("_", " ")) for one in told]
-    noise = None
+    seeds_told = None
     if pairwise is not None and len(pairwise.networks) > 1:
         alike = seeds.alike(pairwise, found, measured.design.reference)
-        noise = sections.seed_noise(alike, floors, distances, found)
-    return Networks(found, told, noise)
-
-
-def sized(models: Mapping[Network, Model], results: Results) -> dict[Network, dict[str, Any]]:
-    """The facts, with what those networks are worth that others were compressed from."""
-    roots = set(sweep.descent(results).values())
-    return {
-        network: dict(own)
-        | (
-            {"worth": compress.worth(models[network])}
-            if network in roots and "worth" not in own
-            else {}
-        )
-        for network, own in results.items()
-    }
+        seeds_told = sections.seed_noise(alike, floors, noise, found)
+    return Networks(found, told, seeds_told)
 
 
 def see(measured: Measured, one: Sweep) -> Seen:

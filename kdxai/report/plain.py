@@ -1,10 +1,12 @@
 """The sections on compression and on seed noise in Markdown."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from kdxai.report import tables
-from kdxai.report.answer import MINUS, spoken
+from kdxai.report.answer import spoken
 from kdxai.report.sections import Along, Compression, Noise, seeds_said
 from kdxai.report.sweep import times
 
@@ -17,7 +19,7 @@ def compression_section(one: Compression) -> list[str]:
             left.kind + (" (control)" if left.control else ""): {
                 "inside the seed band up to": step(left.inside) or "-",
                 "outside from": step(left.outside) or "not within the factors tried",
-                "units of seed noise": "-" if left.outside is None else units(left.outside),
+                "farther than a seed": "-" if left.outside is None else farther(left.outside),
                 "where both are right, outside from": step(right.outside, "_right")
                 or "not within the factors tried",
             }
@@ -41,35 +43,35 @@ def step(row: pd.Series | None, on: str = "") -> str:
     """`4.0 (75 % pruned; r 0.910, accuracy 90.0%)`; "" for none."""
     if row is None:
         return ""
-    dead = f"; {row.at_chance} of {row.networks} at chance" if row.at_chance else ""
-    agreement = row[f"agreement{on}"]
-    return f"{times(row.factor)} ({row.strength}; r {agreement:.3f}, accuracy {row.accuracy:.1%}{dead})"
+    dead = f"; {row.collapsed} of {row.networks} collapsed" if row.collapsed else ""
+    said = f"r {row[f'agreement{on}']:.3f}, accuracy {row.accuracy:.1%}{dead}"
+    return f"{times(row.factor)} ({row.strength}; {said})"
 
 
-def numbers(along: Along, metrics: list[str]) -> dict[str, str]:
+def numbers(along: Along, metrics: Sequence[str]) -> dict[str, str]:
     """A line of the table of a sweep."""
     its = along.step
     values = [f"{every:.3f} ({right:.3f})" for every, right in along.metrics]
-    if its.at_chance:
+    if its.collapsed:
         values = [f"~~{value}~~" for value in values]
     return {
         "strength": its.strength,
         "factor": times(its.factor),
         "accuracy": f"{its.accuracy:.1%}",
         "agreement": f"{its.agreement:.3f} ({its.agreement_right:.3f})",
-        "units of seed noise": units(its),
+        "farther than a seed": farther(its),
         **dict(zip(metrics, values, strict=True)),
-        "at chance": f"{its.at_chance} of {its.networks}",
+        "collapsed": f"{its.collapsed} of {its.networks}",
     }
 
 
-def units(row: pd.Series, on: str = "") -> str:
-    """`+3.2 [+1.7, +4.7]`; `-` where it is not known."""
-    values = [row[f"{name}{on}"] for name in ("units", "ci_low", "ci_high")]
-    if np.isnan(values[0]):
+def farther(row: pd.Series, on: str = "") -> str:
+    """`+0.058 [+0.030, +0.085], +3.2 units`; `-` where it is not known."""
+    gap, low, high, units = (row[f"{name}{on}"] for name in ("gap", "ci_low", "ci_high", "units"))
+    if np.isnan(gap):
         return "-"
-    value, low, high = (f"{each:+.1f}".replace("-", MINUS) for each in values)
-    return value if np.isnan(values[1]) else f"{value} [{low}, {high}]"
+    ends = "" if np.isnan(low) else f" [{low:+.3f}, {high:+.3f}]"
+    return f"{gap:+.3f}{ends}" + ("" if np.isnan(units) else f", {units:+.1f} units")
 
 
 def noise_section(noise: Noise) -> list[str]:
@@ -82,28 +84,21 @@ def noise_section(noise: Noise) -> list[str]:
                 "": f"{spoken(row.one)} and {spoken(row.other)}, {row.on}",
                 "two of the second": tables.number(row.within, ".3f"),
                 "one of each": tables.number(row["between"], ".3f"),
-                "units of seed noise": units(row),
+                "farther than a seed": farther(row),
                 "p": tables.number(row.p, ".2g"),
             }
             for _, row in noise.noise.iterrows()
         ]
         parts += [
-            "In units of seed noise: how many standard deviations of the agreement of two networks "
-            "of the second lie between their mean and that of one of each, with 95 % intervals. 0 "
-            "is as far as another seed.",
+            "How much less two models agree than two networks of the second do, with 95 % "
+            "intervals, and in units of seed noise, the standard deviation of the latter. 0 is as "
+            "far as another seed.",
             tables.markdown(pd.DataFrame(lines).set_index("")),
         ]
     if noise.floors:
-        floors = {
-            metric: {
-                spoken(name): f"{row.floor:.4f} [{row.ci_low:.4f}, {row.ci_high:.4f}]"
-                for name, row in rows.items()
-            }
-            for metric, rows in noise.floors.items()
-        }
         parts += [
             "How far two networks differ that differ in their seed alone (root mean square, with "
             "95 % intervals):",
-            tables.markdown(pd.DataFrame(floors).T.fillna("-")),
+            tables.markdown(pd.DataFrame(noise.floors).T.fillna("-")),
         ]
     return parts

@@ -93,7 +93,7 @@ def compression(
         headline=sweep.headline(one),
         slots=diagrams.slots(one),
         banded="agreement" in one.bands,
-        dead=bool(one.networks.at_chance.any()),
+        dead=bool(one.networks.collapsed.any()),
         lines=drawn[0].lines,
         curves=drawn,
         caption=caption(one),
@@ -165,8 +165,8 @@ class Noise(NamedTuple):
     """What is told of seed noise.
 
     Attributes:
-      floors: metric's title -> population -> its row of `stats.floors`; empty where no population
-        has two networks.
+      floors: metric's title -> population -> how far two of its networks differ, with the 95 %
+        interval; empty where no population has two networks.
       populations: the columns of that.
       noise: rows of `distances.noise` by the main measure of agreement.
       more: those by the others.
@@ -175,7 +175,7 @@ class Noise(NamedTuple):
     alike: Alike
     matrix: Matrix
     strips: Strips
-    floors: Mapping[str, Mapping[str, pd.Series]]
+    floors: Mapping[str, Mapping[str, str]]
     populations: Sequence[str]
     noise: pd.DataFrame
     more: pd.DataFrame
@@ -193,9 +193,10 @@ def seed_noise(
     steps = {model for one in sweeps for model in one.steps.model}
     if len(floors):
         floors = floors[~floors.model.isin(steps)]
-    table: dict[str, dict[str, pd.Series]] = {}
-    for _, row in floors.iterrows():
-        table.setdefault(tables.title(row.metric), {})[row.model] = row
+    table: dict[str, dict[str, str]] = {}
+    for row in floors.itertuples():
+        ends = "" if np.isnan(row.ci_low) else f" [{row.ci_low:.4f}, {row.ci_high:.4f}]"
+        table.setdefault(tables.title(row.metric), {})[row.model] = f"{row.floor:.4f}{ends}"
     main = noise[noise.metric == sweep.ALIKE] if len(noise) else noise
     return Noise(
         alike=found,

@@ -125,9 +125,9 @@ def dense_pairs(
             found.append(pairs(f"two of {spoken(name)}", itertools.combinations(own, 2), values))
     for one, other in itertools.combinations(dense, 2):
         every = list(itertools.product(dense[one], dense[other]))
-        own = [(a, b) for a, b in every if lines[a] == lines[b]]
-        what = f"{spoken(one)} and {'its ' if own else ''}{spoken(other)}"
-        found.append(pairs(what, own or every, values)._replace(within=False))
+        shared = [(a, b) for a, b in every if lines[a] == lines[b]]
+        what = f"{spoken(one)} and {'its ' if shared else ''}{spoken(other)}"
+        found.append(pairs(what, shared or every, values)._replace(within=False))
     return found
 
 
@@ -148,6 +148,6 @@ def child_pairs(sweeps: Sequence[Sweep]) -> list[Pairs]:
         for name, rows in kinds(one):
             its = one.networks[one.networks.model.isin(rows.model)]
             says = [f"{row.model} {row.seed}, {row.strength}" for row in its.itertuples()]
-            what = f"{spoken(one.dense)} and what was made of it: {name}"
+            what = f"{spoken(one.dense)} and its child: {name}"
             found.append(Pairs(what, False, False, list(its.agreement), says))
     return found

@@ -1,12 +1,12 @@
 """A sweep of compressions: what is left of each network at which factor, beside seed noise."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kdxai import compress
 from kdxai.report import facts
 from kdxai.study import checks, distances
 from kdxai.study.distances import Pairwise
@@ -17,7 +17,7 @@ Results = Mapping[Network, Mapping[str, Any]]  # facts, with `sha256`
 ON = {"agreement": "all", "agreement_right": "both right"}
 ALIKE = "pearson"  # the measure of agreement that the charts are of
 NUMBERS = ("accuracy", "adcc", *ON)
-UNITS = ("units", "ci_low", "ci_high", "p")  # of `distances.noise`
+FARTHER = ("gap", "ci_low", "ci_high", "units", "p")  # of `distances.noise`
 
 
 class Band(NamedTuple):
@@ -41,12 +41,12 @@ class Sweep(NamedTuple):
       dense: its name.
       parents: a row per network of it: `seed, accuracy, adcc`.
       networks: a row per compressed network: `model, seed, parent` (the number of its parent),
-        `kind, strength, dense, control, treatment, factor, accuracy, adcc, agreement, agreement_right,
-        at_chance`.
+        `kind, strength, treatment, dense` (nothing was taken from it), `control` (what was taken
+        was drawn at random), `factor, accuracy, adcc, agreement, agreement_right, collapsed`.
       steps: a row per compressed model, those of a kind from the weakest to the strongest: `model,
-        kind, strength, treatment, dense, control`, means of the numbers above, `networks`, and how many
-        of them are `at_chance`; `units, ci_low, ci_high, p` of seed noise, on all images and, with
-        `_right`, on those that both get right.
+        kind, strength, treatment, dense, control`, means of the numbers above, `networks`, and how
+        many of them are `collapsed`; of `distances.noise` beside the dense population `gap, ci_low,
+        ci_high, units, p`, on all images and, with `_right`, on those that both get right.
       bands: column -> the parents' own; of agreement only where there are two parents.
     """
 
@@ -70,9 +70,8 @@ def sweeps(
     families = descent(results)
     if not families:
         return []
-    answers = records.groupby(["model", "seed"], sort=False)
-    adcc = answers.adcc.mean()
-    chance = {network: bool(checks.at_chance(rows)) for network, rows in answers}
+    adcc = records.groupby(["model", "seed"]).adcc.mean()
+    collapsed = checks.collapsed(records).set_index(["model", "seed"]).collapsed
     alike = agreements(pairwise)
     found = []
     for dense in dict.fromkeys(parent for parent, _ in families.values()):
@@ -87,17 +86,17 @@ def sweeps(
         networks = pd.DataFrame(
             [
                 {"model": child[0], "seed": child[1], "parent": parent[1]}
-                | told(results[child], results[parent])
-                | {"adcc": adcc[child], "at_chance": chance[child]}
+                | told(results[child])
+                | {"adcc": adcc[child], "collapsed": collapsed[child]}
                 | {name: table.get((child, parent), np.nan) for name, table in alike.items()}
                 for child, parent in families.items()
                 if parent[0] == dense
             ]
         )
-        bands = {name: band(parents[name]) for name in ("accuracy", "adcc")}
-        pairs = [(one, two) for place, one in enumerate(own) for two in own[:place]]
-        if pairs and pairwise is not None:
-            bands |= {name: band(table[pair] for pair in pairs) for name, table in alike.items()}
+        spread: dict[str, list[float]] = {name: [*parents[name]] for name in ("accuracy", "adcc")}
+        for name, table in alike.items():
+            spread[name] = [table.get(pair, np.nan) for pair in itertools.combinations(own, 2)]
+        bands = {name: band(values) for name, values in spread.items() if np.isfinite(values).any()}
         found.append(Sweep(dense, parents, networks, steps(networks, dense, noise), bands))
     return found
 
@@ -133,8 +132,8 @@ def agreements(pairwise: Pairwise | None) -> dict[str, dict[tuple[Network, Netwo
     return found
 
 
-def told(own: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str, Any]:
-    """What a compressed network is, from its facts and its parent's."""
+def told(own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a compressed network is, from its facts."""
     origin = own["origin"]
     return {
         "kind": kind(origin),
@@ -142,7 +141,7 @@ def told(own: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str, Any]:
         "treatment": treatment(origin),
         "dense": origin["how"] == "none",
         "control": origin["settings"].get("by") == "random",
-        "factor": compress.factor(parent, own),
+        "factor": own["factor"],
         "accuracy": facts.accuracy(own),
     }
 
@@ -187,7 +186,8 @@ def strength(origin: Mapping[str, Any]) -> str:
 
 
 def band(values: Iterable[float]) -> Band:
-    found = np.array(list(values), float)
+    """Of the values that are known."""
+    found = np.array([value for value in values if not np.isnan(value)])
     return Band(float(found.min()), float(found.mean()), float(found.max()), len(found))
 
 
@@ -198,12 +198,12 @@ def steps(networks: pd.DataFrame, dense: str, noise: pd.DataFrame) -> pd.DataFra
     found = models[same].first()
     found["factor"] = np.exp(np.log(networks.factor).groupby(networks.model).mean())
     found = found.join(models[[*NUMBERS]].mean())
-    found = found.join(models.at_chance.sum()).assign(networks=models.size())
+    found = found.join(models.collapsed.sum()).assign(networks=models.size())
     for name, images in ON.items():
-        rows = pd.DataFrame(columns=[*UNITS], dtype=float)
+        rows = pd.DataFrame(columns=[*FARTHER], dtype=float)
         if len(noise):
             its = (noise.metric == ALIKE) & (noise.other == dense) & (noise.on == images)
-            rows = noise[its].set_index("one")[[*UNITS]]
+            rows = noise[its].set_index("one")[[*FARTHER]]
         found = found.join(rows.add_suffix(name.removeprefix("agreement")))
     kinds = list(dict.fromkeys(found.kind))
     order = found.assign(kind=found.kind.map(kinds.index)).sort_values(["kind", "factor"]).index
@@ -240,7 +240,7 @@ def leaving(sweep: Sweep, column: str = "agreement") -> list[Leaving]:
     for name, rows in kinds(sweep):
         if rows.dense.any():
             continue
-        out = (rows[column] < least) | (rows.at_chance > 0)
+        out = (rows[column] < least) | (rows.collapsed > 0)
         first = int(out.argmax()) if out.any() else len(rows)
         found.append(
             Leaving(

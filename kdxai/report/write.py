@@ -23,7 +23,7 @@ from kdxai.measures import Model
 from kdxai.protocol import Protocol
 from kdxai.report import cards, facts, figures, html, markdown
 from kdxai.report.figures import Panel
-from kdxai.report.networks import Networks, matrices, networks, pictured, sized
+from kdxai.report.networks import Networks, matrices, networks, pictured
 from kdxai.report.tables import LADDER, MAIN
 from kdxai.study.audit import Audit
 from kdxai.study.identity import sha256
@@ -51,9 +51,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     found = {"seeds": measured.seeds, "differences": measured.differences}
     found |= {"claims": measured.claims, "trust": measured.trust, "ladder": measured.ladder}
     found |= {"floors": measured.floors, "noise": measured.noise, "matrix": matrices(measured)}
-    members = {(one.name, one.seed): one for one in measured.members}
-    told = {network: told_of(one, measured.records) for network, one in members.items()}
-    told = sized({network: one.model for network, one in members.items()}, told)
+    told = {(m.name, m.seed): told_of(m, measured.records) for m in measured.members}
     many = networks(measured, told)
     if many.sweeps:
         found["compression"] = pd.concat(one.networks for one in many.sweeps)

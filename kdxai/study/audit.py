@@ -59,9 +59,7 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
     else:
         found = members.read(members.named_places(config.models))
     names = list(dict.fromkeys(one.name for one in found))
-    told = design.read(config, names, paper.ROLES)
-    if not config.study:
-        told = told.of_networks()
+    told = design.read(config, names, paper.ROLES)._replace(recipes=members.recipes(found))
     chosen = rungs(config.rungs, found)
     sizes = Counter(one.name for one in found)
     declared = claims.declared(config, {*paper.ROLES, *names}, sizes)

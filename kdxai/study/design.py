@@ -1,5 +1,6 @@
 """Which models of a study are compared, and how people are told of them."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,13 +32,9 @@ class Design(NamedTuple):
     title: str = "What do these networks look at?"
     recipes: frozenset[str] = frozenset()
 
-    def of_networks(self) -> "Design":
-        """The same for members that were named, and not planned as runs of one recipe."""
-        return self._replace(recipes=frozenset())
-
     def population(self, *models: str) -> str:
-        """What several members of these models, or of all, speak of."""
-        asked = set(models or self.order)
+        """What several members of these models, or of all that are compared, speak of."""
+        asked = set(models or [self.reference, *itertools.chain(*self.compare)])
         if asked <= self.recipes:
             return RECIPES
         return f"{RECIPES} and {ALIKE}" if asked & self.recipes else ALIKE

@@ -48,7 +48,9 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
     if len(checked.mine) < len(cells):
         measure_members(plan.made(checked.mine), dataset, what, Shelf(workdir))
         return None
-    measured = measure(checked.design, plan.made(cells), dataset, what, workdir)
+    found = plan.made(cells)
+    told = checked.design._replace(recipes=members.recipes(found))
+    measured = measure(told, found, dataset, what, workdir)
     return climbed(measured, config, checked.claims, workdir)
 
 
@@ -195,7 +197,7 @@ def explain_members(
       UserError: bad settings, or a directory that another config made.
     """
     names = list(dict.fromkeys(one.name for one in found))
-    told = design.read(config, names).of_networks()
+    told = design.read(config, names)._replace(recipes=members.recipes(found))
     sizes = Counter(one.name for one in found)
     declared = claims.declared(config, names, sizes)
     pairs = dict.fromkeys([*told.compare, *claims.pairs(declared, told.reference)])

@@ -22,6 +22,7 @@ DESIGN = Design(
     floor=("second_teacher", "teacher"),
     untrained="untrained",
     title=paper.TITLE,
+    recipes=frozenset(paper.ROLES),
 )
 
 

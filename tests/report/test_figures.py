@@ -4,9 +4,11 @@ import matplotlib.colors
 import numpy as np
 import pandas as pd
 import pytest
+from sweep_pages import made
 
-from kdxai.report import figures
+from kdxai.report import diagrams, figures, seeds
 from kdxai.report.figures import COLOURS, Panel
+from kdxai.report.sweep import headline
 
 
 @pytest.fixture
@@ -90,3 +92,38 @@ def test_curves_are_of_the_validation_set(drawn):
     colours = [matplotlib.colors.to_hex(line.get_color()) for line in loss.lines]
     assert colours == list(COLOURS[:2])
     assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_a_sweeps_picture_has_the_numbers_of_the_networks(drawn):
+    own = made().sweep
+    figures.compression(None, [own])
+    axes = drawn[0].subfigs[0].axes
+    assert [ax.get_title() for ax in axes] == list(diagrams.TITLES.values())
+    assert {ax.get_xscale() for ax in axes} == {"log"}
+    agreement = axes[1]
+    low, high = agreement.patches[0].get_y(), agreement.patches[0].get_height()
+    assert (low, low + high) == pytest.approx((0.82, 0.87), abs=1e-4)
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in agreement.lines]
+    rows = own.steps[own.steps.kind == "pruned by magnitude"]
+    assert ([1, *rows.factor[:2]], [1, *rows.agreement[:2]]) in lines  # until it collapses
+    dead = own.networks[own.networks.collapsed]
+    assert (list(dead.factor), list(dead.agreement)) in lines
+    text = " ".join(drawn[0].subfigs[0].get_suptitle().split())
+    assert text == headline(own)
+
+
+def test_the_matrix_is_drawn_with_its_values(drawn):
+    own = made(2)
+    found = seeds.alike(own.pairwise, [own.sweep], "dense")
+    figures.agreement(None, found)
+    left, right = drawn[0].axes
+    count = len(found.networks)
+    assert [tick.get_text() for tick in left.get_yticklabels()] == list(found.networks)
+    texts = {text.get_position()[::-1]: text.get_text() for text in left.texts}
+    assert len(texts) == count * (count - 1)
+    assert texts[3, 0] == diagrams.two_digits(found.matrix[3, 0])
+    np.testing.assert_array_equal(
+        np.delete(np.asarray(left.images[0].get_array())[0], 0), found.matrix[0, 1:]
+    )
+    dots = [list(line.get_xdata()) for line in right.lines if line.get_marker() == "o"]
+    assert dots == [list(one.values) for one in found.pairs]

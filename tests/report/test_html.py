@@ -9,10 +9,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+import sweep_pages
 from PIL import Image
 from report_pages import CLASSES, DESIGN, MODELS, PAIRS, cards_of, claims, content
 
-from kdxai.report import cards, html, tables
+from kdxai.report import cards, html, sweep, tables
 from kdxai.report.answer import answer
 from kdxai.report.html import NONE
 from kdxai.study import stats
@@ -372,3 +373,98 @@ def test_structure_for_those_who_do_not_see_it(page):
     assert tables == ["table", "caption"] * (len(tables) // 2)
     assert all("scope" in header for header in elements.all("th"))
     assert elements.all("html") == [{"lang": "en"}]
+
+
+def test_a_page_without_sweep_or_several_networks_has_neither_section(page):
+    for text in ("Compression", "Seed noise", 'id="noise"', "sweep-view", "--film"):
+        assert text not in page
+
+
+@pytest.fixture(scope="module")
+def sweep_page():
+    return html.page(sweep_pages.page())
+
+
+def test_a_sweep_says_how_far_and_where_each_kind_leaves_the_band(sweep_page):
+    one = sweep_pages.made().sweep
+    words = Elements(sweep_page).words()
+    assert words.index(sweep.short(one)) < words.index("How far can a network be compressed")
+    assert words.index(sweep.headline(one)) < words.index("Where each kind leaves the seed band")
+    steps = one.steps.set_index("model")
+    out = steps.loc["tuned-8"]
+    times = "\N{MULTIPLICATION SIGN}"
+    assert f"8.0{times} 87.5 % pruned r {out.agreement:.3f}, accuracy {out.accuracy:.1%}" in words
+    gap = f"{out.gap:+.3f} [{out.ci_low:+.3f}, {out.ci_high:+.3f}] {out.units:+.1f} units"
+    assert gap in words.replace("\N{MINUS SIGN}", "-")
+    assert "not within the factors tried" in words
+    assert "5 of 5 collapsed" in words
+    for kind in dict.fromkeys(one.steps.kind):
+        assert kind in words
+
+
+def test_every_number_of_a_sweep_also_where_both_are_right(sweep_page):
+    own = sweep_pages.made()
+    words = Elements(sweep_page).words()
+    rows = own.records[own.records.model.isin(["dense", "prune-2"])]
+    right = (rows.predicted == rows.label).groupby([rows.seed, rows.image]).transform("all")
+    mine = rows[(rows.model == "prune-2")]
+    both = mine[right[mine.index]]
+    every, some = (part.groupby("seed").adcc.mean().mean() for part in (mine, both))
+    assert f"{every:.3f} {some:.3f}" in words
+    dead = re.findall(r'<tr class="dead"><th scope="row">([\w-]+)', sweep_page)
+    assert dead == ["prune-8", "random-2"]
+
+
+def test_one_image_along_a_sweep(sweep_page):
+    found = sweep_pages.page().compression[0].films
+    own = sweep_pages.made()
+    assert [len(film.frames) for film in found] == [4, 4, 3, 2, 5]  # of the tuned, tuned-1 too
+    networks = own.pairwise.networks
+    [one], [other] = (
+        np.flatnonzero((networks.model == model) & (networks.seed == 0))
+        for model in ("dense", "bits-2")
+    )
+    pairs = list(zip(*np.triu_indices(len(networks), 1), strict=True))
+    r = own.pairwise.values["pearson"][0, pairs.index((one, other))]  # image 100 is the first
+    frame = found[0].frames[-1]
+    assert frame.agreement == pytest.approx(r)
+    row = own.records[(own.records.model == "bits-2") & (own.records.image == 100)].iloc[0]
+    assert frame.right == (row.predicted == row.label)
+    assert decoded(found[0].uri).size == (4 * 32, 32)
+    assert f"16\N{MULTIPLICATION SIGN} 2 bits r {r:.2f} · 60%" in Elements(sweep_page).words()
+
+
+def test_one_parent_has_no_band():
+    words = Elements(html.page(sweep_pages.page(1))).words()
+    assert "Give it networks that differ in the seed alone" in words
+    assert "Where each kind leaves the seed band" not in words
+    assert "dense networks of other seeds" not in words
+    assert "No population here has two networks" in words
+    assert "How far two seeds differ in every metric" not in words
+
+
+def test_seed_noise_has_floors_and_distances(sweep_page):
+    own = sweep_pages.made()
+    words = Elements(sweep_page).words()
+    floors = stats.floors(own.records[own.records.model == "dense"]).set_index("metric")
+    floor = floors.loc["adcc"]
+    assert f"{floor.floor:.4f} [{floor.ci_low:.4f}, {floor.ci_high:.4f}]" in words
+    assert "On 60 images two of dense agree at r = 0.82 to 0.87" in words
+    assert "26 comparisons" in words
+    assert "The 65 compressed networks are left out here" in words
+
+
+def test_models_of_a_sweep_have_a_section_and_no_colours(sweep_page):
+    """They are more than there are colours; Table 1 has them all the same."""
+    elements = Elements(sweep_page)
+    tiles = [one for one in elements.all("figure") if one.get("class") == "tile"]
+    assert len(tiles) == 4 * 2  # each image, and the dense network's map of it
+    assert "prune-4" in elements.words()
+
+
+def test_a_sweep_asks_for_nothing_and_is_read_without_sight(sweep_page):
+    test_one_file_that_asks_for_nothing(sweep_page)
+    test_structure_for_those_who_do_not_see_it(sweep_page)
+    assert not re.search(r"\bnan\b", re.sub(r"base64,[^)\"]*", "", sweep_page), re.IGNORECASE)
+    described = re.findall(r"<desc[^>]*>(.*?)</desc>", sweep_page)
+    assert any("2 bits, 16 times: 0.550" in text for text in described)

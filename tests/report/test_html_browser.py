@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import sweep_pages
 from PIL import Image
 from report_pages import DESIGN, cards_of, content
 from selenium import webdriver
@@ -264,3 +265,20 @@ def test_own_pictures_fit_and_need_nothing(chromium, own_pictures, width, scheme
         if one["method"] == "Network.requestWillBeSent"
     ]
     assert {url for url in urls if not url.startswith(("data:", "chrome:"))} == {own_pictures}
+
+
+@pytest.fixture(scope="module")
+def sweeps(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sweep") / "report.html"
+    path.write_text(html.page(sweep_pages.page()))
+    return path.as_uri()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_sweep_fits(chromium, sweeps, width, scheme):
+    test_a_screenshot_shows_a_page_that_fits(chromium, sweeps, width, scheme)
+    assert chromium.get_log("browser") == []
+    frames = chromium.find_elements("css selector", ".film .pic")
+    assert len(frames) == 18
+    assert all(60 < frame.size["width"] == frame.size["height"] for frame in frames)

@@ -4,8 +4,10 @@ import re
 
 import numpy as np
 import pandas as pd
+import sweep_pages
 
-from kdxai.report import markdown
+from kdxai.report import markdown, sweep
+from kdxai.report.networks import Networks
 from kdxai.study import stats
 
 
@@ -84,3 +86,50 @@ def test_metrics_that_fail_their_checks_are_named_with_the_reason(measured):
 def test_agreement_is_the_mean_over_images(measured):
     [table] = rows_of(report(measured), "Agreement of two models on the same image and class")
     assert table["student and teacher, cam"] == ["0.500", "0.600"]  # same class, Pearson's r
+
+
+def networks(parents):
+    page = sweep_pages.page(parents)
+    return Networks([sweep_pages.made(parents).sweep], page.compression, page.noise)
+
+
+def test_a_sweep_in_plain_text(measured):
+    own = sweep_pages.made()
+    text = markdown.report({}, measured, [], {}, networks(5))
+    assert sweep.headline(own.sweep) in text
+    left, steps = rows_of(text, "Compression")
+    out = own.sweep.steps.set_index("model").loc["tuned-8"]
+    cells = left["pruned by magnitude, fine-tuned"]
+    assert cells[0].startswith("4.0 (75 % pruned; r ")
+    assert cells[1] == f"8.0 (87.5 % pruned; r {out.agreement:.3f}, accuracy {out.accuracy:.1%})"
+    assert cells[2].startswith(f"{out.gap:+.3f} [{out.ci_low:+.3f}, {out.ci_high:+.3f}], ")
+    assert left["pruned at random (control)"][0] == "-"
+    assert "not within the factors tried" in left["pruned by magnitude, BatchNorm re-estimated"]
+    assert len(steps) == len(sweep_pages.MODELS)
+    assert [name for name, cells in steps.items() if cells[-1] == "5 of 5"] == [
+        "prune-8",
+        "random-2",
+    ]
+    assert [name for name, cells in steps.items() if "~~" in "".join(cells)] == [
+        "prune-8",
+        "random-2",
+    ]
+
+
+def test_seed_noise_in_plain_text(measured):
+    own = sweep_pages.made()
+    text = markdown.report({}, measured, [], {}, networks(5))
+    pairs, noise, floors = rows_of(text, "Seed noise")
+    assert pairs["two of dense"][0].endswith("10 pairs from 0.820 to 0.870")
+    row = own.noise[(own.noise.one == "bits-2") & (own.noise.metric == "pearson")].iloc[0]
+    assert noise["bits-2 and dense, all"][:2] == [f"{row.within:.3f}", f"{row['between']:.3f}"]
+    assert set(floors) >= {"Accuracy ↑", "ADCC (mean of images) ↑"}
+    alone = markdown.report({}, measured, [], {}, networks(1))
+    assert "Give it networks that differ in the seed alone" in alone
+    assert "No population here has two networks" in alone
+
+
+def test_without_several_networks_there_is_neither_section(measured):
+    text = report(measured)
+    assert "Seed noise" not in text
+    assert "## Compression" not in text

@@ -375,7 +375,7 @@ def test_a_study_judges_claims_about_agreement(monkeypatch, tmp_path):
 
     for name in ("make", "require_defined"):
         monkeypatch.setattr(run, name, lambda *_: None)
-    monkeypatch.setattr(run.plan, "made", lambda cells: cells)
+    monkeypatch.setattr(run.plan, "made", lambda *_: [])
     nothing = {name: one._replace(check=lambda *_: None) for name, one in ORIGINS.items()}
     monkeypatch.setattr(origins, "ORIGINS", nothing)
     data_set = SimpleNamespace(test=SimpleNamespace(label=np.arange(n)))

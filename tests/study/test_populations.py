@@ -11,7 +11,6 @@ from kdxai.errors import UserError
 from kdxai.models import trained
 from kdxai.study import config as studies
 from kdxai.study import plan, run
-from kdxai.study.members import recipes
 
 FILE = ROOT / "tests" / "networks.py"
 
@@ -55,7 +54,7 @@ def measured(monkeypatch):
 
 def test_networks_that_are_there_are_members_in_their_places(study, measured, places, tmp_path):
     run.study(study, tmp_path / "run")
-    members = measured[1]
+    told, members = measured
     assert [(one.name, one.seed, one.place) for one in members] == [
         ("dense", 0, places[0]),
         ("mine", 0, f"{FILE}:mine"),
@@ -68,7 +67,9 @@ def test_networks_that_are_there_are_members_in_their_places(study, measured, pl
     assert lines["child", 0] == lines["dense", 0] == trained.read(places[0])["sha256"][:12]
     assert (lines["fresh", 0], lines["fresh", 1]) == ("0", "1")
     assert len(set(lines.values())) == 5
-    assert recipes(members) == {"fresh"}
+    assert told.recipes == {"fresh"}
+    assert told.population("dense", "mine") == "networks like these"
+    assert told.population() == "the recipes and networks like these"
     assert sorted(path.name for path in (tmp_path / "run" / "seed0").iterdir()) == ["fresh"]
     again = plan.study_members(tmp_path / "run")
     assert [(one.place, one.line) for one in again] == [(one.place, one.line) for one in members]

@@ -207,7 +207,7 @@ def test_another_teacher_in_the_place_of_a_students_is_refused(config, tmp_path,
 
 def test_a_study_of_other_data_is_not_continued(config, spots_data, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "make", lambda *_: None)
-    monkeypatch.setattr(run.plan, "made", lambda *_: None)
+    monkeypatch.setattr(run.plan, "made", lambda *_: [])
     monkeypatch.setattr(run, "measure", lambda *_: None)
     monkeypatch.setattr(run, "climbed", lambda *_: None)
     copy = shutil.copytree(spots_data, tmp_path / "data")

@@ -56,7 +56,9 @@ def test_zeros_stay_exactly_zero_and_everything_else_moves(tiny_config, pruned, 
 def test_without_holding_them_zeros_are_trained(tiny_config, pruned, tmp_path):
     tiny_config.start, tiny_config.epochs = str(pruned), 1
     loop.train(tiny_config, tmp_path / "tuned", datasets.load(**tiny_config.data))
-    assert all((leaf != 0).all() for leaf in params_of(tmp_path / "tuned").values() if leaf.ndim > 1)
+    assert all(
+        (leaf != 0).all() for leaf in params_of(tmp_path / "tuned").values() if leaf.ndim > 1
+    )
 
 
 def test_an_untouched_start_is_the_model_itself(tiny_config, pruned, tmp_path):
