@@ -31,7 +31,7 @@ from kdxai.training import config as training
 
 DENSE = "dense"
 FACTORS = (2, 4, 8, 16, 32)  # of pruning: one weight of so many is left
-NORM = {"batch_norm": 2048}  # training images that the statistics are estimated anew on
+NORM = {"batch_norm": 1000}  # training images that the statistics are estimated anew on
 
 Settings = Mapping[str, Any]  # flat, of configs/compress.py
 
@@ -83,7 +83,8 @@ def sweep(parent: str, compressions: Mapping[str, Settings]) -> dict[str, Config
 
 
 def get_config(recipe: str = "usual") -> ConfigDict:
-    compressions, data = one_shot(), {"name": "cifar10"}
+    compressions = one_shot()
+    data: dict[str, Any] = {"name": "cifar10"}
     places: tuple[str, ...] = ()
     if recipe == "tuned":
         compressions |= tuned()
@@ -106,7 +107,7 @@ def get_config(recipe: str = "usual") -> ConfigDict:
 def study(
     dense: Mapping[str, ConfigDict],
     steps: Mapping[str, Mapping[str, ConfigDict]],
-    data: Mapping[str, Any],
+    data: dict[str, Any],
 ) -> ConfigDict:
     """A study of populations and of their compressions, each compared with what it is made from.
 

@@ -1,20 +1,22 @@
 """What a report tells of many networks: sweeps of compressions, and seed noise."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kdxai import classifiers, evaluate
 from kdxai.report import films, sections, seeds, sweep
 from kdxai.report.films import Seen
 from kdxai.report.sections import Compression, Noise
 from kdxai.report.sweep import Results, Sweep
 from kdxai.study import distances
+from kdxai.study.alike import View, own_maps
 from kdxai.study.design import SLOTS
 from kdxai.study.measure import Measured
 from kdxai.study.members import Member
+from kdxai.study.records import Shelf
 
 NONE = pd.DataFrame()
 
@@ -35,8 +37,12 @@ class Networks(NamedTuple):
 NO_NETWORKS = Networks((), (), None)
 
 
-def networks(measured: Measured, results: Results) -> Networks:
-    """All of it; the first of the images drawn is drawn as every network of a family sees it."""
+def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
+    """All of it.
+
+    Args:
+      workdir: that of the records.
+    """
     method = measured.wanted.protocols[0].method
     pairwise = measured.pairwise.get(method)
     noise, floors = (
@@ -48,9 +54,10 @@ def networks(measured: Measured, results: Results) -> Networks:
         records = records[records.drawn]
     found = sweep.sweeps(results, records, pairwise, noise)
     classes = len(measured.dataset.class_names)
-    told = [
-        sections.compression(one, records, pairwise, see(measured, one), classes) for one in found
-    ]
+    told = []
+    for one in found:
+        seen = None if pairwise is None else see(measured, one, workdir)
+        told.append(sections.compression(one, records, pairwise, seen, classes))
     if len(told) > 1:
         told = [one._replace(title=one.dense.replace("_", " ")) for one in told]
     seeds_told = None
@@ -60,26 +67,19 @@ def networks(measured: Measured, results: Results) -> Networks:
     return Networks(found, told, seeds_told)
 
 
-def see(measured: Measured, one: Sweep) -> Seen:
-    """The first of the images drawn, as one dense network and all that was made of it see it."""
-    protocol, number = measured.wanted.protocols[0], int(measured.wanted.drawn[0])
-    some = measured.dataset.test.select(np.array([number]))
-    family = films.first_family(one)
-    models = {(m.name, m.seed): m.model for m in measured.members if (m.name, m.seed) in family}
-    maps = {
-        network: evaluate.draw_maps(
-            classifiers.as_classifier(models[network], protocol),
-            some.image,
-            some.label,
-            protocol,
-            mean=models[network].mean,
-            std=models[network].std,
-            masks=some.mask,
-            ids=np.array([number]),
-            name=" ".join(map(str, network)),
-        )[0]
-        for network in family
-    }
+def see(measured: Measured, one: Sweep, workdir: Path) -> Seen:
+    """The first of the images drawn, as one dense network and all that was made of it see it.
+
+    Args:
+      workdir: where the maps are kept that the networks were compared by.
+    """
+    protocol, drawn = measured.wanted.protocols[0], measured.wanted.drawn
+    test, number = measured.dataset.test, int(drawn[0])
+    view = View(Shelf(workdir), protocol, test, np.sort(drawn))
+    [place] = np.flatnonzero(view.images == number)
+    members = {(member.name, member.seed): member for member in measured.members}
+    maps = {n: own_maps(members[n], view)[place] for n in films.first_family(one)}
+    some = test.select(np.array([number]))
     label = int(np.asarray(some.label)[0])
     return Seen(number, measured.dataset.class_names[label], np.asarray(some.image)[0], maps)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdxai.report import diagrams, sweep, tables
+from kdxai.report import diagrams, headline, sweep, tables
 from kdxai.report.answer import spoken
 from kdxai.report.diagrams import Curve, Matrix, Strips
 from kdxai.report.films import Film, Seen, films
@@ -89,8 +89,8 @@ def compression(
     return Compression(
         dense=one.dense,
         title="",
-        short=sweep.short(one),
-        headline=sweep.headline(one),
+        short=headline.short(one),
+        headline=headline.headline(one),
         slots=diagrams.slots(one),
         banded="agreement" in one.bands,
         dead=bool(one.networks.collapsed.any()),
@@ -144,7 +144,7 @@ def caption(one: Sweep) -> str:
             f"{text}. There is one network of {spoken(one.dense)}, so there is no band: nothing "
             "tells how much training it again would change these numbers."
         )
-    pairs = one.bands["agreement"].count
+    pairs = one.bands["agreement"].size
     return (
         f"{text}. The band is what another seed changes: from the least to the most, with the mean,"
         f" of the {count} networks of {spoken(one.dense)}; of agreement, of their {pairs} "
@@ -217,5 +217,5 @@ def seeds_said(found: Alike) -> str:
             "No population here has two networks, so nothing tells how much another seed would "
             "change: give each model networks that differ in the seed alone."
         )
-    said = [f"{one.what} agree at r = {sweep.span(sweep.band(one.values))}" for one in several]
+    said = [f"{one.what} agree at r = {headline.span(sweep.band(one.values))}" for one in several]
     return f"On {found.images:,} images {'; '.join(said)}."

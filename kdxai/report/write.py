@@ -52,7 +52,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     found |= {"claims": measured.claims, "trust": measured.trust, "ladder": measured.ladder}
     found |= {"floors": measured.floors, "noise": measured.noise, "matrix": matrices(measured)}
     told = {(m.name, m.seed): told_of(m, measured.records) for m in measured.members}
-    many = networks(measured, told)
+    many = networks(measured, told, workdir)
     if many.sweeps:
         found["compression"] = pd.concat(one.networks for one in many.sweeps)
     for file, table in (dict(measured.tables) | {k: v for k, v in found.items() if len(v)}).items():

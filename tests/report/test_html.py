@@ -13,7 +13,7 @@ import sweep_pages
 from PIL import Image
 from report_pages import CLASSES, DESIGN, MODELS, PAIRS, cards_of, claims, content
 
-from kdxai.report import cards, html, sweep, tables
+from kdxai.report import cards, headline, html, tables
 from kdxai.report.answer import answer
 from kdxai.report.html import NONE
 from kdxai.study import stats
@@ -388,8 +388,8 @@ def sweep_page():
 def test_a_sweep_says_how_far_and_where_each_kind_leaves_the_band(sweep_page):
     one = sweep_pages.made().sweep
     words = Elements(sweep_page).words()
-    assert words.index(sweep.short(one)) < words.index("How far can a network be compressed")
-    assert words.index(sweep.headline(one)) < words.index("Where each kind leaves the seed band")
+    assert words.index(headline.short(one)) < words.index("How far can a network be compressed")
+    assert words.index(headline.headline(one)) < words.index("Where each kind leaves the seed band")
     steps = one.steps.set_index("model")
     out = steps.loc["tuned-8"]
     times = "\N{MULTIPLICATION SIGN}"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import sweep_pages
 
-from kdxai.report import markdown, sweep
+from kdxai.report import headline, markdown
 from kdxai.report.networks import Networks
 from kdxai.study import stats
 
@@ -96,7 +96,7 @@ def networks(parents):
 def test_a_sweep_in_plain_text(measured):
     own = sweep_pages.made()
     text = markdown.report({}, measured, [], {}, networks(5))
-    assert sweep.headline(own.sweep) in text
+    assert headline.headline(own.sweep) in text
     left, steps = rows_of(text, "Compression")
     out = own.sweep.steps.set_index("model").loc["tuned-8"]
     cells = left["pruned by magnitude, fine-tuned"]
