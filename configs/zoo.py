@@ -136,8 +136,10 @@ def get_config(recipe: str = "populations") -> ConfigDict:
         order=tuple(POPULATIONS),
         roles=ROLES,
         reference="resnet56",
-        compare=tuple((name, "resnet56") for name in POPULATIONS if name != "resnet56")
-        + (("robust_20", "standard_20"),),
+        compare=(
+            *((name, "resnet56") for name in POPULATIONS if name != "resnet56"),
+            ("robust_20", "standard_20"),
+        ),
         claims=claims(),
     )
     config.evaluation.whole = False

@@ -18,8 +18,8 @@ def main(config: "ConfigDict", workdir: str) -> None:
     facts = compressions.run(config, workdir)
     worth = facts["worth"]
     print(
-        f"{facts['model']}: test accuracy {facts['test_accuracy']:.2%}, {facts['factor']:.2f} times "
-        f"smaller ({worth['nonzeros']:,} weights of {worth['bits']:.1f} bits, "
+        f"{facts['model']}: test accuracy {facts['test_accuracy']:.2%}, "
+        f"{facts['factor']:.2f} times smaller ({worth['nonzeros']:,} weights of {worth['bits']:.1f} bits, "
         f"{worth['bytes'] / 2**10:,.0f} KiB), {worth['multiply_adds']:,} multiply-adds; {workdir}"
     )
 

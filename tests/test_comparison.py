@@ -74,5 +74,7 @@ def test_images_and_labels_are_checked_at_the_door(images):
         kdxai.compare([networks.mine()], images, LABELS)
     with pytest.raises(UserError, match="no model of the name 'a'"):
         kdxai.compare({"a": ()}, images, LABELS)
+    with pytest.raises(UserError, match="number 0 and 'a', number 1 are copies of one network"):
+        kdxai.compare({"a": (networks.small(), networks.small())}, images, LABELS)
     with pytest.raises(UserError, match="label 7 is none of the model's 3 classes"):
         kdxai.compare({"a": networks.mine()}, images, np.full(24, 7))

@@ -1,22 +1,28 @@
 """A network made smaller: functions from a model to a model, and what they are worth."""
 
+from kdxai.compress.channels import structured
 from kdxai.compress.children import none
 from kdxai.compress.cost import factor, worth
+from kdxai.compress.factorisation import factorise
 from kdxai.compress.kinds import KINDS, Data, Kind, apply, settled
 from kdxai.compress.pruning import prune
 from kdxai.compress.quantisation import quantise
-from kdxai.compress.statistics import batch_norm
+from kdxai.compress.statistics import BORDERS, batch_norm, views
 
 __all__ = [
+    "BORDERS",
     "KINDS",
     "Data",
     "Kind",
     "apply",
     "batch_norm",
     "factor",
+    "factorise",
     "none",
     "prune",
     "quantise",
     "settled",
+    "structured",
+    "views",
     "worth",
 ]

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kdxai.compress.channels import require_removable, structured
 from kdxai.compress.children import none
+from kdxai.compress.factorisation import factorise, require_rank
 from kdxai.compress.pruning import prune, require_prunable
 from kdxai.compress.quantisation import quantise, require_quantisable
 from kdxai.errors import UserError
@@ -87,6 +89,18 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             {"sparsity": None, "by": "magnitude", "scope": "global", "seed": 0},
             require_prunable,
             lambda trained, settings, data: prune(trained, **settings),
+        ),
+        "structured": Kind(
+            "Channels removed",
+            {"share": None, "by": "l1"},
+            require_removable,
+            lambda trained, settings, data: structured(trained, **settings),
+        ),
+        "factorise": Kind(
+            "Factorised",
+            {"rank": None},
+            require_rank,
+            lambda trained, settings, data: factorise(trained, **settings),
         ),
     }
 )

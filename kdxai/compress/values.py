@@ -10,7 +10,7 @@ def require_share(name: str, value: Any) -> None:
     """Raises:
     UserError: the value is no number in [0, 1).
     """
-    if not _is_number(value) or not 0 <= value < 1:
+    if not is_number(value) or not 0 <= value < 1:
         raise UserError(f"{name} must be at least 0 and below 1, not {value!r}")
 
 
@@ -18,7 +18,7 @@ def require_whole(name: str, value: Any, low: int, high: int | None = None) -> N
     """Raises:
     UserError: the value is no whole number from `low` to `high`.
     """
-    if not _is_number(value) or value != int(value) or value < low or (high or value) < value:
+    if not is_number(value) or value != int(value) or value < low or (high or value) < value:
         limits = f"at least {low}" if high is None else f"from {low} to {high}"
         raise UserError(f"{name} must be a whole number {limits}, not {value!r}")
 
@@ -31,5 +31,5 @@ def require_one_of(name: str, value: Any, known: Sequence[Any]) -> None:
         raise UserError(f"{name} must be {' or '.join(map(str, known))}, not {value!r}")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -177,3 +177,16 @@ class Network(nn.Module):
                 f"the model has no stage '{stage}'; it can be cut at: {', '.join([*names, LAST])}"
             )
         return ends[-1]
+
+
+def inner_widths(inner: Sequence[int] | None, blocks: int) -> Sequence[int | None]:
+    """Channels inside of each block, None for the usual ones.
+
+    Raises:
+      UserError: another number of them, or none in a block.
+    """
+    if inner is None:
+        return [None] * blocks
+    if len(inner) != blocks or min(inner) < 1:
+        raise UserError(f"the model has {blocks} inner widths of at least 1, not {list(inner)}")
+    return inner

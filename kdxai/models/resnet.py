@@ -1,12 +1,14 @@
 """Residual networks of four stages (He et al. 2015): for small images, and as for ImageNet."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 
-from kdxai.models.network import Layers, Network
+from kdxai.errors import UserError
+from kdxai.models.network import Layers, Network, inner_widths
 
 EXPANSION = 4  # of a bottleneck
 
@@ -108,38 +110,70 @@ PLANS = {
 }
 
 
-def resnet(depth: int, num_classes: int, layers: Layers, *, base_width: int = 64) -> Network:
+def resnet(
+    depth: int,
+    num_classes: int,
+    layers: Layers,
+    *,
+    base_width: int = 64,
+    inner: Sequence[int] | None = None,
+) -> Network:
     """ResNet-10, -18 or -34 with a 3x3 stem: 1, 2, 4 and 8 x `base_width` channels.
 
     The last feature map is 4 x 4 for 32 x 32 images.
+
+    Args:
+      inner: channels between the two convolutions of each block, instead of as many as it puts out:
+        a structurally pruned network.
+
+    Raises:
+      UserError: inner widths that do not fit.
     """
-    return stages(Stem(base_width, layers), depth, num_classes, layers, base_width)
+    return stages(Stem(base_width, layers), PLANS[depth], base_width, num_classes, inner)
 
 
 def imagenet_resnet(
-    depth: int, num_classes: int, layers: Layers, *, base_width: int = 64
+    depth: int,
+    num_classes: int,
+    layers: Layers,
+    *,
+    base_width: int = 64,
+    inner: Sequence[int] | None = None,
 ) -> Network:
     """ResNet-18, -34 or -50 as torchvision has them, with a 7x7 stem and max-pooling.
 
     The stages put out 1, 2, 4 and 8 x `base_width` channels, four times that with the bottlenecks
     of ResNet-50. The last feature map is 7 x 7 for 224 x 224 images.
+
+    Args:
+      inner: as of `resnet`; bottlenecks have none.
+
+    Raises:
+      UserError: inner widths that do not fit.
     """
-    return stages(PooledStem(base_width, layers), depth, num_classes, layers, base_width)
+    if inner is not None and PLANS[depth].bottleneck:
+        raise UserError(f"'resnet{depth}-imagenet' has no inner; leave it out")
+    return stages(PooledStem(base_width, layers), PLANS[depth], base_width, num_classes, inner)
 
 
 def stages(
-    stem: nn.Module, depth: int, num_classes: int, layers: Layers, base_width: int
+    stem: Stem | PooledStem,
+    plan: Plan,
+    base_width: int,
+    num_classes: int,
+    inner: Sequence[int] | None,
 ) -> Network:
     """A stem and four stages of blocks; each but the first halves the map."""
-    plan = PLANS[depth]
     units: dict[str, Any] = {"stem": stem}
+    between = iter(inner_widths(inner, sum(plan.blocks)))
     for stage, count in enumerate(plan.blocks, 1):
         width = base_width * 2 ** (stage - 1)
         for block in range(count):
             stride = 2 if stage > 1 and block == 0 else 1
+            channels = next(between)
             units[f"stage{stage}.block{block}"] = (
-                Bottleneck(width, EXPANSION * width, 1, stride, layers)
+                Bottleneck(width, EXPANSION * width, 1, stride, stem.layers)
                 if plan.bottleneck
-                else BasicBlock(width, stride, layers)
+                else BasicBlock(width, stride, stem.layers, channels)
             )
     return Network(FrozenDict(units), num_classes)

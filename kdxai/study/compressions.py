@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from kdxai import compress, files
 from kdxai.data import datasets
@@ -35,12 +36,20 @@ def default() -> ConfigDict:
         {
             "parent": "",  # a model's directory
             "kind": "",  # a name in kdxai.compress.KINDS; none: the model as it is
-            **{name: dict(kind.settings) for name, kind in compress.KINDS.items() if kind.settings},
+            **{name: usual(kind) for name, kind in compress.KINDS.items() if kind.settings},
             "batch_norm": 0,  # training images that BatchNorm's statistics are re-estimated on
+            # Around them where they are cropped, as in the parent's training: `reflect` of kdxai's
+            # own, `black` of torchvision's.
+            "border": "reflect",
             "rounds": 1,  # compress and tune in turn; each round keeps the same share of what is left
             "tune": tune,  # a training from what the compression has left; epochs=0: none
         }
     )
+
+
+def usual(kind: compress.Kind) -> dict[str, Any]:
+    """The settings of a kind; what has no usual value is a number to be given."""
+    return {k: placeholder(float) if v is None else v for k, v in kind.settings.items()}
 
 
 def check(config: ConfigDict, dataset: Dataset, network: Network | External | None) -> Network:
@@ -54,24 +63,21 @@ def check(config: ConfigDict, dataset: Dataset, network: Network | External | No
     """
     if not isinstance(network, Network):
         raise UserError("only model directories can be compressed, no classifiers of one's own")
-    compress.check(config.kind, settings_of(config, 1))
+    compress.settled(config.kind, settings_of(config, 1))
     size = len(dataset.train.label)
     if not 0 <= config.batch_norm <= size:
         raise UserError(
             f"batch_norm is a number of training images up to {size:,}, or 0 for none, not "
             f"{config.batch_norm}"
         )
+    if config.border not in compress.BORDERS:
+        raise UserError(f"border is {' or '.join(compress.BORDERS)}, not '{config.border}'")
     if config.rounds < 1 or (config.rounds > 1 and config.kind != "prune"):
         raise UserError(
             f"rounds={config.rounds}: pruning has 1 round or more, every other kind has 1"
         )
     if config.rounds > 1 and not config.tune.epochs:
         raise UserError(f"rounds={config.rounds} train in between; set tune.epochs")
-    if config.kind == "quantise" and config.tune.epochs:
-        raise UserError(
-            "quantised weights cannot be trained: they would leave their levels; tune first and "
-            "quantise what comes out"
-        )
     return network
 
 
@@ -140,7 +146,8 @@ def compress_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) ->
     model = parent
     for number in range(1, config.rounds + 1):
         model = one_round(config, model, number, workdir, dataset)
-    facts = facts_of(kept, parent, content["parent"], model, dataset)
+    facts = facts_of(config, parent, model, dataset)
+    facts["origin"] |= {"parent": kept.parent, "parent_sha256": content["parent"]}
     trained.save(model._replace(facts=facts), workdir)
     return facts
 
@@ -148,7 +155,9 @@ def compress_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) ->
 def recorded(config: ConfigDict, workdir: Path) -> ConfigDict:
     """The config as it is kept: what this kind reads, the parent found from the directory."""
     others = {name for name in compress.KINDS if name != config.kind}
-    others |= set() if config.tune.epochs else {"tune"}
+    others |= (set() if config.tune.epochs else {"tune"}) | (
+        set() if config.batch_norm else {"border"}
+    )
     kept = ConfigDict({key: value for key, value in config.items() if key not in others})
     kept = kept.copy_and_resolve_references()
     kept.parent = os.path.relpath(Path(config.parent).resolve(), workdir.resolve())
@@ -162,19 +171,23 @@ def one_round(
 
     def images(count: int) -> np.ndarray:
         chosen = np.random.default_rng(0).permutation(len(dataset.train.label))[:count]
-        return dataset.train.select(np.sort(chosen)).image
+        return np.asarray(dataset.train.select(np.sort(chosen)).image)
 
-    place = workdir / f"round{number}"
+    place, settings = workdir / f"round{number}", settings_of(config, number)
     if not files.there(place / "compressed" / trained.MODEL) or not config.tune.epochs:
-        model = compress.KINDS[config.kind].make(model, settings_of(config, number), images)
+        model = compress.apply(config.kind, model, settings, images)
         if config.batch_norm:
-            model = compress.batch_norm(model, images(config.batch_norm))
+            shown = compress.views(images(config.batch_norm), border=config.border)
+            model = compress.batch_norm(model, shown)
     if not config.tune.epochs:
         return model
     if not files.there(place / "compressed" / trained.MODEL):
         trained.save(model, place / "compressed")
     loop.train(tuning(config, place / "compressed"), place / "tuned", dataset)
-    return trained.load(place / "tuned")
+    model = trained.load(place / "tuned")
+    if config.kind != "quantise":
+        return model
+    return compress.apply("quantise", model, settings, images)  # what it computed with, is kept
 
 
 def settings_of(config: ConfigDict, number: int) -> dict[str, Any]:
@@ -183,7 +196,7 @@ def settings_of(config: ConfigDict, number: int) -> dict[str, Any]:
     A function of what is there already: pruned weights stay the smallest.
     """
     settings = config.get(config.kind, ConfigDict()).to_dict()
-    if config.rounds > 1:
+    if config.rounds > 1 and settings["sparsity"] is not None:
         settings["sparsity"] = 1 - (1 - settings["sparsity"]) ** (number / config.rounds)
     return settings
 
@@ -203,20 +216,26 @@ def tuning(config: ConfigDict, start: Path) -> ConfigDict:
 
 
 def facts_of(
-    config: ConfigDict, parent: Trained, sha256: str, model: Trained, dataset: Dataset
+    config: ConfigDict, parent: Trained, model: Trained, dataset: Dataset
 ) -> dict[str, Any]:
     """What is known of a compressed model, measured on what it has become."""
     answers = imports.predict(model, dataset.test, Path(config.parent).name)
     origin, worth = parent.facts.get("origin", {}), compress.worth(model)
-    root_bits = origin.get("root_size_bits") or compress.worth(parent)["size_bits"]
+    if origin.get("kind") == "compress":
+        root = {key: origin[key] for key in ("root_sha256", "root_size_bits")}
+    else:
+        root = {
+            "root_sha256": trained.read(config.parent)["sha256"],
+            "root_size_bits": compress.worth(parent)["size_bits"],
+        }
     return {
-        "model": model.facts.get("model", model.architecture["name"]),
-        "parameters": compress.parameters(model),
+        "model": model.architecture["name"],
+        "parameters": worth["parameters"],
         "test_accuracy": float((answers == dataset.test.label).mean()),
         "data": {key: value for key, value in config.data.items() if value is not None},
         "data_fingerprint": datasets.fingerprint(dataset),
         "worth": worth,
-        "factor": root_bits / worth["size_bits"],  # how much smaller than its first ancestor
+        "factor": root["root_size_bits"] / worth["size_bits"],  # of its first ancestor
         "origin": {
             "kind": "compress",
             "how": config.kind,
@@ -224,9 +243,6 @@ def facts_of(
             "batch_norm": config.batch_norm,
             "rounds": config.rounds,
             "tuned_epochs": config.tune.epochs,
-            "parent": config.parent,
-            "parent_sha256": sha256,
-            "root_sha256": origin.get("root_sha256", sha256),
-            "root_size_bits": root_bits,
+            **root,
         },
     }

@@ -82,3 +82,18 @@ def test_what_cannot_be_estimated(make, pictures):
     bare = model._replace(variables={"params": model.variables["params"]})
     with pytest.raises(UserError, match="the network has no BatchNorm"):
         compress.batch_norm(bare, pictures)
+
+
+def test_views_are_crops_of_the_image_with_a_border(pictures):
+    black = compress.views(pictures, border="black")
+    assert black.dtype == np.uint8 and black.shape == pictures.shape
+    for view, image in zip(black, pictures, strict=True):
+        around = np.zeros((16, 16, 3), np.uint8)
+        around[4:12, 4:12] = image
+        crops = [around[i : i + 8, j : j + 8] for i in range(9) for j in range(9)]
+        assert any((view == crop).all() or (view == crop[:, ::-1]).all() for crop in crops)
+    assert len({view.tobytes() for view in compress.views(pictures[[0] * 24], border="black")}) > 10
+    np.testing.assert_array_equal(black, compress.views(pictures, border="black"))
+    assert compress.views(np.full((9, 8, 8, 3), 7, np.uint8), border="reflect").min() == 7
+    with pytest.raises(UserError, match="border must be black or reflect, not 'white'"):
+        compress.views(pictures, border="white")
