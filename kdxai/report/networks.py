@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from kdxai.report import films, sections, seeds, sweep
-from kdxai.report.films import Seen
-from kdxai.report.sections import Compression, Noise
+from kdxai.report.films import Film, Seen
+from kdxai.report.sections import Compression, Noise, Tables
 from kdxai.report.sweep import Results, Sweep
-from kdxai.study import distances
+from kdxai.study import distances, stats, sweeps
 from kdxai.study.alike import View, own_maps
 from kdxai.study.design import SLOTS
 from kdxai.study.measure import Measured
@@ -25,16 +25,18 @@ class Networks(NamedTuple):
     """What is told of the networks, by the first method.
 
     Attributes:
+      tables: of all sweeps and methods, named in first columns `method, parent`.
       compression: of each of `sweeps`.
       noise: None where no two networks were compared.
     """
 
     sweeps: Sequence[Sweep]
+    tables: Tables
     compression: Sequence[Compression]
     noise: Noise | None
 
 
-NO_NETWORKS = Networks((), (), None)
+NO_NETWORKS = Networks((), Tables(NONE, NONE), (), None)
 
 
 def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
@@ -53,18 +55,55 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
     if "drawn" in records:
         records = records[records.drawn]
     found = sweep.sweeps(results, records, pairwise, noise)
+    every = tables(measured, found)
     classes = len(measured.dataset.class_names)
     told = []
     for one in found:
-        seen = None if pairwise is None else see(measured, one, workdir)
-        told.append(sections.compression(one, records, pairwise, seen, classes))
+        shown: list[Film] = []
+        says = ""
+        if pairwise is not None:
+            seen = see(measured, one, workdir)
+            shown, says = (
+                films.films(one, seen, pairwise, records),
+                sections.reading(seen, one.dense),
+            )
+        own = Tables(*(mine(table, method, one.dense) for table in every))
+        told.append(sections.compression(one, own, shown, says, classes))
     if len(told) > 1:
         told = [one._replace(title=one.dense.replace("_", " ")) for one in told]
     seeds_told = None
     if pairwise is not None and len(pairwise.networks) > 1:
         alike = seeds.alike(pairwise, found, measured.design.reference)
         seeds_told = sections.seed_noise(alike, floors, noise, found)
-    return Networks(found, told, seeds_told)
+    return Networks(found, every, told, seeds_told)
+
+
+def tables(measured: Measured, found: Sequence[Sweep]) -> Tables:
+    """Tables along all sweeps, and of what compression forgets, on the random images."""
+    evaluation = measured.wanted.evaluation
+    options = {"resamples": evaluation.resamples, "seed": evaluation.seed}
+    parts: list[list[pd.DataFrame]] = [[], []]
+    for one in found:
+        children = list(one.steps.model)
+        rows = measured.records[measured.records.model.isin([one.dense, *children])]
+        rows = stats.with_agreement(rows[rows.drawn], measured.agreement, one.dense)
+        for method, own in rows.groupby("method", sort=False):
+            along = sweeps.sweep(own, one.dense, **options)
+            forgotten = sweeps.forgotten(own, one.dense, children, **options)
+            for part, table in zip(parts, (along, forgotten), strict=True):
+                part.append(named(table, method, one.dense))
+    return Tables(*(pd.concat(part, ignore_index=True) if part else NONE for part in parts))
+
+
+def named(table: pd.DataFrame, method: str, parent: str) -> pd.DataFrame:
+    """A table behind the names of what it is of."""
+    known = {"method": method, "parent": parent}
+    return table.assign(**known)[[*known, *table]]
+
+
+def mine(table: pd.DataFrame, method: str, parent: str) -> pd.DataFrame:
+    """The rows of one method and sweep."""
+    return table[(table.method == method) & (table.parent == parent)] if len(table) else table
 
 
 def see(measured: Measured, one: Sweep, workdir: Path) -> Seen:
