@@ -262,7 +262,7 @@ def ledger(
     p = intervals.p_values(table, null)
     table["p"] = p.where(table.direction != BEYOND, table.p.astype(float).fillna(1.0))
     table["p_holm"] = holm(table.p.to_numpy())
-    table["about"] = table.across.map(ABOUT)
+    table["about"] = table.across.where(table.networks > 1, "images").map(ABOUT)
     table["caution"] = table.caution.fillna("")
     table["verdict"] = [
         verdict(row.direction, row.matters, row.mean, row.ci_low, row.ci_high, row.p_holm)
