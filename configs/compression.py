@@ -36,9 +36,8 @@ from kdxai.training import config as training
 
 DENSE = "dense"
 FACTORS = (2, 4, 8, 16, 32)  # of pruning: one weight of so many is left
-NORM: dict[str, Any] = {
-    "batch_norm": 2048
-}  # training images that the statistics are estimated anew on
+# Training images that BatchNorm's statistics are estimated anew on.
+NORM: dict[str, Any] = {"batch_norm": 1000}
 
 Settings = Mapping[str, Any]  # flat, of configs/compress.py
 
@@ -183,7 +182,7 @@ def claims(names: Sequence[str]) -> dict[str, dict[str, str | float]]:
 def study(
     dense: Mapping[str, ConfigDict],
     steps: Mapping[str, Mapping[str, ConfigDict]],
-    data: Mapping[str, Any],
+    data: dict[str, Any],
 ) -> ConfigDict:
     """A study of populations and of their compressions, each compared with what it is made from.
 

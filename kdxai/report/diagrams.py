@@ -194,7 +194,7 @@ class Strip(NamedTuple):
     y: float
     mean: float | None
     dots: Sequence[Dot]
-    count: str
+    size: str
     says: str
 
 

@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 
 from kdxai import files
 from kdxai.report import diagrams
+from kdxai.report.headline import headline
 from kdxai.report.overlay import ALPHA, MAP_COLOURS, overlay, picture
 from kdxai.report.seeds import Alike
-from kdxai.report.sweep import Sweep, headline, kinds
+from kdxai.report.sweep import Sweep, kinds
 from kdxai.report.tables import title
 
 # Columns of a history that are drawn.

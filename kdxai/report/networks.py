@@ -1,20 +1,22 @@
 """What a report tells of many networks: sweeps of compressions, and seed noise."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kdxai import classifiers, evaluate
 from kdxai.report import films, sections, seeds, sweep
-from kdxai.report.films import Seen
-from kdxai.report.sections import Compression, Noise
+from kdxai.report.films import Film, Seen
+from kdxai.report.sections import Compression, Noise, Tables
 from kdxai.report.sweep import Results, Sweep
-from kdxai.study import distances
+from kdxai.study import distances, stats, sweeps
+from kdxai.study.alike import View, own_maps
 from kdxai.study.design import SLOTS
 from kdxai.study.measure import Measured
 from kdxai.study.members import Member
+from kdxai.study.records import Shelf
 
 NONE = pd.DataFrame()
 
@@ -23,20 +25,26 @@ class Networks(NamedTuple):
     """What is told of the networks, by the first method.
 
     Attributes:
+      tables: of all sweeps and methods, named in first columns `method, parent`.
       compression: of each of `sweeps`.
       noise: None where no two networks were compared.
     """
 
     sweeps: Sequence[Sweep]
+    tables: Tables
     compression: Sequence[Compression]
     noise: Noise | None
 
 
-NO_NETWORKS = Networks((), (), None)
+NO_NETWORKS = Networks((), Tables(NONE, NONE), (), None)
 
 
-def networks(measured: Measured, results: Results) -> Networks:
-    """All of it; the first of the images drawn is drawn as every network of a family sees it."""
+def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
+    """All of it.
+
+    Args:
+      workdir: that of the records.
+    """
     method = measured.wanted.protocols[0].method
     pairwise = measured.pairwise.get(method)
     noise, floors = (
@@ -47,39 +55,70 @@ def networks(measured: Measured, results: Results) -> Networks:
     if "drawn" in records:
         records = records[records.drawn]
     found = sweep.sweeps(results, records, pairwise, noise)
+    every = tables(measured, found)
     classes = len(measured.dataset.class_names)
-    told = [
-        sections.compression(one, records, pairwise, see(measured, one), classes) for one in found
-    ]
+    told = []
+    for one in found:
+        shown: list[Film] = []
+        says = ""
+        if pairwise is not None:
+            seen = see(measured, one, workdir)
+            shown, says = (
+                films.films(one, seen, pairwise, records),
+                sections.reading(seen, one.dense),
+            )
+        own = Tables(*(mine(table, method, one.dense) for table in every))
+        told.append(sections.compression(one, own, shown, says, classes))
     if len(told) > 1:
         told = [one._replace(title=one.dense.replace("_", " ")) for one in told]
     seeds_told = None
     if pairwise is not None and len(pairwise.networks) > 1:
         alike = seeds.alike(pairwise, found, measured.design.reference)
         seeds_told = sections.seed_noise(alike, floors, noise, found)
-    return Networks(found, told, seeds_told)
+    return Networks(found, every, told, seeds_told)
 
 
-def see(measured: Measured, one: Sweep) -> Seen:
-    """The first of the images drawn, as one dense network and all that was made of it see it."""
-    protocol, number = measured.wanted.protocols[0], int(measured.wanted.drawn[0])
-    some = measured.dataset.test.select(np.array([number]))
-    family = films.first_family(one)
-    models = {(m.name, m.seed): m.model for m in measured.members if (m.name, m.seed) in family}
-    maps = {
-        network: evaluate.draw_maps(
-            classifiers.as_classifier(models[network], protocol),
-            some.image,
-            some.label,
-            protocol,
-            mean=models[network].mean,
-            std=models[network].std,
-            masks=some.mask,
-            ids=np.array([number]),
-            name=" ".join(map(str, network)),
-        )[0]
-        for network in family
-    }
+def tables(measured: Measured, found: Sequence[Sweep]) -> Tables:
+    """Tables along all sweeps, and of what compression forgets, on the random images."""
+    evaluation = measured.wanted.evaluation
+    options = {"resamples": evaluation.resamples, "seed": evaluation.seed}
+    parts: list[list[pd.DataFrame]] = [[], []]
+    for one in found:
+        children = list(one.steps.model)
+        rows = measured.records[measured.records.model.isin([one.dense, *children])]
+        rows = stats.with_agreement(rows[rows.drawn], measured.agreement, one.dense)
+        for method, own in rows.groupby("method", sort=False):
+            along = sweeps.sweep(own, one.dense, **options)
+            forgotten = sweeps.forgotten(own, one.dense, children, **options)
+            for part, table in zip(parts, (along, forgotten), strict=True):
+                part.append(named(table, method, one.dense))
+    return Tables(*(pd.concat(part, ignore_index=True) if part else NONE for part in parts))
+
+
+def named(table: pd.DataFrame, method: str, parent: str) -> pd.DataFrame:
+    """A table behind the names of what it is of."""
+    known = {"method": method, "parent": parent}
+    return table.assign(**known)[[*known, *table]]
+
+
+def mine(table: pd.DataFrame, method: str, parent: str) -> pd.DataFrame:
+    """The rows of one method and sweep."""
+    return table[(table.method == method) & (table.parent == parent)] if len(table) else table
+
+
+def see(measured: Measured, one: Sweep, workdir: Path) -> Seen:
+    """The first of the images drawn, as one dense network and all that was made of it see it.
+
+    Args:
+      workdir: where the maps are kept that the networks were compared by.
+    """
+    protocol, drawn = measured.wanted.protocols[0], measured.wanted.drawn
+    test, number = measured.dataset.test, int(drawn[0])
+    view = View(Shelf(workdir), protocol, test, np.sort(drawn))
+    [place] = np.flatnonzero(view.images == number)
+    members = {(member.name, member.seed): member for member in measured.members}
+    maps = {n: own_maps(members[n], view)[place] for n in films.first_family(one)}
+    some = test.select(np.array([number]))
     label = int(np.asarray(some.label)[0])
     return Seen(number, measured.dataset.class_names[label], np.asarray(some.image)[0], maps)
 

@@ -33,9 +33,31 @@ def compression_section(one: Compression) -> list[str]:
     }
     return [
         *parts,
-        "Every step; in brackets, on the images that a network and its parent both get right. The "
-        "maps of networks at chance explain nothing, whatever they score: that is struck.",
+        "Every step; in brackets, on the images that all these networks and their parents get "
+        "right, where they are 20 or more; of the agreement, that a network and its parent get "
+        "right. The maps of networks at chance explain nothing, whatever they score: it is struck.",
         tables.markdown(pd.DataFrame(rows).T),
+        *forgotten_section(one.forgotten),
+    ]
+
+
+def forgotten_section(rows: pd.DataFrame) -> list[str]:
+    """Whether explanations change most on the images that a compression forgets."""
+    if rows.empty:
+        return []
+    lines = {
+        row.model: {
+            "forgotten images": f"{row.n_forgotten} of {row.n}",
+            "r on them": tables.number(row.mean_forgotten, ".3f"),
+            "r on the others": tables.number(row.mean_rest, ".3f"),
+            "difference": tables.interval(row.mean, row.ci_low, row.ci_high),
+        }
+        for row in rows.itertuples()
+    }
+    return [
+        "Agreement with the parent on images that compression forgets, those that most compressed "
+        "networks answer differently from most dense ones:",
+        tables.markdown(pd.DataFrame(lines).T),
     ]
 
 

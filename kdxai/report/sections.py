@@ -6,13 +6,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdxai.report import diagrams, sweep, tables
+from kdxai.report import diagrams, headline, sweep, tables
 from kdxai.report.answer import spoken
 from kdxai.report.diagrams import Curve, Matrix, Strips
-from kdxai.report.films import Film, Seen, films
+from kdxai.report.films import Film, Seen
 from kdxai.report.seeds import Alike
 from kdxai.report.sweep import Leaving, Sweep
-from kdxai.study.distances import Pairwise
 
 NONE = pd.DataFrame()
 # In the table of a sweep, beside accuracy and agreement.
@@ -20,10 +19,7 @@ ALONG = tuple(name for name in tables.MAIN if name not in ("accuracy", "adcc_of_
 
 
 class Along(NamedTuple):
-    """A compressed model: its step of the sweep, and (mean, mean where both are right) of metrics.
-
-    The means are NaN where nothing is to be averaged.
-    """
+    """A step of a sweep, and of every metric its mean and that where all networks are right."""
 
     step: pd.Series
     metrics: Sequence[tuple[float, float]]
@@ -44,6 +40,7 @@ class Compression(NamedTuple):
       seen: how to read the films; "" where there are none.
       metrics: titles of those of `rows`.
       rows: by kind.
+      forgotten: `sweeps.forgotten` by the measure of agreement of the charts.
     """
 
     dense: str
@@ -62,35 +59,41 @@ class Compression(NamedTuple):
     films: Sequence[Film]
     metrics: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Along]]]
+    forgotten: pd.DataFrame
+
+
+class Tables(NamedTuple):
+    """Of one sweep and method, or of several: `sweeps.sweep` and `sweeps.forgotten`."""
+
+    along: pd.DataFrame
+    forgotten: pd.DataFrame
 
 
 def compression(
-    one: Sweep,
-    records: pd.DataFrame,
-    pairwise: Pairwise | None,
-    seen: Seen | None,
-    classes: int,
+    one: Sweep, own: Tables, shown: Sequence[Film], says: str, classes: int
 ) -> Compression:
     """What is told of a sweep.
 
     Args:
-      records: of one method.
-      pairwise: by that method.
-      seen: an image as its networks see it; None where no map was drawn.
+      own: of the sweep, by one method.
+      shown, says: an image as its networks see it, and how to read that; may be empty.
       classes: how many there are.
     """
-    metrics = [name for name in ALONG if name in records]
+    known = set(own.along.metric)
+    metrics = [name for name in ALONG if name in known]
+    forgotten = own.forgotten
+    if len(forgotten):
+        forgotten = forgotten[forgotten.metric == f"agreement_{sweep.ALIKE}"]
     drawn = [
         diagrams.curve(one, column, classes)
         for column in diagrams.TITLES
         if one.networks[column].notna().any()
     ]
-    shown = films(one, seen, pairwise, records) if seen and pairwise is not None else []
     return Compression(
         dense=one.dense,
         title="",
-        short=sweep.short(one),
-        headline=sweep.headline(one),
+        short=headline.short(one),
+        headline=headline.headline(one),
         slots=diagrams.slots(one),
         banded="agreement" in one.bands,
         dead=bool(one.networks.collapsed.any()),
@@ -99,37 +102,27 @@ def compression(
         caption=caption(one),
         leaving=sweep.leaving(one),
         right=sweep.leaving(one, "agreement_right"),
-        seen=told_of(seen, one.dense) if seen and shown else "",
+        seen=says,
         films=shown,
         metrics=[tables.title(name) for name in metrics],
-        rows=along(one, records, metrics),
+        rows=along(one, own.along, metrics),
+        forgotten=forgotten,
     )
 
 
-def along(
-    one: Sweep, records: pd.DataFrame, metrics: Sequence[str]
-) -> list[tuple[str, list[Along]]]:
-    """Metrics of every step, also on the images that a network and its parent both get right."""
-    answers = records.assign(right=records.predicted == records.label)
-    right = answers.pivot_table("right", "image", ["model", "seed"], aggfunc="first").astype(bool)
-    values = {
-        network: rows.set_index("image")[list(metrics)]
-        for network, rows in answers.groupby(["model", "seed"], sort=False)
-    }
-    found = []
-    for kind, rows in sweep.kinds(one):
-        lines = []
-        for _, step in rows.iterrows():
-            every, both = [], []
-            for child in one.networks[one.networks.model == step.model].itertuples():
-                own = values[child.model, child.seed]
-                agreed = right[child.model, child.seed] & right[one.dense, child.parent]
-                every.append(own.mean())
-                both.append(own[agreed.loc[own.index].to_numpy()].mean())
-            means = zip(np.mean(every, axis=0), np.mean(both, axis=0), strict=True)
-            lines.append(Along(step, [(float(a), float(b)) for a, b in means]))
-        found.append((kind, lines))
-    return found
+def along(one: Sweep, table: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, list[Along]]]:
+    """Metrics of every step, by kind."""
+    means = table.set_index(["model", "metric"])[["mean", "mean_correct"]]
+    return [
+        (
+            kind,
+            [
+                Along(step, [tuple(means.loc[step.model, name]) for name in metrics])
+                for _, step in rows.iterrows()
+            ],
+        )
+        for kind, rows in sweep.kinds(one)
+    ]
 
 
 def caption(one: Sweep) -> str:
@@ -144,7 +137,7 @@ def caption(one: Sweep) -> str:
             f"{text}. There is one network of {spoken(one.dense)}, so there is no band: nothing "
             "tells how much training it again would change these numbers."
         )
-    pairs = one.bands["agreement"].count
+    pairs = one.bands["agreement"].size
     return (
         f"{text}. The band is what another seed changes: from the least to the most, with the mean,"
         f" of the {count} networks of {spoken(one.dense)}; of agreement, of their {pairs} "
@@ -152,7 +145,8 @@ def caption(one: Sweep) -> str:
     )
 
 
-def told_of(seen: Seen, dense: str) -> str:
+def reading(seen: Seen, dense: str) -> str:
+    """How to read the maps of one image."""
     return (
         f"Test image {seen.number}, the first of those drawn, and its maps for its true class, "
         f"“{seen.class_name}”, by the first network of {spoken(dense)} and what was made of it. "
@@ -217,5 +211,5 @@ def seeds_said(found: Alike) -> str:
             "No population here has two networks, so nothing tells how much another seed would "
             "change: give each model networks that differ in the seed alone."
         )
-    said = [f"{one.what} agree at r = {sweep.span(sweep.band(one.values))}" for one in several]
+    said = [f"{one.what} agree at r = {headline.span(sweep.band(one.values))}" for one in several]
     return f"On {found.images:,} images {'; '.join(said)}."

@@ -25,13 +25,13 @@ class Band(NamedTuple):
 
     Attributes:
       low, mean, high: of the values.
-      count: of the values: networks, or pairs of them.
+      size: how many values: networks, or pairs of them.
     """
 
     low: float
     mean: float
     high: float
-    count: int
+    size: int
 
 
 class Sweep(NamedTuple):
@@ -261,84 +261,3 @@ def kinds(sweep: Sweep) -> list[tuple[str, pd.DataFrame]]:
 def times(factor: float) -> str:
     """`4.0`, `21`: a factor as one reads it."""
     return f"{factor:.1f}" if factor < 9.95 else f"{factor:.0f}"
-
-
-def short(sweep: Sweep) -> str:
-    """How far this population can be compressed before its maps change more than by a new seed."""
-    name = quoted(sweep.dense)
-    if "agreement" not in sweep.bands:
-        return (
-            f"How far {name} can be compressed before its explanations change more than training "
-            "it again would change them cannot be said from one network."
-        )
-    best = farthest(sweep)
-    if best is None:
-        return (
-            f"None of the compressions tried leaves a network of {name} explaining as it did: each "
-            "changes its maps more than another seed would."
-        )
-    return (
-        f"{name} can be compressed {times(best.inside.factor)} times ({best.kind}; accuracy "
-        f"{best.inside.accuracy:.1%}, dense {sweep.bands['accuracy'].mean:.1%}) before its "
-        "explanations change more than another seed would change them"
-        + ("." if best.outside is not None else ", or further: nothing stronger was tried.")
-    )
-
-
-def farthest(sweep: Sweep) -> Leaving | None:
-    """Of the kinds that are no control, the one that goes farthest within the seed band."""
-    kept = [one for one in leaving(sweep) if one.inside is not None and not one.control]
-    return max(kept, key=lambda one: one.inside.factor, default=None)
-
-
-def headline(sweep: Sweep) -> str:
-    """The same with the numbers behind it, and of every kind."""
-    name = quoted(sweep.dense)
-    if "agreement" not in sweep.bands:
-        return (
-            f"There is one network of {name}, and so no seed band: nothing tells how much training "
-            "it again would change its explanations. Give it networks that differ in the seed "
-            "alone (more files or places, or more seeds) and run the same command again."
-        )
-    pairs = sweep.bands["agreement"]
-    seeds = (
-        f"two networks of {name} that differ in their seed (r = {span(pairs)}, "
-        f"{'one pair' if pairs.count == 1 else f'{pairs.count} pairs'})"
-    )
-    real = [one for one in leaving(sweep) if not one.control]
-    best = farthest(sweep)
-    if best is None:
-        said = [
-            f"{one.kind} at {times(one.outside.factor)} times (r = {one.outside.agreement:.2f})"
-            for one in real
-        ]
-        return f"Less alike than {seeds} are, at the weakest tried: {'; '.join(said)}."
-    far = best.inside
-    text = (
-        f"At {times(far.factor)} times ({best.kind}, {far.strength}) a network agrees with its "
-        f"parent at r = {far.agreement:.2f}, no less than {seeds}, and is {far.accuracy:.1%} "
-        f"accurate (dense: {sweep.bands['accuracy'].mean:.1%})"
-    )
-    if best.outside is not None:
-        out = best.outside
-        text += f"; at {times(out.factor)} times it no longer does (r = {out.agreement:.2f})"
-    rest = [one for one in real if one.kind != best.kind]
-    kept = [
-        f"{one.kind} to {times(one.inside.factor)} times"
-        + ("" if one.outside is not None else ", the most tried")
-        for one in rest
-        if one.inside is not None
-    ]
-    lost = [one.kind for one in rest if one.inside is None]
-    more = f" Within the band, too: {'; '.join(kept)}." if kept else ""
-    less = f" Outside from the weakest tried: {'; '.join(lost)}." if lost else ""
-    return f"{text}.{more}{less}"
-
-
-def quoted(name: str) -> str:
-    return f"“{name.replace('_', ' ')}”"
-
-
-def span(band: Band) -> str:
-    """`0.82 to 0.87`; one value alone."""
-    return f"{band.mean:.2f}" if band.count == 1 else f"{band.low:.2f} to {band.high:.2f}"

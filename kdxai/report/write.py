@@ -39,7 +39,8 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     test split, where it was measured), `seeds.csv` (what each seed gives), `differences.csv`,
     `claims.csv`, `trust.csv`, `ladder.csv`, `figures/`, `report.html`, `report.md`, `study.json`;
     where several networks were compared, `floors.csv`, `noise.csv` and `matrix.csv` (how alike all
-    networks explain), and of a sweep `compression.csv`.
+    networks explain), and of a sweep `compression.csv` (every network), `sweep.csv` (every metric)
+    and `forgotten.csv` (the images that compression forgets).
 
     Returns:
       Table 1.
@@ -52,9 +53,12 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     found |= {"claims": measured.claims, "trust": measured.trust, "ladder": measured.ladder}
     found |= {"floors": measured.floors, "noise": measured.noise, "matrix": matrices(measured)}
     told = {(m.name, m.seed): told_of(m, measured.records) for m in measured.members}
-    many = networks(measured, told)
+    many = networks(measured, told, workdir)
     if many.sweeps:
-        found["compression"] = pd.concat(one.networks for one in many.sweeps)
+        found["compression"] = pd.concat(
+            one.networks.assign(dense=one.dense) for one in many.sweeps
+        )
+        found["sweep"], found["forgotten"] = many.tables
     for file, table in (dict(measured.tables) | {k: v for k, v in found.items() if len(v)}).items():
         write_table(workdir / f"{file}.csv", table, float_format="%.6g")
     few = measured._replace(members=pictured(measured.members, many))

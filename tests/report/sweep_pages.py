@@ -15,7 +15,7 @@ from kdxai.report import films, sections, seeds, sweep
 from kdxai.report.cards import Gallery
 from kdxai.report.html import Page
 from kdxai.report.sweep import Sweep
-from kdxai.study import distances, stats
+from kdxai.study import distances, stats, sweeps
 from kdxai.study.design import Design
 from kdxai.study.distances import Pairwise
 
@@ -175,4 +175,28 @@ def page(parents=5):
 
 def compression(own):
     """What is told of a sweep."""
-    return sections.compression(own.sweep, own.records, own.pairwise, seen(own.sweep), len(CLASSES))
+    one, rows = own.sweep, stats.with_agreement(own.records, agreement(own), "dense")
+    image = seen(one)
+    tables = sections.Tables(
+        sweeps.sweep(rows, "dense", resamples=100),
+        sweeps.forgotten(rows, "dense", list(MODELS), resamples=100),
+    )
+    shown = films.films(one, image, own.pairwise, own.records)
+    return sections.compression(
+        one, tables, shown, sections.reading(image, one.dense), len(CLASSES)
+    )
+
+
+def agreement(own):
+    """A row per compressed network and image, as `study.alike` has it."""
+    frames = [
+        pd.DataFrame(
+            {
+                **{"model": row.model, "other": "dense", "seed": row.seed, "method": "cam"},
+                **{"image": own.pairwise.images, "same_class": 1.0},
+                **dict.fromkeys(stats.AGREEMENT, row.agreement),
+            }
+        )
+        for row in own.sweep.networks.itertuples()
+    ]
+    return pd.concat(frames, ignore_index=True)

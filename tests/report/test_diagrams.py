@@ -104,7 +104,7 @@ def test_pairs_are_sorted_by_what_they_are():
     assert found.pairs[0].what == "two of dense"
     assert [len(one.values) for one in found.pairs] == [10, 15, 15, 10, 5, 5, 15]
     assert [one.within for one in found.pairs] == [True] + [False] * 6
-    assert (found.reference, found.band.count) == ("dense", 10)
+    assert (found.reference, found.band.size) == ("dense", 10)
     assert found.left_out == 5 * len(MODELS)  # 70 networks cannot be read
     assert found.networks == [f"dense {seed}" for seed in range(5)]
     own, small = alike(2)

@@ -8,7 +8,7 @@ from sweep_pages import made
 
 from kdxai.report import diagrams, figures, seeds
 from kdxai.report.figures import COLOURS, Panel
-from kdxai.report.sweep import headline
+from kdxai.report.headline import headline
 
 
 @pytest.fixture

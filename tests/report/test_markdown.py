@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import sweep_pages
 
-from kdxai.report import markdown, sweep
-from kdxai.report.networks import Networks
+from kdxai.report import headline, markdown
+from kdxai.report.networks import NO_NETWORKS, Networks
 from kdxai.study import stats
 
 
@@ -90,14 +90,17 @@ def test_agreement_is_the_mean_over_images(measured):
 
 def networks(parents):
     page = sweep_pages.page(parents)
-    return Networks([sweep_pages.made(parents).sweep], page.compression, page.noise)
+    return Networks(
+        [sweep_pages.made(parents).sweep], NO_NETWORKS.tables, page.compression, page.noise
+    )
 
 
 def test_a_sweep_in_plain_text(measured):
     own = sweep_pages.made()
     text = markdown.report({}, measured, [], {}, networks(5))
-    assert sweep.headline(own.sweep) in text
-    left, steps = rows_of(text, "Compression")
+    assert headline.headline(own.sweep) in text
+    left, steps, forgotten = rows_of(text, "Compression")
+    assert set(forgotten) == set(sweep_pages.MODELS)
     out = own.sweep.steps.set_index("model").loc["tuned-8"]
     cells = left["pruned by magnitude, fine-tuned"]
     assert cells[0].startswith("4.0 (75 % pruned; r ")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sweep_pages import MODELS, PRUNE, made
 
-from kdxai.report import sweep
+from kdxai.report import headline, sweep
 from kdxai.report.sweep import Band
 
 LEFT = {  # by hand from the agreements of `MODELS`; two dense networks agree at 0.82 at least
@@ -89,10 +89,10 @@ def test_steps_are_means_from_the_weakest_to_the_strongest():
 def test_the_band_is_what_the_parents_range_over():
     own = made()
     assert own.sweep.bands["accuracy"] == pytest.approx((0.92, 0.924, 0.928, 5))
-    low, mean, high, count = own.sweep.bands["agreement"]
-    assert (low, high, count) == pytest.approx((0.82, 0.87, 10), abs=1e-5)
+    low, mean, high, size = own.sweep.bands["agreement"]
+    assert (low, high, size) == pytest.approx((0.82, 0.87, 10), abs=1e-5)
     assert low < mean < high
-    assert made(2).sweep.bands["agreement"].count == 1
+    assert made(2).sweep.bands["agreement"].size == 1
     assert "agreement" not in made(1).sweep.bands
 
 
@@ -118,8 +118,10 @@ def test_what_collapsed_is_outside_whatever_it_agrees_at():
 
 def test_the_headline_says_how_far_with_its_numbers():
     own = made().sweep
-    assert sweep.short(own).startswith("“dense” can be compressed 8.0 times (weights quantised; ")
-    text = sweep.headline(own)
+    assert headline.short(own).startswith(
+        "“dense” can be compressed 8.0 times (weights quantised; "
+    )
+    text = headline.headline(own)
     four = own.steps[own.steps.model == "bits-4"].iloc[0]
     assert text.startswith("At 8.0 times (weights quantised, 4 bits)")
     assert f"r = {four.agreement:.2f}, no less than two networks of “dense”" in text
@@ -134,20 +136,22 @@ def test_the_headline_says_how_far_with_its_numbers():
 def test_the_headline_where_nothing_or_everything_stays():
     own = made().sweep
     far = own._replace(bands=own.bands | {"agreement": Band(0.9999, 0.9999, 0.9999, 1)})
-    assert sweep.short(far).startswith("None of the compressions tried")
-    assert "weights quantised at 4.0 times (r = 0.99)" in sweep.headline(far)
+    assert headline.short(far).startswith("None of the compressions tried")
+    text = headline.headline(far)
+    assert text.startswith("No kind of compression stays as alike as two networks of “dense”")
+    assert "weights quantised at 4.0 times (r = 0.99)" in text
     near = own._replace(
         bands=own.bands | {"agreement": Band(0.0, 0.1, 0.2, 10)},
         steps=own.steps.assign(collapsed=0),
     )
-    assert sweep.short(near).endswith("or further: nothing stronger was tried.")
-    assert "no longer" not in sweep.headline(near)
+    assert headline.short(near).endswith("or further: nothing stronger was tried.")
+    assert "no longer" not in headline.headline(near)
 
 
 def test_one_parent_has_no_band_and_is_told_what_to_do():
     own = made(1).sweep
-    assert "cannot be said from one network" in sweep.short(own)
-    assert "Give it networks that differ in the seed alone" in sweep.headline(own)
+    assert "cannot be said from one network" in headline.short(own)
+    assert "Give it networks that differ in the seed alone" in headline.headline(own)
 
 
 def test_descent_goes_to_the_first_ancestor_that_is_there():
