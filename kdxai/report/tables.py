@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kdxai import measures
+from kdxai.study.beyond import TITLES
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.stats import FEWEST, STATISTICS, few
 
@@ -118,7 +119,7 @@ def ledger(claims: pd.DataFrame) -> pd.DataFrame:
     rows = {
         row.says: {
             "models": difference(row.one, row.other),
-            "metric": STATISTICS[row.metric].title,
+            "metric": TITLES[row.metric],
             "difference": interval(row.mean, row.ci_low, row.ci_high),
             "matters from": f"{row.matters:g}",
             "p (Holm)": number(row.p_holm, ".2g"),

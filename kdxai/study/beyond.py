@@ -11,10 +11,17 @@ from kdxai.study.distances import Pairwise
 from kdxai.study.intervals import Sample, caution
 from kdxai.study.lines import shared
 from kdxai.study.permutation import beyond
-from kdxai.study.stats import AGREEMENT, FEWEST
+from kdxai.study.stats import AGREEMENT, FEWEST, STATISTICS
 
 # Metrics of all networks with all: 1 - the mean agreement of their maps.
 PAIRWISE = {f"pairwise_{name}": name for name in AGREEMENT}
+TITLES = {
+    **{name: column.title for name, column in STATISTICS.items()},
+    "pairwise_pearson": "Agreement of all with all (Pearson)",
+    "pairwise_spearman": "Agreement of all with all (Spearman)",
+    "pairwise_ssim": "Agreement of all with all (SSIM)",
+    "pairwise_top_k_iou": "Agreement of all with all (IoU of the top 10 %)",
+}
 
 
 def beyond_noise(
