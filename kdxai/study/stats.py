@@ -54,7 +54,7 @@ STATISTICS = every_statistic()
 # What is made of two networks' maps: metrics of claims about what is beyond seed noise.
 PAIRWISE = {
     name.replace("agreement", "pairwise"): column._replace(
-        title=column.title.replace("the reference", "another")
+        title=column.title.replace("with the reference", "of all with all")
     )
     for name, column in MADE.items()
     if name.startswith("agreement")
