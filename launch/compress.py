@@ -19,8 +19,9 @@ def main(config: "ConfigDict", workdir: str) -> None:
     worth = facts["worth"]
     print(
         f"{facts['model']}: test accuracy {facts['test_accuracy']:.2%}, "
-        f"{facts['factor']:.2f} times smaller ({worth['nonzeros']:,} weights of {worth['bits']:.1f} bits, "
-        f"{worth['bytes'] / 2**10:,.0f} KiB), {worth['multiply_adds']:,} multiply-adds; {workdir}"
+        f"{facts['factor']:.2f} times smaller: {worth['nonzeros']:,} weights of "
+        f"{worth['bits']:.1f} bits, {worth['bytes'] / 2**10:,.0f} KiB, "
+        f"{worth['multiply_adds']:,} multiply-adds; {workdir}"
     )
 
 

@@ -41,7 +41,7 @@ def default() -> ConfigDict:
             # Around them where they are cropped, as in the parent's training: `reflect` of kdxai's
             # own, `black` of torchvision's.
             "border": "reflect",
-            "rounds": 1,  # compress and tune in turn; each round keeps the same share of what is left
+            "rounds": 1,  # compress and tune in turn, the same share of what is left each time
             "tune": tune,  # a training from what the compression has left; epochs=0: none
         }
     )
@@ -84,11 +84,9 @@ def check(config: ConfigDict, dataset: Dataset, network: Network | External | No
 def told(facts: Mapping[str, Any]) -> str:
     """How a model was compressed, in words."""
     origin = facts["origin"]
-    settings = ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in origin["settings"].items()
-    )
-    parts = [f"{origin['how']} ({settings})" if settings else origin["how"]]
+    usual = compress.KINDS[origin["how"]].settings
+    told = [f"{name} {value}" for name, value in origin["settings"].items() if value != usual[name]]
+    parts = [f"{origin['how']} ({', '.join(told)})" if told else origin["how"]]
     if origin["batch_norm"]:
         parts.append(f"BatchNorm re-estimated on {origin['batch_norm']:,} images")
     if origin["tuned_epochs"]:
@@ -191,12 +189,9 @@ def one_round(
 
 
 def settings_of(config: ConfigDict, number: int) -> dict[str, Any]:
-    """The settings of a kind in a round: after n of N rounds a share (1 - sparsity)^(n / N) is left.
-
-    A function of what is there already: pruned weights stay the smallest.
-    """
+    """The settings of a kind in a round: after n of N a share (1 - sparsity)^(n / N) is left."""
     settings = config.get(config.kind, ConfigDict()).to_dict()
-    if config.rounds > 1 and settings["sparsity"] is not None:
+    if config.rounds > 1 and settings.get("sparsity"):
         settings["sparsity"] = 1 - (1 - settings["sparsity"]) ** (number / config.rounds)
     return settings
 
