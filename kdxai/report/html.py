@@ -314,7 +314,9 @@ def agreement(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Means of every pair of models and method."""
     if rows.empty:
         return []
-    numbers = rows.drop(columns=["seed", "image"]).groupby(["model", "other", "method"], sort=False)
+    numbers = rows.drop(columns=["seed", "line", "image"], errors="ignore").groupby(
+        ["model", "other", "method"], sort=False
+    )
     return numbers.mean().reset_index().to_dict("records")
 
 

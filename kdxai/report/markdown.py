@@ -196,7 +196,7 @@ def agreement_section(agreement: pd.DataFrame) -> list[str]:
     """How alike two models explain the same images."""
     if agreement.empty:
         return []
-    numbers = agreement.drop(columns=["seed", "image"])
+    numbers = agreement.drop(columns=["seed", "line", "image"], errors="ignore")
     means = numbers.groupby(["model", "other", "method"], sort=False).mean()
     means.index = [f"{one} and {other}, {method}" for one, other, method in means.index]
     return [
