@@ -36,8 +36,8 @@ from kdxai.training import config as training
 
 DENSE = "dense"
 FACTORS = (2, 4, 8, 16, 32)  # of pruning: one weight of so many is left
-# Training images that the statistics are estimated anew on.
-NORM: dict[str, Any] = {"batch_norm": 2048}
+# Training images that BatchNorm's statistics are estimated anew on.
+NORM: dict[str, Any] = {"batch_norm": 1000}
 
 Settings = Mapping[str, Any]  # flat, of configs/compress.py
 
@@ -100,8 +100,7 @@ def get_config(recipe: str = "usual") -> ConfigDict:
         compressions |= tuned()
     elif recipe == "quick":
         compressions = rounded((8, 4, 3, 2)) | pruned("prune", (2, 4, 8))
-        few = {"batch_norm": 1000}  # of 2,000
-        compressions |= pruned("norm", (2, 4, 8), **few) | {"norm-1": {"kind": "none", **few}}
+        compressions |= pruned("norm", (2, 4, 8), **NORM) | {"norm-1": {"kind": "none", **NORM}}
         compressions |= pruned("random", (2,), **{"prune.by": "random"})
         compressions |= tuned((2, 4, 8), epochs=1)
         data = {"name": "shapes", "train_size": 2000}

@@ -357,7 +357,7 @@ def test_a_sweep_from_end_to_end(tmp_path):
     wanted.evaluation.update({"images": 24, "sanity": 0, "gallery": 1, "resamples": 100})
     out = tmp_path / "out"
     write.write(run.study(wanted, out), wanted, out)
-    found = pd.read_csv(out / "compression.csv")
+    found = pd.read_csv(out / "compression.csv").sort_values(["model", "seed"])
     assert list(found.kind) == ["weights quantised"] * 2 + ["pruned by magnitude"] * 2
     assert list(found.seed) == list(found.parent) == [0, 1, 0, 1]
     assert found.factor[:2].tolist() == pytest.approx([4, 4], rel=0.02)
