@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from kdxai.report import tables
 from kdxai.study.claims import NOT_TESTABLE
 from kdxai.study.design import Design
 from kdxai.study.stats import PAIRWISE, STATISTICS
@@ -197,7 +198,7 @@ def sure(
     known = [metric for metric in HEADLINE if again and (*again, metric) in rows.index]
     if seeds > 1 and across == "seeds":
         text = (
-            f"The 95 % intervals are across {seeds} networks of each model and {images:,} "
+            f"The 95 % intervals are across {tables.networks_said(table)} and {images:,} "
             f"images, so they are about {design.population()}"
         )
     else:

@@ -152,6 +152,15 @@ def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
     return wide.fillna("").loc[claims.rung.unique(), claims.claim.unique()]
 
 
+def networks_said(table: pd.DataFrame) -> str:
+    """`5 networks of each model`, or `1 to 5 networks of a model`."""
+    own = table[table.other == ""].networks
+    least, most = int(own.min()), int(own.max())
+    if least == most:
+        return f"{most} networks of each model"
+    return f"{least} to {most} networks of a model"
+
+
 def notes(records: pd.DataFrame, missing: Mapping[str, Sequence[str]]) -> list[str]:
     """What a reader of the tables must know, a sentence each.
 
@@ -163,11 +172,7 @@ def notes(records: pd.DataFrame, missing: Mapping[str, Sequence[str]]) -> list[s
     found = []
     if sizes.nunique() > 1:
         members = ", ".join(f"{size} of {name}" for name, size in sizes.items())
-        least = sizes.min()
-        found.append(
-            f"There are {members}; the tables and verdicts are of the first "
-            f"{'one' if least == 1 else least} of each; the records have all."
-        )
+        found.append(f"There are {members}; tables and verdicts are of all of them.")
     return found + [
         f"Not measured: {name} of {', '.join(models)}, {measures.lack(name)}."
         for name, models in missing.items()
