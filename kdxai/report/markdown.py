@@ -111,7 +111,7 @@ def degenerate_section(records: pd.DataFrame) -> list[str]:
 
 def over(table: pd.DataFrame, design: Design) -> str:
     """What the intervals are about."""
-    if table.networks.max() == 1:
+    if table.seeds.max() == 1:
         return "over images, which speak of these trained models (one seed)"
     many = tables.networks_said(table)
     return f"over {many} and images, which speak of {design.population()}"

@@ -154,7 +154,7 @@ def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
 
 def networks_said(table: pd.DataFrame) -> str:
     """`5 networks of each model`, or `1 to 5 networks of a model`."""
-    own = table[table.other == ""].networks
+    own = table[table.other == ""].seeds
     least, most = int(own.min()), int(own.max())
     if least == most:
         return f"{most} networks of each model"
