@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from kdxai.report import tables
 from kdxai.study.claims import NOT_TESTABLE
 from kdxai.study.design import Design
-from kdxai.study.stats import STATISTICS
+from kdxai.study.stats import PAIRWISE, STATISTICS
 
 HEADLINE = ("average_drop", "complexity", "ssim")
 MINUS = "\N{MINUS SIGN}"
@@ -197,7 +198,7 @@ def sure(
     known = [metric for metric in HEADLINE if again and (*again, metric) in rows.index]
     if seeds > 1 and across == "seeds":
         text = (
-            f"The 95 % intervals are across {seeds} networks of each model and {images:,} "
+            f"The 95 % intervals are across {tables.networks_said(table)} and {images:,} "
             f"images, so they are about {design.population()}"
         )
     else:
@@ -248,7 +249,7 @@ def untrustworthy(trust: pd.DataFrame) -> set[tuple[str, str]]:
 
 def called(metric: str) -> str:
     """`average drop`, as one says it in a sentence."""
-    name = STATISTICS[metric].title
+    name = (STATISTICS | PAIRWISE)[metric].title
     return (
         name
         if name.startswith(("ADCC", "IoU", "ROAD", "Pearson", "Spearman", "Gini"))

@@ -100,7 +100,7 @@ def page(content: Page) -> str:
         models=introduced(content, models),
         slots=slots,
         claims=ledger(content.claims),
-        over=over(seeds, design),
+        over=over(main, design),
         about=content.claims.about.iloc[-1] if len(content.claims) else "",
         too_few=tables.TOO_FEW if int(main.n.max()) < FEWEST else "",
         scope=tables.scope(content.claims) if len(content.claims) else "",

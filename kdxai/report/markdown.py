@@ -37,7 +37,6 @@ def report(
       many: what is told of sweeps and of seed noise.
     """
     records, trust = measured.records, measured.trust
-    seeds = int(measured.tables["table1"].seeds.max())
     parts = [f"# {measured.design.title}"]
     parts += [part for one in many.compression for part in compression_section(one)]
     parts += claims_section(measured.claims)
@@ -55,8 +54,9 @@ def report(
                 f"## {method}, {rows.n.iloc[0]:,} test images",
                 tables.markdown(tables.readable(rows, doubts if method == first else set())),
             ]
+    said = over(measured.tables["table1"], measured.design)
     parts += [
-        f"Means with 95 % intervals {over(seeds, measured.design)}; `a - b` is the mean paired "
+        f"Means with 95 % intervals {said}; `a - b` is the mean paired "
         "difference. An arrow says which way is better."
         + (f" {tables.DOUBT} not trustworthy here, see the checks below." if doubts else "")
         + (f" {tables.FEW} {tables.TOO_FEW}." if records.image.nunique() < FEWEST else ""),
@@ -109,11 +109,12 @@ def degenerate_section(records: pd.DataFrame) -> list[str]:
     ]
 
 
-def over(seeds: int, design: Design) -> str:
+def over(table: pd.DataFrame, design: Design) -> str:
     """What the intervals are about."""
-    if seeds == 1:
+    if table.networks.max() == 1:
         return "over images, which speak of these trained models (one seed)"
-    return f"over {seeds} networks of each model and images, which speak of {design.population()}"
+    many = tables.networks_said(table)
+    return f"over {many} and images, which speak of {design.population()}"
 
 
 def claims_section(claims: pd.DataFrame) -> list[str]:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from kdxai import measures
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
-from kdxai.study.stats import FEWEST, STATISTICS, few
+from kdxai.study.stats import FEWEST, PAIRWISE, STATISTICS, few
 
 # What fits a terminal and a picture; the report has all.
 MAIN = (
@@ -115,10 +115,11 @@ def show(table: pd.DataFrame, by: str = "method") -> None:
 def ledger(claims: pd.DataFrame) -> pd.DataFrame:
     """`claims.judge` of the last rung, to be read: claims down."""
     last = claims[claims.rung == claims.rung.iloc[-1]]
-    rows = {
-        row.says: {
+    rows = [
+        {
+            "claim": row.says,
             "models": difference(row.one, row.other),
-            "metric": STATISTICS[row.metric].title,
+            "metric": (STATISTICS | PAIRWISE)[row.metric].title,
             "difference": interval(row.mean, row.ci_low, row.ci_high),
             "matters from": f"{row.matters:g}",
             "p (Holm)": number(row.p_holm, ".2g"),
@@ -126,8 +127,8 @@ def ledger(claims: pd.DataFrame) -> pd.DataFrame:
             "on images both get right": worded(row.verdict_correct or "-", row.about),
         }
         for row in last.itertuples()
-    }
-    return pd.DataFrame(rows).T.rename_axis("claim")
+    ]
+    return pd.DataFrame(rows).set_index("claim")
 
 
 def reasons(claims: pd.DataFrame) -> str:
@@ -151,6 +152,15 @@ def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
     return wide.fillna("").loc[claims.rung.unique(), claims.claim.unique()]
 
 
+def networks_said(table: pd.DataFrame) -> str:
+    """`5 networks of each model`, or `1 to 5 networks of a model`."""
+    own = table[table.other == ""].networks
+    least, most = int(own.min()), int(own.max())
+    if least == most:
+        return f"{most} networks of each model"
+    return f"{least} to {most} networks of a model"
+
+
 def notes(records: pd.DataFrame, missing: Mapping[str, Sequence[str]]) -> list[str]:
     """What a reader of the tables must know, a sentence each.
 
@@ -162,11 +172,7 @@ def notes(records: pd.DataFrame, missing: Mapping[str, Sequence[str]]) -> list[s
     found = []
     if sizes.nunique() > 1:
         members = ", ".join(f"{size} of {name}" for name, size in sizes.items())
-        least = sizes.min()
-        found.append(
-            f"There are {members}; the tables and verdicts are of the first "
-            f"{'one' if least == 1 else least} of each; the records have all."
-        )
+        found.append(f"There are {members}; tables and verdicts are of all of them.")
     return found + [
         f"Not measured: {name} of {', '.join(models)}, {measures.lack(name)}."
         for name, models in missing.items()

@@ -12,15 +12,18 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+import sweep_pages
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from report_pages import MODELS, content, ladder
 from scripts import ROOT
 
 from kdxai.data import datasets
 from kdxai.errors import UserError
-from kdxai.report import figures, markdown, overlay, tables, write
+from kdxai.report import figures, markdown, networks, overlay, tables, write
 from kdxai.report.figures import Panel
-from kdxai.study import run
+from kdxai.study import distances, run, stats
+from kdxai.study.members import Member
 from kdxai.training import config as training
 from kdxai.training import history, loop
 
@@ -276,3 +279,88 @@ def test_a_study_of_strange_data_and_names_from_end_to_end(tmp_path, monkeypatch
             pixels = dataset.test.image[index] / 255
             under = (pixels - trained.mean) * panel.heatmap[..., None] + trained.mean
             np.testing.assert_allclose(panel.masked, under, atol=1e-5)
+
+
+@pytest.fixture
+def of_a_sweep(measured, monkeypatch):
+    """Two dense networks and their compressions, as `study.measure` returns them."""
+    own, page = sweep_pages.made(2), sweep_pages.page(2)
+    members = [
+        Member(name, seed, SimpleNamespace(variables={}, facts=facts), "", f"line{seed}")
+        for (name, seed), facts in own.results.items()
+    ]
+    monkeypatch.setattr(write, "sha256", lambda model: model.facts["sha256"])
+    monkeypatch.setattr(networks, "see", lambda _, one, __: sweep_pages.seen(one))
+    for name in ("compression", "agreement"):  # drawing takes long
+        monkeypatch.setattr(figures, name, lambda path, *_: figures.save(Figure((1, 1)), path))
+    evaluation = ConfigDict({"gallery": 2, "resamples": 100, "seed": 0})
+    drawn = page.gallery.ids
+    wanted = SimpleNamespace(
+        protocols=measured.wanted.protocols, drawn=drawn, evaluation=evaluation
+    )
+    return measured._replace(
+        design=page.design,
+        members=members,
+        wanted=wanted,
+        records=own.records,
+        agreement=sweep_pages.agreement(own),
+        tables=page.tables,
+        trust=pd.DataFrame(),
+        claims=pd.DataFrame(),
+        ladder=pd.DataFrame(),
+        pairwise={"cam": own.pairwise},
+        noise=own.noise.assign(method="cam"),
+        floors=stats.floors(own.records).assign(method="cam"),
+    )
+
+
+def test_files_of_a_sweep(of_a_sweep, tmp_path):
+    files = written(of_a_sweep, tmp_path / "out")
+    assert files >= {
+        *("floors.csv", "noise.csv", "matrix.csv", "compression.csv", "sweep.csv"),
+        *("forgotten.csv", "figures/compression.png", "figures/agreement.png"),
+    }
+    own = sweep_pages.made(2)
+    points = pd.read_csv(tmp_path / "out" / "compression.csv")
+    assert len(points) == 2 * len(sweep_pages.MODELS)
+    np.testing.assert_allclose(points.agreement, own.sweep.networks.agreement, rtol=1e-5)
+    rows = pd.read_csv(tmp_path / "out" / "matrix.csv")
+    rows = rows[(rows.metric == "pearson") & (rows.on == "both right")]
+    expected = distances.matrix(own.pairwise, "pearson", both_right=True)
+    np.testing.assert_allclose(rows[[*rows.network]], expected, rtol=1e-5)
+    along = pd.read_csv(tmp_path / "out" / "sweep.csv")
+    assert set(along.model) == {"dense", *sweep_pages.MODELS}
+    assert set(pd.read_csv(tmp_path / "out" / "forgotten.csv").model) == set(sweep_pages.MODELS)
+    for name in ("report.html", "report.md"):
+        assert "At 8.0 times" in (tmp_path / "out" / name).read_text()
+
+
+def test_a_sweep_from_end_to_end(tmp_path):
+    """Two fresh networks, rounded and pruned: what their facts say is what the page reads."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    for split, size in (("train", 40), ("test", 24)):
+        image = rng.integers(0, 256, (size, 16, 16, 3), dtype=np.uint8)
+        np.savez(tmp_path / "data" / f"{split}.npz", image=image, label=np.arange(size) % 3)
+    config = training.default()
+    config.data.name, config.data.data_dir = "noise", str(tmp_path / "data")
+    config.model.name, config.model.dtype = "plain3-w4", "float32"
+    config.epochs, config.batch_size = 0, 8
+    dataset = datasets.load(**config.data)
+    places = tuple(str(tmp_path / name) for name in ("one", "two"))
+    for config.seed, place in enumerate(places):
+        loop.train(config, place, dataset)
+    made = runpy.run_path(str(ROOT / "configs" / "compression.py"))
+    dense = ConfigDict({"origin": "made", "places": places})
+    steps = made["sweep"]("dense", made["rounded"]((8,)) | made["pruned"]("prune", (2,)))
+    wanted = made["study"]({"dense": dense}, {"dense": steps}, config.data.to_dict())
+    wanted.evaluation.update({"images": 24, "sanity": 0, "gallery": 1, "resamples": 100})
+    out = tmp_path / "out"
+    write.write(run.study(wanted, out), wanted, out)
+    found = pd.read_csv(out / "compression.csv").sort_values(["model", "seed"])
+    assert list(found.kind) == ["weights quantised"] * 2 + ["pruned by magnitude"] * 2
+    assert list(found.seed) == list(found.parent) == [0, 1, 0, 1]
+    assert found.factor[:2].tolist() == pytest.approx([4, 4], rel=0.02)
+    assert found.agreement[:2].min() > 0.99  # 8 bits change nothing to speak of
+    assert found.collapsed.all()  # nothing was learned from noise
+    assert "Where each kind leaves the seed band" in (out / "report.html").read_text()

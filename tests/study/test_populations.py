@@ -94,7 +94,8 @@ def compressed(parent):
     """Half of the weights of each member of a model of the study."""
     recipe = compressions.default()
     recipe.data = ConfigDict()
-    return studies.model("compress", recipe, kind="prune", parent=parent)
+    settings = {"kind": "prune", "prune.sparsity": 0.5}
+    return studies.model("compress", recipe, parent=parent, **settings)
 
 
 def test_what_is_compressed_belongs_to_what_it_was_made_of(study, measured, places, tmp_path):
