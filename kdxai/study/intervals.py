@@ -214,6 +214,16 @@ def estimate(sample: Sample, across: str = "seeds") -> pd.DataFrame:
       error; 30 right of 30 give [0.886, 1]. Their differences: `bonett_price`.
     - NaN where there is nothing to tell an interval from: one image, or the same value on all.
 
+    Across networks, on 200 and 1,000 images (normal, Beta(0.1, 2) and lognormal values, of which
+    half the variance is shared by all networks), networks normal or of Student's t with 3 degrees
+    of freedom that add from hardly anything to most of the error, intervals of differences cover on
+    average 97.6 % with 2 paired networks, 96.5 % with 3, 95.5 to 96.4 % with 4 to 20; of
+    independent ones 98.9 % with 2 against 2, 98.1 % with 2 against 19, 97.3 % with 3 against 3,
+    96.5 % with 3 against 11, 96.7 % with 4 against 4, 96.6 % with 4 against 17, 95.6 % with 11
+    against 19 and 95.8 % with 20 against 20. No setting fell below 92.7 % of 300 to 600 trials.
+    Of families of ten such tests 0 to 3.8 % hold a false verdict. Where no method covers:
+    `caution`.
+
     Returns:
       Rows metrics. Columns `mean, ci_low, ci_high, n, seeds` (as `networks`), `networks,
       networks_other, design, caution`, see `Sample` and `cautions`, and `FOR_TESTS`: the interval's

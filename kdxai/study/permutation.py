@@ -86,6 +86,14 @@ def beyond(
       (Phipson & Smyth 2010). Populations of unequal spread are no permutations of each other, so
       it is no less than that of the jackknife. p of paired ones is the jackknife's.
 
+    Simulated with networks as points, the members of `one` shifted, wider or tighter, and squared
+    distances in 30 dimensions, as those of maps are: intervals cover 97.5 to 99 % with 3 against 3
+    and 4 against 4, 94 to 99 % with 4 against 17, 96 to 97.5 % with 11 against 19; where the gap is
+    0, p is below 0.05 in 0 to 6.7 % (120 to 200 trials). Distances of a single number, as of a
+    metric's means, are skewed, and the interval ends too low: with 2 to 4 networks of `one` beside
+    17 or 19 the truth lies above it in 9 to 18 %, with 11 beside 19 in 3 to 8 %. Two members of
+    `other` tell little: their intervals are too wide (99 to 100 %).
+
     Args:
       distances: symmetric [M, M]; or [1 + R, M, M], of the images, then of R resamples of them, for
         an interval that speaks of further images too.
