@@ -20,7 +20,7 @@ import os
 import runpy
 from pathlib import Path
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from kdxai.errors import UserError
 from kdxai.study import config as studies
@@ -72,10 +72,11 @@ def population(*networks: str) -> ConfigDict:
     """Imported networks of one architecture, as a model of a study."""
     folder = Path(os.environ.get("KDXAI_ZOO", "weights"))
     recipe = runpy.run_path(str(Path(__file__).with_name("import.py")))["get_config"]()
+    files = tuple(str(folder / f"{network}.safetensors") for network in networks)
     return studies.model(
         "import",
         recipe,
-        weights=tuple(str(folder / f"{network}.safetensors") for network in networks),
+        weights=FieldReference(files, object),  # text with commas does as well
         **{"model.name": networks[0].partition("-")[0]},
         **(CIFAR10 if "torch-pruning" in networks[0] else IMAGENET),
     )

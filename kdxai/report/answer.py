@@ -7,7 +7,7 @@ import pandas as pd
 
 from kdxai.study.claims import NOT_TESTABLE
 from kdxai.study.design import Design
-from kdxai.study.stats import STATISTICS
+from kdxai.study.stats import PAIRWISE, STATISTICS
 
 HEADLINE = ("average_drop", "complexity", "ssim")
 MINUS = "\N{MINUS SIGN}"
@@ -248,7 +248,7 @@ def untrustworthy(trust: pd.DataFrame) -> set[tuple[str, str]]:
 
 def called(metric: str) -> str:
     """`average drop`, as one says it in a sentence."""
-    name = STATISTICS[metric].title
+    name = (STATISTICS | PAIRWISE)[metric].title
     return (
         name
         if name.startswith(("ADCC", "IoU", "ROAD", "Pearson", "Spearman", "Gini"))

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from kdxai import measures
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
-from kdxai.study.stats import FEWEST, STATISTICS, few
+from kdxai.study.stats import FEWEST, PAIRWISE, STATISTICS, few
 
 # What fits a terminal and a picture; the report has all.
 MAIN = (
@@ -115,10 +115,11 @@ def show(table: pd.DataFrame, by: str = "method") -> None:
 def ledger(claims: pd.DataFrame) -> pd.DataFrame:
     """`claims.judge` of the last rung, to be read: claims down."""
     last = claims[claims.rung == claims.rung.iloc[-1]]
-    rows = {
-        row.says: {
+    rows = [
+        {
+            "claim": row.says,
             "models": difference(row.one, row.other),
-            "metric": STATISTICS[row.metric].title,
+            "metric": (STATISTICS | PAIRWISE)[row.metric].title,
             "difference": interval(row.mean, row.ci_low, row.ci_high),
             "matters from": f"{row.matters:g}",
             "p (Holm)": number(row.p_holm, ".2g"),
@@ -126,8 +127,8 @@ def ledger(claims: pd.DataFrame) -> pd.DataFrame:
             "on images both get right": worded(row.verdict_correct or "-", row.about),
         }
         for row in last.itertuples()
-    }
-    return pd.DataFrame(rows).T.rename_axis("claim")
+    ]
+    return pd.DataFrame(rows).set_index("claim")
 
 
 def reasons(claims: pd.DataFrame) -> str:

@@ -68,10 +68,7 @@ def all_with_all(members: Sequence[Member], view: View, records: pd.DataFrame) -
     """
 
     def pairs() -> dict[str, np.ndarray]:
-        maps = [
-            own_maps(one, view, f", {number} of {len(members)}")
-            for number, one in enumerate(members, 1)
-        ]
+        maps = all_maps(members, view)
         height, width = view.split.image.shape[1:3]
         name = f"{view.protocol.method}: {len(members)} networks, all with all"
         return evaluate.pairwise(maps, (height, width), name=name)
@@ -90,6 +87,12 @@ def answers(members: Sequence[Member], view: View, records: pd.DataFrame) -> np.
     """[N, M] the class that every network predicts, from their records."""
     known = records.set_index(["model", "seed", "image"]).predicted.sort_index()
     return np.stack([known[one.name, one.seed][view.images] for one in members], 1)
+
+
+def all_maps(members: Sequence[Member], view: View) -> list[np.ndarray]:
+    """`own_maps` of every network, saying how far it is."""
+    places = [f", {number} of {len(members)}" for number in range(1, len(members) + 1)]
+    return [own_maps(one, view, place) for one, place in zip(members, places, strict=True)]
 
 
 def own_maps(one: Member, view: View, place: str = "") -> np.ndarray:

@@ -11,10 +11,9 @@ from kdxai.study.distances import Pairwise
 from kdxai.study.intervals import Sample, caution
 from kdxai.study.lines import shared
 from kdxai.study.permutation import beyond
-from kdxai.study.stats import AGREEMENT, FEWEST
+from kdxai.study.stats import FEWEST, PAIRWISE
 
-# Metrics of all networks with all: 1 - the mean agreement of their maps.
-PAIRWISE = {f"pairwise_{name}": name for name in AGREEMENT}
+PREFIX = "pairwise_"  # of the metrics that are 1 - the mean agreement of two networks' maps
 
 
 def beyond_noise(
@@ -42,7 +41,7 @@ def beyond_noise(
         if metric not in PAIRWISE:
             found = of_means([samples[model] for model in pair], metric)
         else:
-            found = of_maps(pairwise, pair, PAIRWISE[metric], both_right, options)
+            found = of_maps(pairwise, pair, metric.removeprefix(PREFIX), both_right, options)
         if found is None:
             continue
         every, lines, images = found

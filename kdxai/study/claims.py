@@ -8,12 +8,12 @@ import pandas as pd
 
 from kdxai.errors import UserError
 from kdxai.study import intervals, stats
-from kdxai.study.beyond import PAIRWISE, beyond_noise
+from kdxai.study.beyond import beyond_noise
 from kdxai.study.checks import at_chance
 from kdxai.study.design import Design, Pair
 from kdxai.study.distances import Pairwise
 from kdxai.study.intervals import LEVEL, NO_SPREAD, Sample
-from kdxai.study.stats import FEWEST, OF_MODEL, STATISTICS
+from kdxai.study.stats import FEWEST, OF_MODEL, PAIRWISE, STATISTICS
 
 FIELDS = ("says", "metric", "one", "other", "direction", "matters")
 BEYOND = "beyond_noise"
@@ -262,7 +262,7 @@ def ledger(
     p = intervals.p_values(table, null)
     table["p"] = p.where(table.direction != BEYOND, table.p.astype(float).fillna(1.0))
     table["p_holm"] = holm(table.p.to_numpy())
-    table["about"] = table.across.map(ABOUT)
+    table["about"] = table.across.where(table.networks > 1, "images").map(ABOUT)
     table["caution"] = table.caution.fillna("")
     table["verdict"] = [
         verdict(row.direction, row.matters, row.mean, row.ci_low, row.ci_high, row.p_holm)

@@ -118,6 +118,18 @@ def measure(
     )
 
 
+def draw_members(members: Sequence[Member], dataset: Dataset, what: Wanted, shelf: Shelf) -> None:
+    """Draw what all networks are compared with all by; what is done is kept."""
+    for view in views(dataset, what, shelf):
+        alike.all_maps(members, view)
+
+
+def views(dataset: Dataset, what: Wanted, shelf: Shelf) -> list[alike.View]:
+    """The random images, by every method."""
+    images = np.sort(what.drawn)
+    return [alike.View(shelf, protocol, dataset.test, images) for protocol in what.protocols]
+
+
 def compared(
     members: Sequence[Member],
     dataset: Dataset,
@@ -127,9 +139,9 @@ def compared(
 ) -> tuple[dict[str, Pairwise], pd.DataFrame]:
     """How alike the networks explain by each method, all with all and pair by pair of models."""
     pairwise, agreement = {}, []
-    for protocol in what.protocols:
+    for view in views(dataset, what, shelf):
+        protocol = view.protocol
         own = records[records.method == protocol.method]
-        view = alike.View(shelf, protocol, dataset.test, np.sort(what.drawn))
         if alike.is_worth_pairs(members):
             pairwise[protocol.method] = alike.all_with_all(members, view, own)
         every = view._replace(images=what.images)

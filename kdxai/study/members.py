@@ -180,14 +180,6 @@ def called(member: Member) -> str:
     return member.place or f"'{member.name}', number {member.seed}"
 
 
-def shared_seeds(members: Iterable[tuple[str, int]]) -> list[int]:
-    """The numbers of members that every name has."""
-    known: dict[str, set[int]] = {}
-    for name, seed in members:
-        known.setdefault(name, set()).add(seed)
-    return sorted(set.intersection(*known.values()))
-
-
 def load_data(members: Sequence[Member], asked: Mapping[str, Any]) -> Dataset:
     """The data set that models are measured on: the one asked for, else that of the models.
 

@@ -17,9 +17,9 @@ from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
 from kdxai.externals import External
 from kdxai.models import trained
-from kdxai.study import audit, claims, design, members, plan, stats
+from kdxai.study import alike, audit, claims, design, members, plan, stats
 from kdxai.study.design import Design
-from kdxai.study.measure import NONE, Measured, measure, measure_members
+from kdxai.study.measure import NONE, Measured, draw_members, measure, measure_members
 from kdxai.study.members import Member
 from kdxai.study.origins import Shape
 from kdxai.study.plan import Cell, chosen, listed, share
@@ -46,7 +46,10 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
     runs.claim(workdir, shared, content)
     make(checked.mine, dataset)
     if len(checked.mine) < len(cells):
-        measure_members(plan.made(checked.mine), dataset, what, Shelf(workdir))
+        mine, shelf = plan.made(checked.mine), Shelf(workdir)
+        measure_members(mine, dataset, what, shelf)
+        if alike.is_worth_pairs(mine) or max(Counter(one.name for one in cells).values()) > 1:
+            draw_members(mine, dataset, what, shelf)
         return None
     found = plan.made(cells)
     told = checked.design._replace(recipes=members.recipes(found))

@@ -51,6 +51,15 @@ def every_statistic() -> dict[str, Column]:
 # several means (`statistics`). With several seeds it is the mean of theirs.
 STATISTICS = every_statistic()
 
+# What is made of two networks' maps: metrics of claims about what is beyond seed noise.
+PAIRWISE = {
+    name.replace("agreement", "pairwise"): column._replace(
+        title=column.title.replace("with the reference", "of all with all")
+    )
+    for name, column in MADE.items()
+    if name.startswith("agreement")
+}
+
 # Properties of a model, not of its maps.
 OF_MODEL = ("accuracy", "ece", "same_class")
 

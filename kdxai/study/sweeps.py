@@ -106,20 +106,20 @@ def contrast(
 ) -> dict[str, Any]:
     """The mean of values [S, n] on the chosen images, on the others, and their difference."""
     rng = np.random.default_rng(seed)
-    means = []
-    for part in (values[:, chosen], values[:, ~chosen]):
-        n = part.shape[1]
-        counts = rng.multinomial(n, np.full(n, 1 / n), resamples) if n else np.zeros((resamples, 0))
-        means.append(np.concatenate([np.ones((1, n)), counts]) @ part.T / max(n, 1))
-    images = int(min(chosen.sum(), (~chosen).sum()))
-    row: dict[str, Any] = {"mean_forgotten": means[0][0].mean(), "mean_rest": means[1][0].mean()}
-    if not images:
-        row = dict.fromkeys(row, np.nan)
-    found = estimate(Sample([metric], (means[0] - means[1])[..., None], images, difference=True))
-    row |= found.iloc[0][[*INTERVAL, "networks", "caution"]].to_dict()
-    if images < FEWEST:
-        row |= dict.fromkeys(INTERVAL if not images else INTERVAL[1:], np.nan)
-    return row
+    parts, means = [values[:, chosen], values[:, ~chosen]], []
+    images = min(part.shape[1] for part in parts)
+    for part in parts:
+        n = max(part.shape[1], 1)
+        counts = rng.multinomial(part.shape[1], np.full(n, 1 / n), resamples)[:, : part.shape[1]]
+        means.append(np.concatenate([np.ones((1, part.shape[1])), counts]) @ part.T / n)
+    row: dict[str, Any] = {
+        name: own[0].mean() if part.size else np.nan
+        for name, own, part in zip(("mean_forgotten", "mean_rest"), means, parts, strict=True)
+    }
+    sample = Sample([metric], (means[0] - means[1])[..., None], max(images, 1), difference=True)
+    row |= estimate(sample).iloc[0][[*INTERVAL, "networks", "caution"]].to_dict()
+    row["mean"] = row["mean_forgotten"] - row["mean_rest"]
+    return row if images >= FEWEST else row | dict.fromkeys(INTERVAL[1:], np.nan)
 
 
 def answers(records: pd.DataFrame, model: str) -> np.ndarray:

@@ -19,7 +19,8 @@ def test_by_name(small):
     assert found.facts == expected.facts
 
 
-def test_images_are_asked_for_where_they_are_needed(small, pictures):
+def test_images_are_asked_for_where_they_are_needed(make, pictures):
+    small = make("plain3-w4")
     settings = {"bits": 6, "activations": True, "calibration": 20}
     found = compress.apply("quantise", small, settings, lambda size: pictures[:size])
     assert found.facts["origin"]["settings"] == settings

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import sweep_pages
 
-from kdxai.report import headline, markdown
+from kdxai.report import headline, markdown, tables
 from kdxai.report.networks import NO_NETWORKS, Networks
 from kdxai.study import stats
+from kdxai.study.beyond import PAIRWISE
+from kdxai.study.stats import STATISTICS
 
 
 def rows_of(text, heading):
@@ -136,3 +138,14 @@ def test_without_several_networks_there_is_neither_section(measured):
     text = report(measured)
     assert "Seed noise" not in text
     assert "## Compression" not in text
+
+
+def test_every_metric_of_a_claim_has_a_title():
+    numbers = {"mean": 0.1, "ci_low": 0.0, "ci_high": 0.2, "matters": 0.02, "p_holm": 0.1}
+    texts = {"rung": "sound", "one": "a", "other": "b", "about": "these networks"}
+    row = numbers | texts | {"verdict": "undecided", "verdict_correct": ""}
+    claims = pd.DataFrame(
+        [row | {"says": name, "metric": name} for name in [*STATISTICS, *PAIRWISE]]
+    )
+    titles = tables.ledger(claims).metric
+    assert titles.is_unique and titles["pairwise_ssim"] == "Agreement of all with all (SSIM)"

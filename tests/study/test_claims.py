@@ -10,7 +10,9 @@ from test_stats import COLUMNS, at_most, world
 
 from kdxai.errors import UserError
 from kdxai.study import intervals, origins, paper, run, stats
-from kdxai.study.claims import check, holm, judge, ledger, pairs, verdict
+from kdxai.study.claims import about, check, holm, judge, ledger, pairs, verdict
+from kdxai.study.design import Design
+from kdxai.study.distances import Pairwise
 from kdxai.study.measure import Measured
 from kdxai.study.origins import ORIGINS
 
@@ -390,3 +392,108 @@ def test_a_study_judges_claims_about_agreement(monkeypatch, tmp_path):
     found = run.study(settings, tmp_path / "study").claims
     assert list(found.verdict) == ["supported"]  # 0.0 against 0.1
     assert found["mean"][0] == pytest.approx(-0.1, abs=0.01)
+
+
+def populations(far, one=6, other=8, n=250):
+    """Networks of two models that share nothing; the ssim of `one` is further by `far`."""
+    rng = np.random.default_rng(1)
+    image, rows = rng.uniform(0.3, 0.7, n), []
+    for model, size, gain in (("student", one, far), ("teacher", other, 0.0)):
+        for seed in range(size):
+            ssim = image + gain + rng.normal(0, 0.02) + rng.normal(0, 0.03, n)
+            columns = {"model": model, "seed": seed, "line": f"{model} {seed}"}
+            answers = {"ssim": ssim, "label": np.arange(n) % 2, "predicted": np.arange(n) % 2}
+            rows.append(pd.DataFrame(answers | {"image": np.arange(n)}).assign(**columns))
+    return pd.concat(rows)
+
+
+def alike(records, level):
+    """How alike all networks' maps are: `level` of two of different models, else 0.85."""
+    networks = records[["model", "seed", "line"]].drop_duplicates().reset_index(drop=True)
+    rng = np.random.default_rng(2)
+    first, second = np.triu_indices(len(networks), 1)
+    same = networks.model.to_numpy()[first] == networks.model.to_numpy()[second]
+    pairs = np.where(same, 0.85, level) + rng.normal(0, 0.01, len(first))
+    values = pairs + rng.normal(0, 0.05, (records.image.nunique(), len(first)))
+    right = np.ones((len(values), len(networks)), bool)
+    return Pairwise(networks, np.arange(len(values)), right, {"pearson": values})
+
+
+@pytest.mark.parametrize(
+    ("far", "level", "matters", "expected"),
+    [
+        (0.3, 0.6, 0.05, "supported"),
+        (0.0, 0.85, 0.1, "contradicted"),
+        (0.0, 0.85, 0.001, "undecided"),
+        (0.3, 0.6, 0.5, "contradicted"),  # beyond noise, by less than what matters
+    ],
+)
+def test_what_is_beyond_seed_noise(far, level, matters, expected):
+    """One rule for the means of a metric and for the maps themselves."""
+    data = populations(far)
+    claims = {
+        metric: claim(metric, direction="beyond_noise", matters=matters)
+        for metric in ("ssim", "pairwise_pearson", "pairwise_spearman")
+    }
+    found = judge(data, claims, resamples=100, distances=alike(data, level)).set_index("claim")
+    means = data.groupby(["model", "seed"]).ssim.mean()
+    one, other = (means[model].to_numpy() for model in ("student", "teacher"))
+    inside = np.abs(other[:, None] - other)[np.triu_indices(len(other), 1)].mean()
+    gap = np.abs(one[:, None] - other).mean() - inside
+    assert found["mean"]["ssim"] == pytest.approx(gap)
+    assert found["mean"]["pairwise_pearson"] == pytest.approx(0.85 - level, abs=0.01)
+    measured = found.loc[["ssim", "pairwise_pearson"]]
+    assert list(measured.verdict) == [expected] * 2
+    assert list(measured.verdict_correct) == [expected] * 2
+    assert set(measured.design) == {"independent"}
+    assert list(measured.networks) == [6, 6]
+    assert list(measured.networks_other) == [8, 8]
+    assert (found.across == "seeds").all()
+    # What was not measured is undecided, and all three are one family.
+    assert found.verdict["pairwise_spearman"] == "undecided"
+    assert found.p_holm.min() == pytest.approx(min(1, 3 * found.p.min()))
+
+
+def test_a_single_network_says_nothing_of_others():
+    """Across images where one side is single; beyond noise if the other is a population."""
+    data = populations(0.3, one=1)
+    claims = {"more": claim(), "far": claim(direction="beyond_noise")}
+    found = judge(data, claims, resamples=100).set_index("claim")
+    assert list(found.across) == ["images", "seeds"]
+    assert list(found.about) == ["these networks"] * 2
+    assert found.caution["more"] == "one network: others may differ"
+    assert found.verdict["more"] == "supported"
+    assert found.verdict["far"] == "undecided"  # of nine networks, p is 1/9 at least
+    assert found.p["far"] >= 1 / 9
+    several = judge(populations(0.3), {"more": claim()}, resamples=100).iloc[0]
+    assert (several.across, several.design) == ("seeds", "independent")
+    for entry, across, message in (
+        (
+            claim(direction="beyond_noise", other="student", one="teacher"),
+            "auto",
+            "to know how far",
+        ),
+        (claim(), "seeds", "needs at least 2 networks of 'student', not 1"),
+    ):
+        with pytest.raises(UserError, match=f"the claim 'it' .*{message}") as caught:
+            judge(data, {"it": entry}, across=across, resamples=10)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="has metric='pairwise_ssim'; known: accuracy"):
+        judge(data, {"it": claim("pairwise_ssim")}, resamples=10)
+
+
+def test_verdicts_name_what_the_members_of_each_pair_speak_of():
+    told = Design("teacher", (), MODELS, recipes=frozenset(["teacher", "student"]))
+    rows = pd.DataFrame(
+        {
+            "one": ["student", "control", "student"],
+            "other": ["teacher", "teacher", "control"],
+            "about": ["the recipes", "the recipes", "these networks"],
+        }
+    )
+    assert list(about(rows, told)) == [
+        "the recipes",
+        "the recipes and networks like these",
+        "these networks",
+    ]
+    assert told.population("control") == "networks like these"

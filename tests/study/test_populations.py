@@ -9,8 +9,9 @@ from scripts import ROOT
 
 from kdxai.errors import UserError
 from kdxai.models import trained
+from kdxai.study import compressions, plan, run
 from kdxai.study import config as studies
-from kdxai.study import plan, run
+from kdxai.study.members import read
 
 FILE = ROOT / "tests" / "networks.py"
 
@@ -18,7 +19,7 @@ FILE = ROOT / "tests" / "networks.py"
 @pytest.fixture
 def places(make_run, tmp_path):
     """Two networks, and a child of the first."""
-    first, second = (make_run(tmp_path / name, seed=seed) for seed, name in enumerate("ab"))
+    first, second = (make_run(tmp_path / name, seed=seed) for seed, name in enumerate("ab", 5))
     dense = trained.load(first)
     (tmp_path / "child").mkdir()
     root = trained.read(first)["sha256"]
@@ -87,6 +88,43 @@ def test_a_place_may_move_and_what_is_there_may_not_change(study, measured, plac
         run.study(study, tmp_path / "run")
     with pytest.raises(UserError, match=r"models.dense.places names other networks than .*run was"):
         plan.study_members(tmp_path / "run")
+
+
+def compressed(parent):
+    """Half of the weights of each member of a model of the study."""
+    recipe = compressions.default()
+    recipe.data = ConfigDict()
+    settings = {"kind": "prune", "prune.sparsity": 0.5}
+    return studies.model("compress", recipe, parent=parent, **settings)
+
+
+def test_what_is_compressed_belongs_to_what_it_was_made_of(study, measured, places, tmp_path):
+    study.models = {
+        "half": compressed("dense"),
+        "fresh_half": compressed("fresh"),
+        **{name: study.models[name] for name in ("dense", "fresh")},
+    }
+    study.order = tuple(study.models)
+    run.study(study, tmp_path / "run")
+    members = {(one.name, one.seed): one for one in measured[1]}
+    assert len(members) == 8
+    for name in ("dense", "fresh"):
+        half = "half" if name == "dense" else "fresh_half"
+        for seed in (0, 1):
+            one, parent = members[half, seed], members[name, seed]
+            assert one.line == parent.line
+            found = one.model.facts["origin"]
+            assert found["parent_sha256"] == trained.read(parent.place)["sha256"]
+    assert measured[0].recipes == {"fresh", "fresh_half"}
+    # By their places alone, children are with their parents too, and replicates are independent.
+    places = [(name, one.place) for (name, _), one in members.items()]
+    lines = {(one.name, one.seed): one.line for one in read(places)}
+    assert all(lines["fresh_half", seed] == lines["fresh", seed] for seed in (0, 1))
+    assert len(set(lines.values())) == 4
+    study.models.mine = ConfigDict({"origin": "made", "places": f"{FILE}:mine"})
+    study.models.half.parent = "mine"
+    with pytest.raises(UserError, match="no classifiers of one's own"):
+        run.check(study, tmp_path / "other")
 
 
 @pytest.mark.parametrize(
