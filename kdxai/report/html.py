@@ -95,6 +95,7 @@ def page(content: Page) -> str:
         page=content,
         answer=answered(content, main, seeds),
         seeds=seeds,
+        count=len(every),
         images=int(main.n.max()),
         method=main.method.iloc[0],
         models=introduced(content, models),

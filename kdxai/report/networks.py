@@ -51,9 +51,7 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
         table[table.method == method] if len(table) else NONE
         for table in (measured.noise, measured.floors)
     )
-    records = measured.records[measured.records.method == method]
-    if "drawn" in records:
-        records = records[records.drawn]
+    records = measured.records[measured.records.drawn & (measured.records.method == method)]
     found = sweep.sweeps(results, records, pairwise, noise)
     every = tables(measured, found)
     classes = len(measured.dataset.class_names)
@@ -63,10 +61,8 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
         says = ""
         if pairwise is not None:
             seen = see(measured, one, workdir)
-            shown, says = (
-                films.films(one, seen, pairwise, records),
-                sections.reading(seen, one.dense),
-            )
+            shown = films.films(one, seen, pairwise, records)
+            says = sections.reading(seen, one.dense)
         own = Tables(*(mine(table, method, one.dense) for table in every))
         told.append(sections.compression(one, own, shown, says, classes))
     if len(told) > 1:

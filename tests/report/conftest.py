@@ -56,7 +56,7 @@ def measured(tmp_path, monkeypatch):
         missing={},
         dataset=SimpleNamespace(name="shapes", class_names=names, test=split, train=split),
         wanted=wanted,
-        records=page.records,
+        records=page.records.assign(drawn=True),
         agreement=page.agreement,
         tables=page.tables,
         seeds=pd.DataFrame(),

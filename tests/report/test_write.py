@@ -335,8 +335,8 @@ def test_files_of_a_sweep(of_a_sweep, tmp_path):
         assert "At 8.0 times" in (tmp_path / "out" / name).read_text()
 
 
-def test_a_sweep_from_end_to_end(tmp_path):
-    """Two fresh networks, rounded and pruned: what their facts say is what the page reads."""
+def test_a_sweep_from_end_to_end(tmp_path, monkeypatch):
+    """Two fresh networks, pruned: what their facts say is what the page reads."""
     rng = np.random.default_rng(0)
     (tmp_path / "data").mkdir()
     for split, size in (("train", 40), ("test", 24)):
@@ -352,15 +352,19 @@ def test_a_sweep_from_end_to_end(tmp_path):
         loop.train(config, place, dataset)
     made = runpy.run_path(str(ROOT / "configs" / "compression.py"))
     dense = ConfigDict({"origin": "made", "places": places})
-    steps = made["sweep"]("dense", made["rounded"]((8,)) | made["pruned"]("prune", (2,)))
+    random = made["pruned"]("random", (2,), **{"prune.by": "random"})
+    steps = made["sweep"]("dense", made["pruned"]("prune", (2,)) | random)
     wanted = made["study"]({"dense": dense}, {"dense": steps}, config.data.to_dict())
     wanted.evaluation.update({"images": 24, "sanity": 0, "gallery": 1, "resamples": 100})
+    for name in ("gallery", "intervals", "compression", "agreement"):  # drawing takes long
+        monkeypatch.setattr(figures, name, lambda path, *_: figures.save(Figure((1, 1)), path))
     out = tmp_path / "out"
     write.write(run.study(wanted, out), wanted, out)
     found = pd.read_csv(out / "compression.csv").sort_values(["model", "seed"])
-    assert list(found.kind) == ["weights quantised"] * 2 + ["pruned by magnitude"] * 2
+    assert list(found.kind) == ["pruned by magnitude"] * 2 + ["pruned at random"] * 2
     assert list(found.seed) == list(found.parent) == [0, 1, 0, 1]
-    assert found.factor[:2].tolist() == pytest.approx([4, 4], rel=0.02)
-    assert found.agreement[:2].min() > 0.99  # 8 bits change nothing to speak of
+    assert found.factor.between(1.4, 2).all()
+    assert list(found.control) == [False, False, True, True]
+    assert found.agreement.between(-1, 1).all()
     assert found.collapsed.all()  # nothing was learned from noise
     assert "Where each kind leaves the seed band" in (out / "report.html").read_text()
