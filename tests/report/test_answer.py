@@ -11,8 +11,9 @@ from kdxai.report.html import NONE
 from kdxai.study import stats
 
 
-def answer(*arguments, design=DESIGN, **options):
-    return answers.answer(*arguments, design=design, **options)
+def answer(table, *arguments, seeds, design=DESIGN):
+    table = table.assign(seeds=seeds)
+    return answers.answer(table, *arguments, seeds=seeds, design=design)
 
 
 def line(model, metric, mean, low, high, other="", n=1000):
