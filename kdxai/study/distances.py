@@ -4,6 +4,7 @@ Agreement is a metric of `metrics.agreement` between two networks' maps of one i
 class, averaged over images; distance is 1 - agreement.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from kdxai.study import lines
 from kdxai.study.permutation import Beyond, beyond
-from kdxai.study.stats import FEWEST
+from kdxai.study.stats import FEWEST, drawn_counts
 
 ON = ("all", "both right")  # the images that a number is of
 
@@ -97,22 +98,13 @@ def means(
     """[P] mean agreement over the images, then over each resample of them."""
     values = np.asarray(pairwise.values[metric], np.float32)
     mask = pairwise.both_right().astype(np.float32) if both_right else None
-    for counts in drawn_counts(len(values), resamples, seed):
+    images = np.ones((1, len(values)), np.float32)
+    for counts in itertools.chain([images], drawn_counts(len(values), resamples, seed)):
         if mask is None:
             yield from (counts @ values).astype(np.float64) / len(values)
             continue
         sizes = counts @ mask
         yield from np.where(sizes > 0, (counts @ (values * mask)) / np.maximum(sizes, 1), np.nan)
-
-
-def drawn_counts(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each of n images counts: [1, n] ones, then [up to 100, n] of resamples."""
-    yield np.ones((1, n), np.float32)
-    rng = np.random.default_rng(seed)
-    for start in range(0, resamples, 100):
-        size = min(100, resamples - start)
-        drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(size)]
-        yield np.array(drawn, np.float32)
 
 
 def noise(

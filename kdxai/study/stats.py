@@ -4,7 +4,7 @@ A model is a population of networks, which are the replicates. Images are the sa
 so every comparison is paired by image, and by line where two populations share lines (`lines`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -153,6 +153,24 @@ def statistics(names: Sequence[str], means: np.ndarray) -> tuple[list[str], np.n
     return kept, np.stack([found[name] for name in kept], -1)
 
 
+def drawn_counts(n: int, resamples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
+    """How often each of n images is in every resample of them, [up to 100, n] float32 at a time."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, 100):
+        size = min(100, resamples - start)
+        drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(size)]
+        yield np.array(drawn, np.float32)
+
+
+def bootstrap(values: np.ndarray, resamples: int, seed: int | Sequence[int]) -> np.ndarray:
+    """[M, n, C] -> [1 + resamples, M, C] means over the images, then over resamples of them."""
+    n, means = values.shape[1], values.mean(1)
+    # What is left after the mean loses nothing that matters in float32; counts are exact in it.
+    rest = np.moveaxis(values - means[:, None], 1, 0).reshape(n, -1).astype(np.float32)
+    sums = np.concatenate([counts @ rest for counts in drawn_counts(n, resamples, seed)])
+    return np.concatenate([means[None], means + sums.reshape(-1, *means.shape) / n])
+
+
 def resampled(
     records: pd.DataFrame, *, resamples: int, seed: int = 0, reference: str | None = None
 ) -> dict[str, Sample]:
@@ -164,21 +182,8 @@ def resampled(
       records, reference: as for `table`, with the same errors.
     """
     names, values, _, lines = arranged(records, reference)
-    stacked = np.concatenate(list(values.values()))  # [networks of all models, n, C]
-    n = stacked.shape[1]
-    means = stacked.mean(1)
-    # What is left after the mean loses nothing that matters in float32; counts are exact in it.
-    rest = np.moveaxis(stacked - means[:, None], 1, 0).reshape(n, -1).astype(np.float32)
-    rng = np.random.default_rng(seed)
-    sums = []
-    for start in range(0, resamples, 100):
-        counts = [
-            np.bincount(rng.integers(0, n, n), minlength=n)
-            for _ in range(min(100, resamples - start))
-        ]
-        sums.append(np.array(counts, np.float32) @ rest)
-    draws = means + np.concatenate(sums).reshape(-1, *means.shape) / n
-    every = np.concatenate([means[None], draws])  # [1 + resamples, networks, C]
+    every = bootstrap(np.concatenate(list(values.values())), resamples, seed)
+    n = len(np.unique(records.image))
     ends = np.cumsum([len(own) for own in values.values()])[:-1]
     samples = {}
     for model, mine in zip(values, np.split(every, ends, axis=1), strict=True):

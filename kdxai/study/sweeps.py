@@ -12,8 +12,8 @@ import pandas as pd
 
 from kdxai.errors import UserError
 from kdxai.study.checks import collapsed
-from kdxai.study.intervals import FOR_TESTS, Sample, estimate
-from kdxai.study.stats import AGREEMENT, FEWEST, arranged, both_correct, resampled
+from kdxai.study.intervals import FOR_TESTS, Sample, caution, estimate
+from kdxai.study.stats import AGREEMENT, FEWEST, arranged, bootstrap, both_correct, resampled
 
 ALIKE = [f"agreement_{name}" for name in AGREEMENT]  # columns of `stats.with_agreement`
 INTERVAL = ["mean", "ci_low", "ci_high"]
@@ -87,39 +87,39 @@ def forgotten(
       UserError: as `stats.table`; there is no such parent or child.
     """
     dense = answers(records, parent)
-    rows = []
+    tables = []
     for child in children:
         changed = answers(records, child) != dense
         names, values, *_ = arranged(records[records.model == child])
-        for metric in (name for name in ALIKE if name in names):
-            own = values[child][..., names.index(metric)]
-            if np.isnan(own).any():
-                continue
-            row: dict[str, Any] = {"model": child, "other": parent, "metric": metric}
-            row |= {"n_forgotten": int(changed.sum()), "n": len(changed)}
-            rows.append(row | contrast(own, changed, metric, resamples, seed))
-    return pd.DataFrame(rows)
+        found = dict(zip(names, np.moveaxis(values[child], -1, 0), strict=True))
+        own = {name: found[name] for name in ALIKE if name in found}
+        own = {name: each for name, each in own.items() if not np.isnan(each).any()}
+        if own:
+            rows = contrast(np.stack([*own.values()], -1), changed, [*own], resamples, seed)
+            known = {"model": child, "other": parent}
+            known |= {"n_forgotten": int(changed.sum()), "n": len(changed)}
+            tables.append(rows.assign(**known)[[*known, *rows]])
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def contrast(
-    values: np.ndarray, chosen: np.ndarray, metric: str, resamples: int, seed: int
-) -> dict[str, Any]:
-    """The mean of values [S, n] on the chosen images, on the others, and their difference."""
-    rng = np.random.default_rng(seed)
-    parts, means = [values[:, chosen], values[:, ~chosen]], []
+    values: np.ndarray, chosen: np.ndarray, metrics: list[str], resamples: int, seed: int
+) -> pd.DataFrame:
+    """The means of values [S, n, K] on the chosen images, on the others, and their differences."""
+    parts = values[:, chosen], values[:, ~chosen]
     images = min(part.shape[1] for part in parts)
-    for part in parts:
-        n = max(part.shape[1], 1)
-        counts = rng.multinomial(part.shape[1], np.full(n, 1 / n), resamples)[:, : part.shape[1]]
-        means.append(np.concatenate([np.ones((1, part.shape[1])), counts]) @ part.T / n)
-    row: dict[str, Any] = {
-        name: own[0].mean() if part.size else np.nan
-        for name, own, part in zip(("mean_forgotten", "mean_rest"), means, parts, strict=True)
-    }
-    sample = Sample([metric], (means[0] - means[1])[..., None], max(images, 1), difference=True)
-    row |= estimate(sample).iloc[0][[*INTERVAL, "networks", "caution"]].to_dict()
-    row["mean"] = row["mean_forgotten"] - row["mean_rest"]
-    return row if images >= FEWEST else row | dict.fromkeys(INTERVAL[1:], np.nan)
+    found = pd.DataFrame(index=pd.Index(metrics, name="metric"))
+    for name, part in zip(("mean_forgotten", "mean_rest"), parts, strict=True):
+        found[name] = part.mean((0, 1)) if part.size else np.nan
+    found["mean"] = found.mean_forgotten - found.mean_rest
+    found[["ci_low", "ci_high"]] = np.nan
+    if images >= FEWEST:
+        one, other = (bootstrap(part, resamples, [seed, k]) for k, part in enumerate(parts))
+        gap = estimate(Sample(metrics, one - other, images, difference=True))
+        found[["ci_low", "ci_high"]] = gap[["ci_low", "ci_high"]]
+    found["networks"] = len(values)
+    found["caution"] = [caution(name, images, [len(values)], "seeds") for name in metrics]
+    return found.reset_index()
 
 
 def answers(records: pd.DataFrame, model: str) -> np.ndarray:
