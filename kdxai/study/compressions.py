@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def check(config: ConfigDict, dataset: Dataset, network: Network | External | No
     """
     if not isinstance(network, Network):
         raise UserError("only model directories can be compressed, no classifiers of one's own")
+    if not config.kind:
+        raise UserError(f"say how it is compressed: kind={' or '.join(compress.KINDS)}")
     compress.settled(config.kind, settings_of(config, config.rounds))
     size = len(dataset.train.label)
     if not 0 <= config.batch_norm <= size:
@@ -140,6 +143,8 @@ def compress_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) ->
         "parent": trained.read(config.parent)["sha256"],
     }
     kept = recorded(config, workdir)
+    if not files.there(workdir / runs.CONFIG):  # else the corrected config would be another's
+        require_possible(config, parent, dataset)
     runs.claim(workdir, kept, content)
     if files.there(workdir / trained.MODEL):
         return trained.read(workdir)["facts"]
@@ -150,6 +155,16 @@ def compress_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) ->
     facts["origin"] |= {"parent": kept.parent, "parent_sha256": content["parent"]}
     trained.save(model._replace(facts=facts), workdir)
     return facts
+
+
+def require_possible(config: ConfigDict, parent: Trained, dataset: Dataset) -> None:
+    """Raises:
+    UserError: the layers forbid the whole compression, or the teacher does not fit.
+    """
+    settings = settings_of(config, config.rounds)
+    compress.apply(config.kind, parent, settings, partial(shown, dataset))
+    if config.tune.epochs and config.tune.teacher not in ("", PARENT):
+        teachers.require_fitting(config.tune.teacher, dataset)
 
 
 def recorded(config: ConfigDict, workdir: Path) -> ConfigDict:
@@ -168,17 +183,14 @@ def one_round(
     config: ConfigDict, model: Trained, number: int, workdir: Path, dataset: Dataset
 ) -> Trained:
     """A model compressed, and tuned where that is asked for."""
-
-    def images(count: int) -> np.ndarray:
-        chosen = np.random.default_rng(0).permutation(len(dataset.train.label))[:count]
-        return np.asarray(dataset.train.select(np.sort(chosen)).image)
+    images = partial(shown, dataset)
 
     def smaller() -> Trained:
         found = compress.apply(config.kind, model, settings, images)
         if not config.batch_norm:
             return found
-        shown = compress.views(images(config.batch_norm), border=config.border)
-        return compress.batch_norm(found, shown)
+        views = compress.views(images(config.batch_norm), border=config.border)
+        return compress.batch_norm(found, views)
 
     settings = settings_of(config, number)
     if not config.tune.epochs:
@@ -192,6 +204,12 @@ def one_round(
     if config.kind != "quantise":
         return found
     return compress.apply("quantise", found, settings, images)  # what it computed with, is kept
+
+
+def shown(dataset: Dataset, count: int) -> np.ndarray:
+    """Some training images, always the same."""
+    chosen = np.random.default_rng(0).permutation(len(dataset.train.label))[:count]
+    return np.asarray(dataset.train.select(np.sort(chosen)).image)
 
 
 def settings_of(config: ConfigDict, number: int) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def forgotten(
         own = {name: each for name, each in own.items() if not np.isnan(each).any()}
         if own:
             rows = contrast(np.stack([*own.values()], -1), changed, [*own], resamples, seed)
-            known = {"model": child, "other": parent}
+            known: dict[str, Any] = {"model": child, "other": parent}
             known |= {"n_forgotten": int(changed.sum()), "n": len(changed)}
             tables.append(rows.assign(**known)[[*known, *rows]])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -157,13 +157,15 @@ def test_another_kinds_settings_are_nothing_to_a_finished_model(pruning, tmp_pat
 
 BAD = {
     "kind": ({"kind": "shrink"}, "shrink"),
-    "no kind": ({"kind": ""}, "there is no compression ''"),
+    "no kind": ({"kind": ""}, "say how it is compressed: kind=none or"),
     "sparsity": ({"prune.sparsity": 1.0}, "sparsity must be at least 0 and below 1"),
     "sparsity of rounds": (
         {"prune.sparsity": 1.5, "rounds": 2, "tune.epochs": 1},
         "sparsity must be at least 0 and below 1, not 1.5",
     ),
     "training": ({"tune.epochs": 1, "tune.batch_size": 41}, "batch_size=41 is more than the 36"),
+    "teacher": ({"tune.epochs": 1, "tune.teacher": "nowhere"}, "there is no directory nowhere"),
+    "everything": ({"prune.sparsity": 0.99999}, "nothing is left of"),
     "bits": ({"kind": "quantise", "quantise.bits": 9}, "bits must be a whole number from 2 to 8"),
     "schedule": ({"rounds": 3}, "rounds=3 train in between; set tune.epochs"),
     "rounds": ({"kind": "none", "rounds": 2, "tune.epochs": 1}, "pruning has 1 round or more"),
