@@ -2,7 +2,7 @@
 
 from kdxai.compress.channels import structured
 from kdxai.compress.children import none
-from kdxai.compress.cost import factor, worth
+from kdxai.compress.cost import factor, network_bits, worth
 from kdxai.compress.factorisation import factorise
 from kdxai.compress.kinds import KINDS, Data, Kind, apply, settled
 from kdxai.compress.pruning import prune
@@ -18,6 +18,7 @@ __all__ = [
     "batch_norm",
     "factor",
     "factorise",
+    "network_bits",
     "none",
     "prune",
     "quantise",

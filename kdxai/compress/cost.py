@@ -36,8 +36,7 @@ def worth(trained: Trained) -> dict[str, Any]:
       multiply_adds_nonzero: those by weights that are not zero.
       seconds_per_image: on this machine, in batches of 32; the median of five, compiled before.
     """
-    head = np.asarray(trained.variables["params"]["head"]["kernel"])
-    weights = {**kernels(trained.variables), HEAD: head}
+    weights = every_weight(trained)
     nonzeros = {path: int(np.count_nonzero(weight)) for path, weight in weights.items()}
     each = {path: nonzeros[path] * bits(weight) for path, weight in weights.items()}
     places = positions(trained)
@@ -46,12 +45,23 @@ def worth(trained: Trained) -> dict[str, Any]:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.variables["params"])),
         "nonzeros": sum(nonzeros.values()),
         "bits": sum(each.values()) / sum(nonzeros.values()),
-        "size_bits": sum(map(size_bits, weights.values())),
+        "size_bits": network_bits(trained),
         "bytes": len(gzip.compress(safetensors.numpy.save(arrays), 6, mtime=0)),
         "multiply_adds": sum(places[path] * weight.size for path, weight in weights.items()),
         "multiply_adds_nonzero": sum(places[path] * nonzeros[path] for path in weights),
         "seconds_per_image": seconds_per_image(trained),
     }
+
+
+def every_weight(trained: Trained) -> dict[Path, np.ndarray]:
+    """Those of the convolutions and of the head, by their paths."""
+    head = np.asarray(trained.variables["params"]["head"]["kernel"])
+    return {**kernels(trained.variables), HEAD: head}
+
+
+def network_bits(trained: Trained) -> float:
+    """That all weights of a network take: see `size_bits`."""
+    return sum(map(size_bits, every_weight(trained).values()))
 
 
 def factor(parent: Mapping[str, Any], facts: Mapping[str, Any]) -> float:

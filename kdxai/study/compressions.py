@@ -221,7 +221,7 @@ def facts_of(
     else:
         root = {
             "root_sha256": trained.read(config.parent)["sha256"],
-            "root_size_bits": compress.worth(parent)["size_bits"],
+            "root_size_bits": compress.network_bits(parent),
         }
     return {
         "model": model.architecture["name"],
