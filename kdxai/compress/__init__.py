@@ -1,8 +1,8 @@
 """A network made smaller: functions from a model to a model, and what they are worth."""
 
 from kdxai.compress.channels import structured
-from kdxai.compress.children import none
-from kdxai.compress.cost import factor, network_bits, worth
+from kdxai.compress.children import none, root
+from kdxai.compress.cost import worth
 from kdxai.compress.factorisation import factorise
 from kdxai.compress.kinds import KINDS, Data, Kind, apply, settled
 from kdxai.compress.pruning import prune
@@ -16,12 +16,11 @@ __all__ = [
     "Kind",
     "apply",
     "batch_norm",
-    "factor",
     "factorise",
-    "network_bits",
     "none",
     "prune",
     "quantise",
+    "root",
     "settled",
     "structured",
     "views",

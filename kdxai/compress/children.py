@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kdxai import models
+from kdxai.compress.cost import size
 from kdxai.compress.kernels import kernels, with_kernels
 from kdxai.compress.rounding import rounded
 from kdxai.fingerprints import fingerprint
@@ -25,9 +26,10 @@ def child(
 ) -> Trained:
     """A model that was made of another one.
 
-    Its facts are those of the parent that still hold, and where it came from: `origin` has `how`,
-    `settings` and, by their fingerprints, the parent and the first ancestor. A network that rounds
-    its weights holds them as it rounds them.
+    Its facts are those of the parent that still hold; `factor`, how many times fewer bits its
+    weights take than those of the first ancestor; and where it came from: `origin` has `how`,
+    `settings`, the parent's fingerprint and what `root` says. A network that rounds its weights
+    holds them as it rounds them.
 
     Args:
       architecture: where it is another than the parent's.
@@ -40,17 +42,16 @@ def child(
         bits = architecture["weight_bits"]
         own_kernels = {path: rounded(one, bits) for path, one in kernels(variables).items()}
         variables = with_kernels(variables, own_kernels)
-    own = fingerprint(parent.variables)
-    before = parent.facts.get("origin", {})
-    root = before.get("root_sha256", own) if before.get("kind") == "compress" else own
+    first = root(parent)
     facts = {name: value for name, value in parent.facts.items() if name not in MEASURED}
     facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    facts["factor"] = first["root_size_bits"] / size(variables)
     facts["origin"] = {
         "kind": "compress",
         "how": how,
         "settings": dict(settings),
-        "parent_sha256": own,
-        "root_sha256": root,
+        "parent_sha256": fingerprint(parent.variables),
+        **first,
     }
     return parent._replace(
         model=model,
@@ -58,6 +59,17 @@ def child(
         variables=jax.tree.map(jnp.asarray, dict(variables)),
         facts=facts,
     )
+
+
+def root(trained: Trained) -> dict[str, Any]:
+    """The first ancestor of a compressed network, else the network: fingerprint and `cost.size`."""
+    origin = trained.facts.get("origin", {})
+    if origin.get("kind") == "compress":
+        return {name: origin[name] for name in ("root_sha256", "root_size_bits")}
+    return {
+        "root_sha256": fingerprint(trained.variables),
+        "root_size_bits": size(trained.variables),
+    }
 
 
 def none(trained: Trained) -> Trained:

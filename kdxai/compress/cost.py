@@ -15,7 +15,6 @@ from scipy.special import entr
 
 from kdxai.compress.kernels import HEAD, Path, kernels
 from kdxai.compress.rounding import BITS, on_grid
-from kdxai.errors import UserError
 from kdxai.models.trained import Trained
 
 FULL = 32  # bits of a weight that lies on no grid
@@ -30,53 +29,37 @@ def worth(trained: Trained) -> dict[str, Any]:
       nonzeros: weights of convolutions and head that are not zero.
       bits: that such a weight takes on average: the fewest, from 2 to 8, with which all weights of
         a kernel lie on symmetric grids, one grid for each output channel; 32 where none fits.
-      size_bits: that all these weights take; see `size_bits`. `factor` compares it.
+      size_bits: that all these weights take; see `size_bits`.
       bytes: of the variables as safetensors, compressed by gzip at level 6: of a download.
       multiply_adds: of convolutions and head for one image.
       multiply_adds_nonzero: those by weights that are not zero.
       seconds_per_image: on this machine, in batches of 32; the median of five, compiled before.
     """
-    weights = every_weight(trained)
-    nonzeros = {path: int(np.count_nonzero(weight)) for path, weight in weights.items()}
-    each = {path: nonzeros[path] * bits(weight) for path, weight in weights.items()}
+    own = weights(trained.variables)
+    nonzeros = {path: int(np.count_nonzero(weight)) for path, weight in own.items()}
+    each = {path: nonzeros[path] * bits(weight) for path, weight in own.items()}
     places = positions(trained)
     arrays = flatten_dict(jax.device_get(trained.variables), sep="/")
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.variables["params"])),
         "nonzeros": sum(nonzeros.values()),
         "bits": sum(each.values()) / sum(nonzeros.values()),
-        "size_bits": network_bits(trained),
+        "size_bits": size(trained.variables),
         "bytes": len(gzip.compress(safetensors.numpy.save(arrays), 6, mtime=0)),
-        "multiply_adds": sum(places[path] * weight.size for path, weight in weights.items()),
-        "multiply_adds_nonzero": sum(places[path] * nonzeros[path] for path in weights),
+        "multiply_adds": sum(places[path] * weight.size for path, weight in own.items()),
+        "multiply_adds_nonzero": sum(places[path] * nonzeros[path] for path in own),
         "seconds_per_image": seconds_per_image(trained),
     }
 
 
-def every_weight(trained: Trained) -> dict[Path, np.ndarray]:
-    """Those of the convolutions and of the head, by their paths."""
-    head = np.asarray(trained.variables["params"]["head"]["kernel"])
-    return {**kernels(trained.variables), HEAD: head}
+def weights(variables: Mapping[str, Any]) -> dict[Path, np.ndarray]:
+    """Those of convolutions and head."""
+    return {**kernels(variables), HEAD: np.asarray(variables["params"]["head"]["kernel"])}
 
 
-def network_bits(trained: Trained) -> float:
-    """That all weights of a network take: see `size_bits`."""
-    return sum(map(size_bits, every_weight(trained).values()))
-
-
-def factor(parent: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
-    """How many times fewer bits the weights of a network take than those of its parent.
-
-    Args:
-      parent, facts: the facts of both.
-
-    Raises:
-      UserError: what one of them is worth has not been measured.
-    """
-    for name, given in (("parent", parent), ("network", facts)):
-        if "size_bits" not in given.get("worth", {}):
-            raise UserError(f"the facts of the {name} say nothing of its size; measure its worth")
-    return parent["worth"]["size_bits"] / facts["worth"]["size_bits"]
+def size(variables: Mapping[str, Any]) -> float:
+    """Bits that the weights of convolutions and head take."""
+    return sum(map(size_bits, weights(variables).values()))
 
 
 def bits(weight: np.ndarray) -> int:

@@ -107,7 +107,7 @@ def judged(
     mine = {
         name: one
         for name, one in declared.items()
-        if {one["one"], one["other"]} <= models and not claims.of_agreement(one)
+        if {one["one"], one["other"]} <= models and not claims.of_two_maps(one)
     }
     options = {"resamples": evaluation.resamples, "seed": evaluation.seed}
     options["reference"] = told.reference

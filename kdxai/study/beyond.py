@@ -45,6 +45,8 @@ def beyond_noise(
         if found is None:
             continue
         every, lines, images = found
+        if len(lines[1]) < 2:  # where both are right there are only those that are compared
+            continue
         pairs = shared(*lines)
         one = list(range(len(lines[0])))
         other = [len(one) + place for place in range(len(lines[1]))]

@@ -132,7 +132,9 @@ def judge(
     `beyond_noise` is about g, how much further `one` is from `other` than two networks of `other`
     are from each other, with interval and one-sided p of `permutation.beyond`, always across
     networks (a single one of `one` stands for itself). Two networks are as far as their means over
-    images are, or, by `pairwise_pearson` and so on, 1 - the mean agreement of their maps.
+    images are, or, by `pairwise_pearson` and so on, 1 - the mean agreement of their maps. What
+    contradicts it is its interval alone, which Holm does not widen: by chance at most 2.5 % of such
+    claims each.
 
     What cannot be tested has a verdict of its own, *not testable*, whatever its numbers:
 
@@ -171,14 +173,14 @@ def judge(
     for pair, mine in by_pair(claims).items():
         metrics = dict.fromkeys(one["metric"] for one in mine if one["direction"] == BEYOND)
         said = pair, metrics, distances
-        found[pair], found[*pair, BEYOND] = (
-            difference(samples, pair, across),
-            beyond_noise(samples, *said, **options),
-        )
+        # What is beyond noise alone may be one network, whatever the others are judged across.
+        how = "auto" if all(one["direction"] == BEYOND for one in mine) else across
+        found[pair] = difference(samples, pair, how)
+        found[*pair, BEYOND] = beyond_noise(samples, *said, **options)
         correct = stats.both_correct(records, *pair)
         if correct.image.nunique() >= FEWEST:
             right = stats.resampled(correct, **options)
-            on_correct[pair] = difference(right, pair, across)
+            on_correct[pair] = difference(right, pair, how)
             on_correct[*pair, BEYOND] = beyond_noise(right, *said, True, **options)
     of_maps = {
         name: claim
@@ -263,7 +265,7 @@ def ledger(
     table["p"] = p.where(table.direction != BEYOND, table.p.astype(float).fillna(1.0))
     table["p_holm"] = holm(table.p.to_numpy())
     table["about"] = table.across.where(table.networks > 1, "images").map(ABOUT)
-    table["caution"] = table.caution.fillna("")
+    table["caution"] = table.caution.astype(object).fillna("")
     table["verdict"] = [
         verdict(row.direction, row.matters, row.mean, row.ci_low, row.ci_high, row.p_holm)
         if row.error > NO_SPREAD
@@ -333,6 +335,11 @@ def declared(
 def of_agreement(claim: Mapping) -> bool:
     """Whether a claim is about the agreement with the reference."""
     return claim["metric"].startswith("agreement_")
+
+
+def of_two_maps(claim: Mapping) -> bool:
+    """Whether a claim is about how alike maps are, of the reference's or of all networks."""
+    return of_agreement(claim) or claim["metric"] in PAIRWISE
 
 
 def pairs(claims: Mapping[str, Mapping], reference: str) -> list[tuple[str, str]]:

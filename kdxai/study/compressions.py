@@ -63,7 +63,7 @@ def check(config: ConfigDict, dataset: Dataset, network: Network | External | No
     """
     if not isinstance(network, Network):
         raise UserError("only model directories can be compressed, no classifiers of one's own")
-    compress.settled(config.kind, settings_of(config, 1))
+    compress.settled(config.kind, settings_of(config, config.rounds))
     size = len(dataset.train.label)
     if not 0 <= config.batch_norm <= size:
         raise UserError(
@@ -78,6 +78,8 @@ def check(config: ConfigDict, dataset: Dataset, network: Network | External | No
         )
     if config.rounds > 1 and not config.tune.epochs:
         raise UserError(f"rounds={config.rounds} train in between; set tune.epochs")
+    if config.tune.epochs:  # of whatever network; what is left of this one is not known yet
+        loop.check(tuning(config, training.default().model, config.parent), dataset)
     return network
 
 
@@ -87,9 +89,9 @@ def told(facts: Mapping[str, Any]) -> str:
     usual = compress.KINDS[origin["how"]].settings
     told = [f"{name} {value}" for name, value in origin["settings"].items() if value != usual[name]]
     parts = [f"{origin['how']} ({', '.join(told)})" if told else origin["how"]]
-    if origin["batch_norm"]:
+    if origin.get("batch_norm"):
         parts.append(f"BatchNorm re-estimated on {origin['batch_norm']:,} images")
-    if origin["tuned_epochs"]:
+    if origin.get("tuned_epochs"):
         parts.append(f"tuned, {origin['tuned_epochs']} epochs in {origin['rounds']} rounds")
     return "; ".join(parts)
 
@@ -171,21 +173,25 @@ def one_round(
         chosen = np.random.default_rng(0).permutation(len(dataset.train.label))[:count]
         return np.asarray(dataset.train.select(np.sort(chosen)).image)
 
-    place, settings = workdir / f"round{number}", settings_of(config, number)
-    if not files.there(place / "compressed" / trained.MODEL) or not config.tune.epochs:
-        model = compress.apply(config.kind, model, settings, images)
-        if config.batch_norm:
-            shown = compress.views(images(config.batch_norm), border=config.border)
-            model = compress.batch_norm(model, shown)
+    def smaller() -> Trained:
+        found = compress.apply(config.kind, model, settings, images)
+        if not config.batch_norm:
+            return found
+        shown = compress.views(images(config.batch_norm), border=config.border)
+        return compress.batch_norm(found, shown)
+
+    settings = settings_of(config, number)
     if not config.tune.epochs:
-        return model
-    if not files.there(place / "compressed" / trained.MODEL):
-        trained.save(model, place / "compressed")
-    loop.train(tuning(config, place / "compressed"), place / "tuned", dataset)
-    model = trained.load(place / "tuned")
+        return smaller()
+    start, place = (workdir / f"round{number}" / name for name in ("compressed", "tuned"))
+    if not files.there(start / trained.MODEL):
+        trained.save(smaller(), start)
+    architecture = trained.read(start)["architecture"]
+    loop.train(tuning(config, architecture, str(start)), place, dataset)
+    found = trained.load(place)
     if config.kind != "quantise":
-        return model
-    return compress.apply("quantise", model, settings, images)  # what it computed with, is kept
+        return found
+    return compress.apply("quantise", found, settings, images)  # what it computed with, is kept
 
 
 def settings_of(config: ConfigDict, number: int) -> dict[str, Any]:
@@ -196,15 +202,14 @@ def settings_of(config: ConfigDict, number: int) -> dict[str, Any]:
     return settings
 
 
-def tuning(config: ConfigDict, start: Path) -> ConfigDict:
-    """The training config of a round."""
+def tuning(config: ConfigDict, architecture: Mapping[str, Any], start: str) -> ConfigDict:
+    """The training config of a round that starts from a directory."""
     tune = config.tune.copy_and_resolve_references()
-    architecture = trained.read(start)["architecture"]
     with tune.unlocked():
         tune.model = {"dropout": 0.0, **architecture, "dtype": tune.dtype}
         del tune.dtype
         tune.data = config.data
-        tune.start, tune.hold_zeros = str(start), config.kind == "prune" or None
+        tune.start, tune.hold_zeros = start, config.kind == "prune" or None
     if tune.teacher == PARENT:
         tune.teacher = config.parent
     return tune
@@ -215,14 +220,7 @@ def facts_of(
 ) -> dict[str, Any]:
     """What is known of a compressed model, measured on what it has become."""
     answers = imports.predict(model, dataset.test, Path(config.parent).name)
-    origin, worth = parent.facts.get("origin", {}), compress.worth(model)
-    if origin.get("kind") == "compress":
-        root = {key: origin[key] for key in ("root_sha256", "root_size_bits")}
-    else:
-        root = {
-            "root_sha256": trained.read(config.parent)["sha256"],
-            "root_size_bits": compress.network_bits(parent),
-        }
+    root, worth = compress.root(parent), compress.worth(model)
     return {
         "model": model.architecture["name"],
         "parameters": worth["parameters"],

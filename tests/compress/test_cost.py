@@ -13,7 +13,6 @@ from kdxai import compress, models
 from kdxai.compress import cost
 from kdxai.compress.cost import seconds_per_image
 from kdxai.compress.kernels import HEAD, kernels, with_kernels
-from kdxai.errors import UserError
 from kdxai.models import trained
 
 
@@ -68,7 +67,6 @@ def test_zeros_count(make):
     where = 108 * -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
     size = 32 * (found["nonzeros"]) + where
     assert found["size_bits"] == pytest.approx(size)
-    assert compress.factor({"worth": before}, {"worth": found}) == pytest.approx(436 * 32 / size)
 
 
 def test_the_bits_are_of_the_values(make):
@@ -91,10 +89,3 @@ def test_head_and_convolutions_are_all(small):
         for path, leaf in jax.tree_util.tree_leaves_with_path(small.variables["params"])
         if leaf.ndim > 1
     }
-
-
-def test_a_factor_needs_both(small):
-    with pytest.raises(UserError, match="the facts of the parent say nothing of its size"):
-        compress.factor({}, {"worth": {"size_bits": 3}})
-    with pytest.raises(UserError, match="the facts of the network say nothing"):
-        compress.factor({"worth": {"size_bits": 3}}, {})

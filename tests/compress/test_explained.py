@@ -9,11 +9,23 @@ from kdxai import compress
 from kdxai.classifiers import as_classifier
 from kdxai.measures.randomisation import cascade, randomised
 from kdxai.protocol import SOUND
+from kdxai.report import sweep
+from kdxai.study import compressions
 
 MADE = {
     "factorised": lambda model, images: compress.factorise(model, rank=0.5),
     "int8": lambda model, images: compress.quantise(model, bits=4, images=images),
 }
+
+
+def test_what_was_made_in_memory_is_told_like_what_a_study_made(small):
+    model = compress.prune(small, sparsity=0.5)
+    facts = model.facts | {"measured_accuracy": 0.25}
+    assert compressions.told(facts) == "prune (sparsity 0.5)"
+    bits = [compress.worth(each)["size_bits"] for each in (small, model)]
+    told = sweep.told(facts)
+    assert (told["kind"], told["accuracy"]) == ("pruned by magnitude", 0.25)
+    assert told["factor"] == pytest.approx(bits[0] / bits[1])
 
 
 @pytest.mark.parametrize("kind", sorted(MADE))

@@ -84,7 +84,10 @@ def test_pruned_again_keeps_the_zeros(small, by):
     first, second = zeros(once), zeros(twice)
     assert all((second[path] | ~first[path]).all() for path in first)
     assert share(twice) == pytest.approx(0.75, abs=1e-3)
-    assert twice.facts["origin"]["root_sha256"] == fingerprint(small.variables)
+    assert compress.root(small)["root_sha256"] == fingerprint(small.variables)
+    assert compress.root(once) == compress.root(twice) == compress.root(small)
+    sizes = [compress.worth(model)["size_bits"] for model in (small, twice)]
+    assert twice.facts["factor"] == pytest.approx(sizes[0] / sizes[1])
     assert twice.facts["origin"]["parent_sha256"] == fingerprint(once.variables)
 
 

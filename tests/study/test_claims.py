@@ -9,7 +9,7 @@ from scripts import ROOT
 from test_stats import COLUMNS, at_most, world
 
 from kdxai.errors import UserError
-from kdxai.study import intervals, origins, paper, run, stats
+from kdxai.study import audit, intervals, origins, paper, run, stats
 from kdxai.study.claims import about, check, holm, judge, ledger, pairs, verdict
 from kdxai.study.design import Design
 from kdxai.study.distances import Pairwise
@@ -394,6 +394,18 @@ def test_a_study_judges_claims_about_agreement(monkeypatch, tmp_path):
     assert found["mean"][0] == pytest.approx(-0.1, abs=0.01)
 
 
+def test_a_ladder_judges_what_it_measures():
+    """No rung compares two networks' maps, so a claim about them has no verdict there."""
+    claims = {
+        name: claim(name, direction="beyond_noise" if "pairwise" in name else "higher")
+        for name in ("ssim", "agreement_ssim", "pairwise_ssim")
+    }
+    told = Design("teacher", (), MODELS)
+    options = SimpleNamespace(resamples=20, seed=0)
+    found = audit.judged(records(0.1).assign(rung="sound"), told, claims, "auto", options)
+    assert list(found.claims.claim) == ["ssim"]
+
+
 def populations(far, one=6, other=8, n=250):
     """Networks of two models that share nothing; the ssim of `one` is further by `far`."""
     rng = np.random.default_rng(1)
@@ -465,6 +477,14 @@ def test_a_single_network_says_nothing_of_others():
     assert found.verdict["more"] == "supported"
     assert found.verdict["far"] == "undecided"  # of nine networks, p is 1/9 at least
     assert found.p["far"] >= 1 / 9
+    # A claim of noise alone may be of one network, also of one with a parent in the other model.
+    far = {"far": claims["far"]}
+    assert judge(data, far, across="seeds", resamples=100).verdict[0] == "undecided"
+    data.loc[data.model == "student", "line"] = "teacher 0"
+    child = judge(data, far, across="seeds", resamples=100).iloc[0]
+    assert (child.design, child.networks, child.networks_other) == ("paired", 1, 8)
+    # Where both are right, `both_correct` leaves nothing that tells how far seeds differ.
+    assert (child.verdict, child.verdict_correct) == ("supported", "undecided")
     several = judge(populations(0.3), {"more": claim()}, resamples=100).iloc[0]
     assert (several.across, several.design) == ("seeds", "independent")
     for entry, across, message in (

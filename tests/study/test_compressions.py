@@ -159,6 +159,11 @@ BAD = {
     "kind": ({"kind": "shrink"}, "shrink"),
     "no kind": ({"kind": ""}, "there is no compression ''"),
     "sparsity": ({"prune.sparsity": 1.0}, "sparsity must be at least 0 and below 1"),
+    "sparsity of rounds": (
+        {"prune.sparsity": 1.5, "rounds": 2, "tune.epochs": 1},
+        "sparsity must be at least 0 and below 1, not 1.5",
+    ),
+    "training": ({"tune.epochs": 1, "tune.batch_size": 41}, "batch_size=41 is more than the 36"),
     "bits": ({"kind": "quantise", "quantise.bits": 9}, "bits must be a whole number from 2 to 8"),
     "schedule": ({"rounds": 3}, "rounds=3 train in between; set tune.epochs"),
     "rounds": ({"kind": "none", "rounds": 2, "tune.epochs": 1}, "pruning has 1 round or more"),
