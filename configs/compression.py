@@ -139,7 +139,7 @@ def zoo() -> ConfigDict:
         {"name": "cifar10", "train_size": 25_600},
     )
     config.claims = claims(list(compressions))
-    config.evaluation.methods = "cam,grad_cam_plus_plus,layer_cam"
+    config.evaluation.methods = "cam,grad_cam_plus_plus"
     config.evaluation.sanity = 0
     return config
 

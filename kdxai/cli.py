@@ -263,6 +263,7 @@ def parse(
         if name != "config":
             define[kind](name, False if kind is bool else None, about, flag_values=values)
     try:
+        argv = [spelled(argument) for argument in argv]
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)
     except flags.UnrecognizedFlagError as error:  # absl's nearest names are like in no part
@@ -345,6 +346,16 @@ def require_keys(argv: Iterable[str], known: list[str], open_groups: Iterable[st
         near = nearest(key, known)
         hint = f"the nearest name is '{near}'" if near else "the config file lists the names"
         raise UserError(f"the config has no '{key}'; {hint}")
+
+
+def spelled(flag: str) -> str:
+    """A flag as ml_collections reads it, which takes `models.prune-2` for a subtraction."""
+    name, equals, value = flag.partition("=")
+    if not name.lstrip("-").startswith(("config.", "noconfig.")):
+        return flag
+    first, *parts = name.split(".")
+    spelt = (f'["{part}"]' if "-" in part else f".{part}" for part in parts)
+    return f"{first}{''.join(spelt)}{equals}{value}"
 
 
 def nearest(key: str, known: Iterable[str]) -> str | None:

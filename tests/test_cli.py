@@ -304,7 +304,7 @@ def test_control_characters_are_escaped(monkeypatch, capsys):
     assert run(monkeypatch, script, "--config=teacher.py", "--workdir=a\x08b") == 2
     assert capsys.readouterr().err == (
         "warning: \\x1b[2Jcleared\n"
-        "error: no model '\\x1b]0;title\\x07a\\x08b\\r\\n\\x9b'; known: café, ↓\n"
+        "error: no model '\\x1b]0;title\\x07a\\x08b\\r\n\\x9b'; known: café, ↓\n"
     )
 
 
@@ -434,3 +434,14 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys, tmp_path):
     told = capsys.readouterr().err
     assert told.startswith("error: OSError: [Errno 28] No space left on device; free some space")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--config.models.one-2.bits=3", "--config.models.one-2.bits 3"])
+def test_a_name_with_a_hyphen_is_a_name(tmp_path, flag):
+    """As those of a sweep are; ml_collections alone reads a subtraction."""
+    text = "from ml_collections import ConfigDict\n\ndef get_config():\n"
+    text += "    return ConfigDict({'models': {'one-2': {'bits': 8, 'even': True}}})\n"
+    (tmp_path / "mine.py").write_text(text)
+    argv = ["x.py", f"--config={tmp_path / 'mine.py'}", *flag.split(), "--workdir=w"]
+    config, _ = cli.parse([*argv, "--noconfig.models.one-2.even"], "models", cli.FLAGS)
+    assert config.models["one-2"].to_dict() == {"bits": 3, "even": False}
