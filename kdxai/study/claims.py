@@ -155,8 +155,9 @@ def judge(
       ("the recipes" or "these networks"), `seeds, networks, networks_other, design, n, caution`
       (as of `intervals.estimate`), `verdict`, `why` it is not testable, else empty, and
       `verdict_correct`: the same on the images that both models classify correctly with every
-      network, Holm over its own family; empty where that has no meaning (accuracy, calibration, the
-      same class) or fewer than 20 images. What was not measured has NaN. That, and a difference
+      network (of `pairwise_*`: of each two networks, on those that both do), Holm over its own
+      family; empty where that has no meaning (accuracy, calibration, the same class) or fewer than
+      20 images. What was not measured has NaN. That, and a difference
       that is the same on every image and network, is undecided: there is nothing to test it by.
 
     Raises:
