@@ -32,10 +32,9 @@ def answer(
         return *from_table(table, design), sure(table, seeds, int(table.n.max()), doubts, design)
     sound = at_rung(claims, -1)
     used = [(row[side], row.metric) for _, row in sound.iterrows() for side in ("one", "other")]
-    across = {"across": sound.across.iloc[0]}
-    third = sure(
-        *(table, int(sound.seeds.min()), int(sound.n.max()), doubted(used, trust), design), **across
-    )
+    across = "seeds" if (sound.across == "seeds").any() else "images"
+    of, doubts = (int(sound.seeds.max()), int(sound.n.max())), doubted(used, trust)
+    third = sure(table, *of, doubts, design, across)
     return *from_claims(claims, trust), third
 
 

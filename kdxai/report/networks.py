@@ -69,7 +69,8 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
         told = [one._replace(title=one.dense.replace("_", " ")) for one in told]
     seeds_told = None
     if pairwise is not None and len(pairwise.networks) > 1:
-        alike = seeds.alike(pairwise, found, measured.design.reference)
+        design = measured.design
+        alike = seeds.alike(pairwise, found, design.reference, design.compare)
         seeds_told = sections.seed_noise(alike, floors, noise, found)
     return Networks(found, every, told, seeds_told)
 

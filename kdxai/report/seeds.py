@@ -1,7 +1,7 @@
 """How alike the networks of a study explain: two seeds of one population, two populations."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from kdxai.study import distances
 from kdxai.study.distances import Pairwise
 
 MOST = 48  # networks in a matrix whose values can be read
+KINDS_TOLD = 10  # pairs of populations that a reader takes in
 
 
 class Pairs(NamedTuple):
@@ -60,11 +61,17 @@ class Alike(NamedTuple):
 Populations = Mapping[str, Sequence[Network]]
 
 
-def alike(pairwise: Pairwise, sweeps: Sequence[Sweep], reference: str) -> Alike:
+def alike(
+    pairwise: Pairwise,
+    sweeps: Sequence[Sweep],
+    reference: str,
+    compare: Collection[tuple[str, str]] = (),
+) -> Alike:
     """All that is told of `pairwise`.
 
     Args:
       sweeps: of the study; compressed networks stand behind all others.
+      compare: pairs of models, which alone are told where there are more than `KINDS_TOLD` of two.
       reference: the population whose pairs are the seed band, if it has any; else the first that
         has.
     """
@@ -92,7 +99,7 @@ def alike(pairwise: Pairwise, sweeps: Sequence[Sweep], reference: str) -> Alike:
             np.tri(len(order), k=-1), *(m[np.ix_(order, order)] for m in (every, right))
         ),
         left_out=len(networks) - len(order),
-        pairs=[*dense_pairs(dense, lines, values), *child_pairs(sweeps)],
+        pairs=[*dense_pairs(dense, lines, values, compare), *child_pairs(sweeps)],
         reference=first,
         band=band(values[pair] for pair in itertools.combinations(dense[first], 2))
         if first
@@ -117,13 +124,17 @@ def dense_pairs(
     dense: Populations,
     lines: Mapping[Network, str],
     values: Mapping[tuple[Network, Network], float],
+    compare: Collection[tuple[str, str]],
 ) -> list[Pairs]:
     """Two of one population, then one of each of two: with its own, where they share lines."""
     found = []
     for name, own in dense.items():
         if len(own) > 1:
             found.append(pairs(f"two of {spoken(name)}", itertools.combinations(own, 2), values))
-    for one, other in itertools.combinations(dense, 2):
+    between = list(itertools.combinations(dense, 2))
+    if len(between) > KINDS_TOLD:
+        between = [pair for pair in between if {pair, pair[::-1]} & set(compare)]
+    for one, other in between:
         every = list(itertools.product(dense[one], dense[other]))
         shared = [(a, b) for a, b in every if lines[a] == lines[b]]
         what = f"{spoken(one)} and {'its ' if shared else ''}{spoken(other)}"
