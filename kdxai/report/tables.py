@@ -200,7 +200,13 @@ def show_claims(claims: pd.DataFrame) -> None:
 
 def scope(claims: pd.DataFrame) -> str:
     """What the verdicts are about."""
-    row = claims.iloc[-1]
-    if row.across == "seeds":
-        return f"across {row.seeds} networks of each model, about {row.about}"
-    return "over images, about these trained models only: another seed may give the other verdict"
+    across = claims[(claims.rung == claims.rung.iloc[-1]) & (claims.across == "seeds")]
+    alone = "about these trained models only: another seed may give the other verdict"
+    if across.empty:
+        return f"over images, {alone}"
+    least, most = across.seeds.min(), across.seeds.max()
+    many = f"{most}" if least == most else f"{least} to {most}"
+    said = f"across {many} networks of each model, about {across.about.iloc[0]}"
+    if (claims.across == "seeds").all():
+        return said
+    return f"{said}, or, of a single network, over images, {alone}"
