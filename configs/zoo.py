@@ -72,6 +72,11 @@ ROLES = {
 def population(*networks: str) -> ConfigDict:
     """Imported networks of one architecture, as a model of a study."""
     folder = Path(os.environ.get("KDXAI_ZOO", "weights"))
+    if not folder.is_dir():
+        raise UserError(
+            f"there is no folder {folder} of weights; docs/zoo.md says where each can be fetched, "
+            "and KDXAI_ZOO names the folder"
+        )
     recipe = runpy.run_path(str(Path(__file__).with_name("import.py")))["get_config"]()
     files = tuple(str(folder / f"{network}.safetensors") for network in networks)
     return studies.model(

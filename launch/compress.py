@@ -20,7 +20,7 @@ def main(config: "ConfigDict", workdir: str) -> None:
     print(
         f"{facts['model']}: test accuracy {facts['test_accuracy']:.2%}, "
         f"{facts['factor']:.2f} times smaller: {worth['nonzeros']:,} weights of "
-        f"{worth['bits']:.1f} bits, {worth['bytes'] / 2**10:,.0f} KiB, "
+        f"{worth['bits']:.1f} bits on average, {worth['bytes'] / 2**10:,.0f} KiB, "
         f"{worth['multiply_adds']:,} multiply-adds; {workdir}"
     )
 

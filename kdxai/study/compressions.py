@@ -73,6 +73,11 @@ def check(config: ConfigDict, dataset: Dataset, network: Network | External | No
             f"batch_norm is a number of training images up to {size:,}, or 0 for none, not "
             f"{config.batch_norm}"
         )
+    calibration = config.quantise.calibration
+    if config.kind == "quantise" and config.quantise.activations and calibration > size:
+        raise UserError(
+            f"quantise.calibration is a number of training images up to {size:,}, not {calibration}"
+        )
     if config.border not in compress.BORDERS:
         raise UserError(f"border is {' or '.join(compress.BORDERS)}, not '{config.border}'")
     if config.rounds < 1 or (config.rounds > 1 and config.kind != "prune"):
@@ -94,8 +99,9 @@ def told(facts: Mapping[str, Any]) -> str:
     parts = [f"{origin['how']} ({', '.join(told)})" if told else origin["how"]]
     if origin.get("batch_norm"):
         parts.append(f"BatchNorm re-estimated on {origin['batch_norm']:,} images")
-    if origin.get("tuned_epochs"):
-        parts.append(f"tuned, {origin['tuned_epochs']} epochs in {origin['rounds']} rounds")
+    if epochs := origin.get("tuned_epochs"):
+        rounds = f" in {origin['rounds']} rounds" if origin["rounds"] > 1 else ""
+        parts.append(f"tuned for {epochs} epoch{'s' if epochs > 1 else ''}{rounds}")
     return "; ".join(parts)
 
 
@@ -227,7 +233,8 @@ def tuning(config: ConfigDict, architecture: Mapping[str, Any], start: str) -> C
         tune.model = {"dropout": 0.0, **architecture, "dtype": tune.dtype}
         del tune.dtype
         tune.data = config.data
-        tune.start, tune.hold_zeros = start, config.kind == "prune" or None
+        # Also those of a pruned parent; but a level of zero is learned like any other.
+        tune.start, tune.hold_zeros = start, config.kind != "quantise" or None
     if tune.teacher == PARENT:
         tune.teacher = config.parent
     return tune
@@ -253,7 +260,7 @@ def facts_of(
             "settings": settings_of(config, config.rounds),
             "batch_norm": config.batch_norm,
             "rounds": config.rounds,
-            "tuned_epochs": config.tune.epochs,
+            "tuned_epochs": config.tune.epochs * config.rounds,
             **root,
         },
     }

@@ -90,7 +90,7 @@ def test_zeros_are_held_through_tuning_and_every_round_goes_on_from_the_last(pru
     for name, kernel in convolutions(tmp_path / "tuned").items():
         assert not kernel[removed[name] == 0].any()
     assert share(tmp_path / "tuned") == pytest.approx(0.25, abs=0.001)
-    assert facts["origin"]["tuned_epochs"] == 1 and facts["origin"]["rounds"] == 2
+    assert facts["origin"]["tuned_epochs"] == 2 and facts["origin"]["rounds"] == 2
 
 
 def test_what_is_done_is_not_done_again(pruning, tmp_path, monkeypatch):
@@ -117,6 +117,13 @@ def test_the_parent_may_teach_what_is_left_of_it(pruning, tmp_path):
     make(pruning, tmp_path / "taught")
     config = files.read_json(tmp_path / "taught" / "round1" / "tuned" / runs.CONFIG)
     assert config["teacher"] == "../../../dense" and config["hold_zeros"]
+
+
+def test_zeros_of_a_pruned_parent_are_held_whatever_is_done_next(pruning, tmp_path):
+    make(pruning, tmp_path / "pruned")
+    pruning.parent, pruning.kind, pruning.tune.epochs = str(tmp_path / "pruned"), "none", 1
+    make(pruning, tmp_path / "tuned")
+    assert share(tmp_path / "tuned") == share(tmp_path / "pruned")
 
 
 def test_tuning_alone_is_the_control(pruning, tmp_path):
