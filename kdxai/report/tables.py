@@ -200,13 +200,14 @@ def show_claims(claims: pd.DataFrame) -> None:
 
 def scope(claims: pd.DataFrame) -> str:
     """What the verdicts are about."""
-    across = claims[(claims.rung == claims.rung.iloc[-1]) & (claims.across == "seeds")]
+    several = (claims.across == "seeds") & (claims.seeds > 1)
+    across = claims[(claims.rung == claims.rung.iloc[-1]) & several]
     alone = "about these trained models only: another seed may give the other verdict"
     if across.empty:
         return f"over images, {alone}"
     least, most = across.seeds.min(), across.seeds.max()
     many = f"{most}" if least == most else f"{least} to {most}"
     said = f"across {many} networks of each model, about {across.about.iloc[0]}"
-    if (claims.across == "seeds").all():
+    if several.all():
         return said
     return f"{said}, or, of a single network, over images, {alone}"
