@@ -304,7 +304,7 @@ def test_control_characters_are_escaped(monkeypatch, capsys):
     assert run(monkeypatch, script, "--config=teacher.py", "--workdir=a\x08b") == 2
     assert capsys.readouterr().err == (
         "warning: \\x1b[2Jcleared\n"
-        "error: no model '\\x1b]0;title\\x07a\\x08b\\r\n\\x9b'; known: café, ↓\n"
+        "error: no model '\\x1b]0;title\\x07a\\x08b\\r\\n\\x9b'; known: café, ↓\n"
     )
 
 

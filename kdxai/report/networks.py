@@ -53,7 +53,7 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
     )
     records = measured.records[measured.records.drawn & (measured.records.method == method)]
     found = sweep.sweeps(results, records, pairwise, noise)
-    every = tables(measured, found)
+    every = tables(measured, found) if found else Tables(NONE, NONE)
     classes = len(measured.dataset.class_names)
     told = []
     for one in found:

@@ -85,6 +85,7 @@ OF_LOGITS = {
 OTHERS = {
     *("mosaic", "shuffled", "cascade", "parameter_randomisation"),
     *("efficient_parameter_randomisation", "random_logit"),
+    *("average_ranks", "centred", "top"),  # parts of others
 }
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(2, SIDE, SIDE, 3)).astype(np.float32)

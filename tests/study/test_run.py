@@ -447,6 +447,7 @@ def test_a_share_of_a_study_measures_its_own_models(config, monkeypatch, tmp_pat
     monkeypatch.setattr(run.plan, "made", lambda cells: cells)
     monkeypatch.setattr(run, "measure_members", lambda *given_: given.update(measured=given_))
     monkeypatch.setattr(run, "measure", lambda *_: pytest.fail("the whole"))
+    monkeypatch.setattr(run.alike, "is_worth_pairs", lambda members: False)
     config.cell = "1/3"
     assert run.study(config, tmp_path / "run") is None
     assert [cell.name for cell in given["made"]] == ["teacher", "student"]
@@ -473,12 +474,12 @@ def test_what_is_measured_of_several_models(config, monkeypatch, tmp_path):
     by_name = {one.name: one.model for one in before.members}
     pairs = []
 
-    def compared(shelf, columns, pair, *rest):
-        pairs.append((columns, pair))
-        return pd.DataFrame({**columns, "image": [0]})
+    def compared(view, one, other):
+        pairs.append((one, other))
+        return pd.DataFrame({"model": [one.name], "other": other.name, "image": 0})
 
     monkeypatch.setattr(measure, "explained", explained)
-    monkeypatch.setattr(measure, "compared", compared)
+    monkeypatch.setattr(measure.alike, "compared", compared)
     what = wanted(config.evaluation, config.compare, NAMES, 24)
     found = measure.measure(before.design, before.members, before.dataset, what, tmp_path)
 
@@ -496,9 +497,9 @@ def test_what_is_measured_of_several_models(config, monkeypatch, tmp_path):
     ssim = found.differences[found.differences.metric == "ssim"].set_index(["one", "other"])
     assert ssim["mean"]["student", "teacher"] == pytest.approx(1)
     assert ssim["mean"]["untrained", "teacher"] == pytest.approx(3)
-    for columns, pair in pairs:
-        assert pair == (by_name[columns["model"]], by_name[columns["other"]])
-    assert [(c["model"], c["other"]) for c, _ in pairs] == [*what.compare]
+    for one, other in pairs:
+        assert (one.model, other.model) == (by_name[one.name], by_name[other.name])
+    assert [(one.name, other.name) for one, other in pairs] == [*what.compare]
 
     checks = [one for one in asked if one[0]["method"].startswith("sanity")]
     assert len(checks) == 2 * len(NAMES)
