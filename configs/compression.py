@@ -12,9 +12,10 @@ what is done is not done again.
 
     python launch/study.py --config configs/compression.py:quick --workdir runs/compression
 
-the same on the models of `configs/study.py:quick` in runs/quick, at fewer strengths. Its
-student and control are one architecture, the one taught and the other not, and stand in for two
-seeds; better are those of `--config.seeds=2`,
+the same on the models of `configs/study.py:quick` in runs/quick, at fewer strengths, in 3 minutes
+on two CPU cores: 3 bits (r = 0.961 with the parent) and a quarter of the weights (0.950) lie within
+the seed band, 2 bits and an eighth do not. Its student and control are one architecture, the one
+taught and the other not, and stand in for two seeds; better are those of `--config.seeds=2`,
 `--config.models.dense.places=runs/quick/seed0/student,runs/quick/seed1/student`.
 
     KDXAI_ZOO=weights python launch/study.py --config configs/compression.py:zoo --workdir runs/zoo
