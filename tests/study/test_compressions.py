@@ -17,7 +17,7 @@ from kdxai.training import loop, runs
 @pytest.fixture
 def pruning(make_run, fresh_config, tmp_path):
     """The settings that prune an untrained model to a quarter."""
-    parent = make_run(tmp_path / "dense", **{"model.name": "resnet8-w4"})
+    parent = make_run(tmp_path / "dense")
     config = compressions.default()
     with config.unlocked():
         config.data = fresh_config.data
@@ -58,7 +58,10 @@ def test_a_compressed_model_is_a_model_directory(pruning, tmp_path):
     assert origin["parent_sha256"] == origin["root_sha256"] == parent["sha256"]
     assert facts["parameters"] == parent["facts"]["parameters"]
     # A quarter of the weights, of 32 bits, and where they are: entropy(1/4) = 0.811 bits for each.
-    assert facts["factor"] == pytest.approx(32 / (32 / 4 + 0.811), rel=0.1)  # less so of the head
+    size = sum(kernel.size for kernel in convolutions(tmp_path / "pruned").values())
+    head = model.variables["params"]["head"]["kernel"].size * 32
+    expected = (size * 32 + head) / (size * (32 / 4 + 0.8113) + head)
+    assert facts["factor"] == pytest.approx(expected, rel=0.02)  # it counts layer by layer
     test = datasets.load(**pruning.data).test
     images = ((test.image / 255 - model.mean) / model.std).astype(np.float32)
     answers = model.model.apply(model.variables, images).argmax(-1)
@@ -126,12 +129,6 @@ def test_zeros_of_a_pruned_parent_are_held_whatever_is_done_next(pruning, tmp_pa
     assert share(tmp_path / "tuned") == share(tmp_path / "pruned")
 
 
-def test_tuning_alone_is_the_control(pruning, tmp_path):
-    pruning.kind, pruning.tune.epochs = "none", 1
-    facts = make(pruning, tmp_path / "tuned")
-    assert share(tmp_path / "tuned") == 1 and facts["factor"] == 1
-
-
 def test_a_quantised_model_is_tuned_on_its_levels(pruning, tmp_path):
     pruning.kind, pruning.quantise.bits, pruning.tune.epochs = "quantise", 3, 1
     facts = make(pruning, tmp_path / "tuned")
@@ -139,7 +136,7 @@ def test_a_quantised_model_is_tuned_on_its_levels(pruning, tmp_path):
     for name, kernel in convolutions(after).items():
         levels = [len(np.unique(channel)) for channel in np.moveaxis(kernel, -1, 0)]
         assert max(levels) <= 7 and (kernel != convolutions(before)[name]).any()
-    assert facts["worth"]["bits"] < 4
+    assert facts["worth"]["bits"] < 8  # with the head, which is not rounded
 
 
 def test_statistics_are_those_of_the_images(pruning, tmp_path):
@@ -149,7 +146,7 @@ def test_statistics_are_those_of_the_images(pruning, tmp_path):
     make(pruning, tmp_path / "pruned")
     one, other = (trained.load(tmp_path / name).variables for name in ("again", "pruned"))
     jax.tree.map(np.testing.assert_array_equal, one["params"], other["params"])
-    means = [v["batch_stats"]["units_stem"]["BatchNorm_0"]["mean"] for v in (one, other)]
+    means = [jax.tree.leaves(variables["batch_stats"])[0] for variables in (one, other)]
     assert not np.allclose(*means)
 
 
