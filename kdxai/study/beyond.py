@@ -9,7 +9,7 @@ import pandas as pd
 from kdxai.study import distances
 from kdxai.study.distances import Pairwise
 from kdxai.study.intervals import Sample, caution
-from kdxai.study.lines import shared
+from kdxai.study.lines import matched
 from kdxai.study.permutation import beyond
 from kdxai.study.stats import FEWEST, PAIRWISE
 
@@ -47,19 +47,16 @@ def beyond_noise(
         every, lines, images = found
         if len(lines[1]) < 2:  # where both are right there are only those that are compared
             continue
-        pairs = shared(*lines)
-        one = list(range(len(lines[0])))
-        other = [len(one) + place for place in range(len(lines[1]))]
-        own = None
-        if pairs:
-            one, own = [i for i, _ in pairs], [other[j] for _, j in pairs]
+        first = len(lines[0])
+        other = range(first, first + len(lines[1]))
+        one, own = matched(range(first), other, lines)
         far = beyond(every, one, other, own)
         sizes = len(one), len(other)
         rows[metric] = {
             **{"mean": far.gap, "ci_low": far.ci_low, "ci_high": far.ci_high, "p": far.p},
             **{"error": 0.0 if np.isnan(far.ci_low) else np.inf, "n": images},
             **{"seeds": sizes[0], "networks": sizes[0], "networks_other": sizes[1]},
-            **{"design": "paired" if pairs else "independent", "across": "seeds"},
+            **{"design": "paired" if own else "independent", "across": "seeds"},
             "caution": caution(metric, images, sizes, "seeds"),
         }
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -175,11 +175,12 @@ def require_possible(config: ConfigDict, parent: Trained, dataset: Dataset) -> N
 
 def recorded(config: ConfigDict, workdir: Path) -> ConfigDict:
     """The config as it is kept: what this kind reads, the parent found from the directory."""
-    others = {name for name in compress.KINDS if name != config.kind}
-    others |= (set() if config.tune.epochs else {"tune"}) | (
-        set() if config.batch_norm else {"border"}
-    )
-    kept = ConfigDict({key: value for key, value in config.items() if key not in others})
+    unread = {name for name in compress.KINDS if name != config.kind}
+    if not config.tune.epochs:
+        unread.add("tune")
+    if not config.batch_norm:
+        unread.add("border")
+    kept = ConfigDict({key: value for key, value in config.items() if key not in unread})
     kept = kept.copy_and_resolve_references()
     kept.parent = os.path.relpath(Path(config.parent).resolve(), workdir.resolve())
     return kept

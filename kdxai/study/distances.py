@@ -154,14 +154,11 @@ def far(
     known = [list(pairwise.networks.line.iloc[places]) for places in (ones, others)]
     for model, its in zip((one, other), known, strict=True):
         lines.require_once(model, its)
-    pairs = lines.shared(*known)
+    ones, own = lines.matched(ones, others, known)
     both_right = on != ON[0]
     images = int(pairwise.both_right().sum(0).min()) if both_right else len(pairwise.images)
-    own: list[int] | None = None
-    if pairs:
-        ones, own = [ones[i] for i, _ in pairs], [others[j] for _, j in pairs]
     found: dict[str, object] = {
-        "design": "paired" if pairs else "independent",
+        "design": "paired" if own else "independent",
         "networks": len(ones),
         "networks_other": len(others),
         "images": images,

@@ -27,6 +27,23 @@ def require_once(model: str, lines: Sequence[str]) -> None:
         )
 
 
+def matched(
+    one: Sequence[int], other: Sequence[int], lines: Sequence[Sequence[str]]
+) -> tuple[list[int], list[int] | None]:
+    """Members of two populations for `permutation.beyond`: (those of `one`, each one's own).
+
+    Paired, they are those whose line `other` has too; independent, all of them, and None.
+
+    Args:
+      one, other: where the members stand.
+      lines: of both.
+    """
+    pairs = shared(*lines)
+    if not pairs:
+        return list(one), None
+    return [one[i] for i, _ in pairs], [other[j] for _, j in pairs]
+
+
 def shared(one: Sequence[str], other: Sequence[str]) -> list[tuple[int, int]]:
     """Positions in both of the lines that both have, in the order of `other`; [] if independent."""
     places = {line: place for place, line in enumerate(one)}
