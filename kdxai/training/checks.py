@@ -9,8 +9,7 @@ from kdxai import devices, models
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.settings import flatten
-from kdxai.training import objectives
-from kdxai.training import state as states
+from kdxai.training import objectives, optimisers
 from kdxai.training.program import create_model
 
 
@@ -45,6 +44,9 @@ RANGES = {
     "optim.step_factor": Range(0.0),
     "optim.warmup_epochs": Range(0.0),
     "optim.label_smoothing": Range(0.0, 1.0, open=True),
+    "optim.bias_factor": Range(0.0),
+    "optim.head_factor": Range(0.0),
+    "optim.lookahead": Range(0.0, 1.0, open=True),
     # So that a logit / T and T^2 stay well within float32.
     "distill.temperature": Range(0.01, 1e6),
     "distill.alpha": Range(0.0, 1.0),
@@ -60,7 +62,7 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
     """
     settings = flatten(config)
     for name, range_ in RANGES.items():
-        if not range_.holds(settings[name]):
+        if settings[name] is not None and not range_.holds(settings[name]):
             raise UserError(f"{name} must be {range_}, not {settings[name]}")
     size = len(dataset.train.label)
     if config.batch_size > size:
@@ -71,6 +73,8 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
         raise UserError(f"epochs={config.epochs} are more than {MOST_STEPS:,} steps; give fewer")
     if config.hold_zeros and not config.start:
         raise UserError("hold_zeros holds those of start weights; set start=DIRECTORY")
+    if config.augment.alternate and not config.augment.flip:
+        raise UserError("augment.alternate says when images are flipped; set augment.flip=True")
     devices.require_divisible(config.batch_size)
     side = min(dataset.train.image.shape[1:3])
     if not (0 <= config.augment.pad < side and 0 <= config.augment.cutout <= side):
@@ -78,7 +82,7 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
             f"augment.pad and augment.cutout are numbers of pixels from 0, below {side} and up to "
             f"{side} for these images, not {config.augment.pad} and {config.augment.cutout}"
         )
-    states.learning_rate(config.optim, config.epochs, size // config.batch_size)
+    optimisers.learning_rate(config.optim, config.epochs, size // config.batch_size)
     model = create_model(config, len(dataset.class_names))
     for tap in objectives.choose(config).taps:
         model.cut(tap)

@@ -31,6 +31,7 @@ def default() -> ConfigDict:
                 "seed": 0,  # view of example i in epoch e depends on (augment.seed, e, i) alone
                 "pad": 4,
                 "flip": True,
+                "alternate": placeholder(bool),  # flip in every second epoch, not at random
                 "cutout": 0,
             },
             "model": {
@@ -43,11 +44,14 @@ def default() -> ConfigDict:
                 "momentum": 0.9,
                 "nesterov": True,
                 "weight_decay": 5e-4,
-                "schedule": "cosine",  # or "step": x step_factor at each of step_at x epochs
+                "schedule": "cosine",  # "step" (x step_factor at step_at x epochs), "triangle"
                 "step_at": (0.3, 0.6, 0.8),
                 "step_factor": 0.2,
                 "warmup_epochs": 0.0,
                 "label_smoothing": 0.0,
+                "bias_factor": placeholder(float),  # x the learning rate, of BatchNorm's biases
+                "head_factor": placeholder(float),  # the same, of the head
+                "lookahead": placeholder(float),  # decay in a step of Lookahead's slow weights
             },
             "start": placeholder(str),  # a model's directory, whose weights are the first
             "hold_zeros": placeholder(bool),  # kernels' weights that are zero at the start stay so

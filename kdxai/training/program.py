@@ -5,18 +5,23 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from kdxai import devices, models
+from kdxai.data import augment
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
+from kdxai.models.airbench import whitened
 from kdxai.models.trained import Trained
-from kdxai.training import objectives, starts, steps
+from kdxai.training import objectives, optimisers, starts, steps
 from kdxai.training import state as states
 from kdxai.training import teacher as teachers
 from kdxai.training.feed import Placed, place
 from kdxai.training.logits import TeacherLogits
+
+SOME = 5000  # images that are enough to whiten by, as published
 
 
 class Program(NamedTuple):
@@ -54,12 +59,11 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
     dtype = compute_dtype(config.model.dtype)
     teacher = teachers.load(config.teacher, dtype) if config.teacher else None
     model = create_model(config, len(dataset.class_names), axis_name=devices.AXIS)
-    schedule = states.learning_rate(config.optim, config.epochs, steps_per_epoch)
-    tx = states.optimizer(config.optim, schedule)
+    schedule = optimisers.learning_rate(config.optim, config.epochs, steps_per_epoch)
+    tx = optimisers.optimizer(config.optim, schedule, config.epochs * steps_per_epoch)
     if config.hold_zeros:
         tx = optax.chain(tx, starts.hold_zeros())
-    key, image_shape = jax.random.key(config.seed), dataset.train.image.shape[1:]
-    variables = start.variables if start else states.initial(model, key, image_shape)
+    variables = start.variables if start else fresh(config, model, dataset)
     train, view = place(dataset.train, dataset), steps.View(**config.augment)
     train_step = steps.make_train_step(
         model,
@@ -79,6 +83,19 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
     )
+
+
+def fresh(config: ConfigDict, model: models.Network, dataset: Dataset) -> Any:
+    """The first variables of a run."""
+    key, image_shape = jax.random.key(config.seed), dataset.train.image.shape[1:]
+    variables = states.initial(model, key, image_shape)
+    return whiten(variables, dataset) if "whitening" in model.units else variables
+
+
+def whiten(variables: Any, dataset: Dataset) -> Any:
+    """As `whitened`, by the first training images."""
+    images = np.asarray(dataset.train.image[:SOME])
+    return whitened(variables, augment.normalise(images, dataset.mean, dataset.std))
 
 
 def compute_dtype(name: str) -> Any:

@@ -10,7 +10,7 @@ from kdxai import devices, models
 from kdxai.data import datasets
 from kdxai.errors import UserError, is_out_of_memory
 from kdxai.settings import flatten
-from kdxai.training import checks, loop, state
+from kdxai.training import checks, loop, optimisers
 
 HUGE = 10**30
 
@@ -113,7 +113,7 @@ def test_steps_that_fall_together_all_count(tiny_config):
     optim = tiny_config.optim
     optim.schedule, optim.step_at, optim.step_factor = "step", (0.3, 0.4, 0.7), 0.5
     optim.lr = 0.8
-    schedule = state.learning_rate(optim, 3, 1)
+    schedule = optimisers.learning_rate(optim, 3, 1)
     assert [float(schedule(step)) for step in range(3)] == pytest.approx([0.8, 0.2, 0.1])
 
 
