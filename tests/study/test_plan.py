@@ -188,7 +188,9 @@ def test_only_some_models(config):
 def test_unknown_recipes_are_refused():
     for name in ("study", "teacher", "student"):
         get_config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]
-        with pytest.raises(UserError, match="recipes published, fast, quick and small, not 'slow'"):
+        with pytest.raises(
+            UserError, match="recipes published, fast, quick, small and accurate, not 'slow'"
+        ):
             get_config("slow")
 
 

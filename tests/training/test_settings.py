@@ -40,6 +40,9 @@ BAD = {
     "optim.step_factor": (-0.2, math.nan, math.inf),
     "optim.warmup_epochs": (-1.0, math.nan, math.inf, 2.0),
     "optim.label_smoothing": (-0.1, 1.0, 2.0, math.nan),
+    "optim.bias_factor": (-1.0, math.nan, math.inf),
+    "optim.head_factor": (-1.0, math.nan, math.inf),
+    "optim.lookahead": (-0.1, 1.0, math.nan),
     "distill.temperature": (0.0, -1.0, 1e-30, 1e30, math.nan, math.inf),
     "distill.alpha": (-0.1, 1.1, math.nan),
 }
@@ -54,6 +57,8 @@ GOOD = {
     "optim.momentum": (0.0, 0.99),
     "optim.warmup_epochs": (0.0, 1.5),
     "optim.label_smoothing": (0.0, 0.99),
+    "optim.bias_factor": (None, 0.0, 64.0),
+    "optim.lookahead": (None, 0.0, 0.99),
     "distill.temperature": (0.01, 1e6),
     "distill.alpha": (0.0, 1.0),
 }
@@ -65,8 +70,9 @@ def test_every_number_has_a_range(tiny_config):
         for name, value in flatten(tiny_config).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
-    assert numbers == set(BAD)
-    assert numbers - set(checks.RANGES) == {"augment.pad", "augment.cutout"}  # of the images
+    unset = {name for name in BAD if flatten(tiny_config)[name] is None}
+    assert numbers | unset == set(BAD)
+    assert set(BAD) - set(checks.RANGES) == {"augment.pad", "augment.cutout"}  # of the images
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -78,6 +84,12 @@ def test_out_of_range(tiny_config, dataset, tmp_path, name):
         assert "\n" not in str(told.value)
         assert len(str(told.value)) < 200 or value == 10**400
     assert not (tmp_path / "run").exists()
+
+
+def test_what_never_flips_alternates_nothing(tiny_config, dataset):
+    tiny_config.augment.update(flip=False, alternate=True)
+    with pytest.raises(UserError, match="augment.alternate says when .* set augment.flip=True"):
+        checks.check(tiny_config, dataset)
 
 
 @pytest.mark.parametrize("name", GOOD)
