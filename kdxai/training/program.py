@@ -1,6 +1,7 @@
 """What a training run computes with: its state, its compiled steps, what they read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -52,7 +53,7 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
     """
     steps_per_epoch = len(dataset.train.label) // config.batch_size
     dtype = compute_dtype(config.model.dtype)
-    teacher = teachers.load(config.teacher, dtype) if config.teacher else None
+    objective = objectives.choose(config)
     model = create_model(config, len(dataset.class_names), axis_name=devices.AXIS)
     schedule = states.learning_rate(config.optim, config.epochs, steps_per_epoch)
     tx = states.optimizer(config.optim, schedule)
@@ -61,13 +62,28 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
     key, image_shape = jax.random.key(config.seed), dataset.train.image.shape[1:]
     variables = start.variables if start else states.initial(model, key, image_shape)
     train, view = place(dataset.train, dataset), steps.View(**config.augment)
+    teacher = live = None
+    if objective.teacher_taps:
+        live = teachers.load_live(config.teacher, dtype)
+        train = with_teacher(train, live)
+    elif config.teacher:
+        teacher = TeacherLogits(
+            teachers.load(config.teacher, dtype), train, view, epochs=config.epochs
+        )
+    if objective.regressor:
+        assert live is not None
+        widths = channels(model, variables, image_shape, objective.taps)
+        its = channels(live.model, live.variables, image_shape, objective.teacher_taps)
+        own = objective.regressor(jax.random.fold_in(key, 1), widths, its)
+        variables = {**variables, "params": {**variables["params"], states.REGRESSOR: own}}
     train_step = steps.make_train_step(
         model,
         tx,
-        objectives.choose(config),
+        objective,
         view,
         seed=config.seed,
         steps_per_epoch=steps_per_epoch,
+        teacher=live and live.model,
     )
     return Program(
         state=devices.replicate(states.create_train_state(tx, variables)),
@@ -75,10 +91,25 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
         eval_step=devices.spread(steps.make_eval_step(model), dtype=dtype),
         train=train,
         validation=place(dataset.validation, dataset),
-        teacher=teacher and TeacherLogits(teacher, train, view, epochs=config.epochs),
+        teacher=teacher,
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
     )
+
+
+def with_teacher(train: Placed, teacher: Trained) -> Placed:
+    """The training images with a teacher that runs in the train step."""
+    known = steps.LiveTeacher(teacher.variables, teacher.mean, teacher.std)
+    return train._replace(constants=train.constants._replace(teacher=devices.replicate(known)))
+
+
+def channels(
+    model: models.Network, variables: Any, image_shape: tuple[int, ...], taps: Sequence[str]
+) -> list[int]:
+    """Those of the feature maps at some stages."""
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    _, maps = jax.eval_shape(partial(model.apply, taps=taps), variables, image)
+    return [maps[tap].shape[-1] for tap in taps]
 
 
 def compute_dtype(name: str) -> Any:
