@@ -310,7 +310,8 @@ def start(warm: bool, inputs: Inputs) -> Work:
 def _constants(inputs: Inputs) -> steps.Constants:
     trained = inputs.trained
     kept = inputs.pixels, inputs.classes, trained.mean, trained.std
-    return steps.Constants(*map(jnp.asarray, kept))
+    image, label, mean, std = map(jnp.asarray, kept)
+    return steps.Constants(image, label, mean, std)
 
 
 def _dtype(inputs: Inputs) -> Any:

@@ -18,7 +18,8 @@ a shallow CNN with and without teacher, an untrained one. Without the second tea
 in 34 minutes on one busy core; with three seeds all was explained and judged in 6 minutes on two.
 Test accuracy 80 % (teacher), 76 % (student), 73 % (control).
 
-    python launch/study.py --config configs/study.py:accurate --config.seeds=3 --workdir runs/accurate
+    python launch/study.py --config configs/study.py:accurate --config.seeds=3 \\
+        --workdir runs/accurate
 
 CIFAR-10 and networks in the style of airbench: what distillation does to explanations, by five
 losses, against controls. TIMES

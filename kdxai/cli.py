@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -251,6 +251,7 @@ def parse(
     if not path:
         raise UserError("--config is missing; --help lists the flags")
     config = load_config(config_file(path))
+    argv = [by_name(argument, list(_flatten(config))) for argument in argv]
     require_keys(argv, list(_flatten(config)), [key for key in config if is_open(config[key])])
 
     values = flags.FlagValues()
@@ -346,6 +347,14 @@ def require_keys(argv: Iterable[str], known: list[str], open_groups: Iterable[st
         near = nearest(key, known)
         hint = f"the nearest name is '{near}'" if near else "the config file lists the names"
         raise UserError(f"the config has no '{key}'; {hint}")
+
+
+def by_name(flag: str, known: Container[str]) -> str:
+    """`--config.objective=dkd` as `--config.objective.name=dkd`; so for each group with a name."""
+    name, equals, value = flag.partition("=")
+    start, dot, key = name.partition("config.")
+    named = dot and start.strip("-") == "" and start.startswith("-") and f"{key}.name" in known
+    return f"{name}.name{equals}{value}" if named else flag
 
 
 def spelled(flag: str) -> str:

@@ -1,7 +1,7 @@
-"""Nested settings as flat ones, and where two differ."""
+"""Nested settings as flat ones, where two differ, and lists of names."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -31,3 +31,12 @@ def flatten(values: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[st
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def listed(names: str | Sequence[str]) -> list[str]:
+    """`a, b`, or a tuple of such -> [a, b]."""
+    # The command line makes ("a, b",) of it where a tuple stood.
+    entries = [str(name) for name in names] if isinstance(names, list | tuple) else [str(names)]
+    if len(entries) == 1:
+        entries = entries[0].split(",")
+    return [name for entry in entries if (name := entry.strip())]

@@ -64,8 +64,12 @@ def grad_cam(
     Selvaraju et al. 2017, "Grad-CAM", Eqs. 1 and 2.
     """
     features, gradient = _features_and_gradient(classifier, image, class_index)
-    weights = gradient.mean((0, 1))
-    return _rectify((features * weights).sum(-1), relu)
+    return weighted(features, gradient, relu=relu)
+
+
+def weighted(features: jax.Array, gradient: jax.Array, *, relu: bool = True) -> jax.Array:
+    """Grad-CAM of a feature map A [h, w, k] and a gradient g of its shape."""
+    return _rectify((features * gradient.mean((0, 1))).sum(-1), relu)
 
 
 def grad_cam_plus_plus(

@@ -18,12 +18,13 @@ from kdxai.externals import External
 from kdxai.measures import Model
 from kdxai.models import Network
 from kdxai.protocol import SOUND, Protocol
+from kdxai.settings import listed
 from kdxai.study import claims, design, members, paper, stats
 from kdxai.study.design import Design
 from kdxai.study.measure import NONE, by, explained
 from kdxai.study.members import Member
 from kdxai.study.paper import PRESETS, STAND_INS
-from kdxai.study.plan import listed, study_members
+from kdxai.study.plan import study_members
 from kdxai.study.records import Shelf
 from kdxai.study.wanted import draw_images, require_drawn, require_resamples, require_size
 from kdxai.training import runs

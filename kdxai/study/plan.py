@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from kdxai import files
 from kdxai.errors import UserError, line
+from kdxai.settings import listed
 from kdxai.study import design, members, origins
 from kdxai.study.config import VERSION
 from kdxai.study.design import require_known
@@ -178,15 +179,6 @@ def chosen(config: ConfigDict) -> list[str]:
                 f"only names '{name}' without what it is made from; add '{sources[name]}'"
             )
     return sources_first({name: sources[name] for name in only})
-
-
-def listed(names: str | Sequence[str]) -> list[str]:
-    """`a, b`, or a tuple of such -> [a, b]."""
-    # The command line makes ("a, b",) of it where a tuple stood.
-    entries = [str(name) for name in names] if isinstance(names, list | tuple) else [str(names)]
-    if len(entries) == 1:
-        entries = entries[0].split(",")
-    return [name for entry in entries if (name := entry.strip())]
 
 
 def share(cells: Sequence[Cell], cell: str) -> list[Cell]:

@@ -17,12 +17,13 @@ from kdxai.data import datasets
 from kdxai.data.datasets import Dataset
 from kdxai.externals import External
 from kdxai.models import trained
+from kdxai.settings import listed
 from kdxai.study import alike, audit, claims, design, members, plan, stats
 from kdxai.study.design import Design
 from kdxai.study.measure import NONE, Measured, draw_members, measure, measure_members
 from kdxai.study.members import Member
 from kdxai.study.origins import Shape
-from kdxai.study.plan import Cell, chosen, listed, share
+from kdxai.study.plan import Cell, chosen, share
 from kdxai.study.records import Shelf
 from kdxai.study.wanted import Wanted, require_defined, wanted
 from kdxai.training import checkpoints, runs

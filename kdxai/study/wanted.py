@@ -15,8 +15,8 @@ from kdxai.externals import External
 from kdxai.metrics.coherency import WINDOW
 from kdxai.models import LAST, Network
 from kdxai.protocol import Protocol, read_options, reads_cut, require_method
+from kdxai.settings import listed
 from kdxai.study.design import Pair
-from kdxai.study.plan import listed
 
 GALLERY = 100  # images at most: a picture of some hundred rows cannot be drawn
 RESAMPLES = (100, 100_000)  # fewer have no 2.5 % at either end, more take gigabytes

@@ -1,8 +1,10 @@
 """Whatever about a run can be wrong before its first step."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from kdxai import devices, models
@@ -10,6 +12,7 @@ from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.settings import flatten
 from kdxai.training import objectives, optimisers
+from kdxai.training import teacher as teachers
 from kdxai.training.program import create_model
 
 
@@ -50,6 +53,9 @@ RANGES = {
     # So that a logit / T and T^2 stay well within float32.
     "distill.temperature": Range(0.01, 1e6),
     "distill.alpha": Range(0.0, 1.0),
+    "objective.weight": Range(0.0),
+    "objective.smoothing": Range(0.0, 1.0, open=True),
+    "objective.beta": Range(0.0),
 }
 MOST_STEPS = 2**31 - 1  # counted in int32
 
@@ -84,6 +90,28 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
         )
     optimisers.learning_rate(config.optim, config.epochs, size // config.batch_size)
     model = create_model(config, len(dataset.class_names))
-    for tap in objectives.choose(config).taps:
-        model.cut(tap)
+    require_stages(model, objectives.choose(config).taps, "objective.student_stages")
     return model
+
+
+def require_teacher(config: ConfigDict, dataset: Dataset) -> str:
+    """The fingerprint of a run's teacher, once it is known to fit data and objective.
+
+    Raises:
+      UserError: as `teachers.require_fitting` and `teachers.load_live`, or it lacks a stage.
+    """
+    if taps := objectives.choose(config).teacher_taps:
+        live = teachers.load_live(config.teacher, jnp.float32)
+        require_stages(live.model, taps, "objective.teacher_stages")
+    return teachers.require_fitting(config.teacher, dataset)
+
+
+def require_stages(model: models.Network, stages: Iterable[str], setting: str) -> None:
+    """Raises:
+    UserError: the model lacks one of the stages that a setting names.
+    """
+    for stage in stages:
+        try:
+            model.cut(stage)
+        except UserError as error:
+            raise UserError(f"{setting}: {error}") from error

@@ -55,7 +55,16 @@ def default() -> ConfigDict:
             },
             "start": placeholder(str),  # a model's directory, whose weights are the first
             "hold_zeros": placeholder(bool),  # kernels' weights that are zero at the start stay so
-            "objective": placeholder(str),  # of training.objectives; None: by the teacher
+            # What is minimised; a setting that it does not read is refused. None: as published.
+            "objective": {
+                "name": placeholder(str),  # of training.objectives; None: by the teacher
+                "weight": placeholder(float),  # of what it adds to another loss
+                "smoothing": placeholder(float),  # of label_smoothing
+                "beta": placeholder(float),  # of the classes other than the label's, in dkd
+                "standardise": placeholder(bool),  # logits, before they are softened
+                "student_stages": (),  # whose feature maps are compared, in pairs; (): the last
+                "teacher_stages": (),
+            },
             # A model's directory, or file.py:function that returns a kdxai.External; "": none.
             "teacher": "",
             "distill": {

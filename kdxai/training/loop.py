@@ -16,9 +16,8 @@ from kdxai.models import trained
 from kdxai.models.trained import Trained
 from kdxai.training import checkpoints, history, hosts, runs, signals, starts
 from kdxai.training import state as states
-from kdxai.training import teacher as teachers
 from kdxai.training.checkpoints import Checkpoints
-from kdxai.training.checks import check
+from kdxai.training.checks import check, require_teacher
 from kdxai.training.epochs import evaluate, fit
 from kdxai.training.feed import place
 from kdxai.training.program import Program, architecture, build, compute_dtype, create_model
@@ -50,7 +49,7 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
     with hosts.together():
         check(config, dataset)
         if config.teacher:
-            content["teacher"] = teachers.require_fitting(config.teacher, dataset)
+            content["teacher"] = require_teacher(config, dataset)
         if config.start:
             content["start"] = starts.require_fitting(config, dataset)
         checkpoints.folder(workdir)
@@ -129,7 +128,7 @@ def facts_of(
     }
     return {
         "model": config.model.name,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.variables["params"])),
         **accuracies,
         "best_epoch": int(best.step) // program.steps_per_epoch,
         "data": config.data.to_dict(),

@@ -1,6 +1,7 @@
 """What a training run computes with: its state, its compiled steps, what they read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -57,7 +58,7 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
     """
     steps_per_epoch = len(dataset.train.label) // config.batch_size
     dtype = compute_dtype(config.model.dtype)
-    teacher = teachers.load(config.teacher, dtype) if config.teacher else None
+    objective = objectives.choose(config)
     model = create_model(config, len(dataset.class_names), axis_name=devices.AXIS)
     schedule = optimisers.learning_rate(config.optim, config.epochs, steps_per_epoch)
     tx = optimisers.optimizer(config.optim, schedule, config.epochs * steps_per_epoch)
@@ -65,13 +66,22 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
         tx = optax.chain(tx, starts.hold_zeros())
     variables = start.variables if start else fresh(config, model, dataset)
     train, view = place(dataset.train, dataset), steps.View(**config.augment)
+    teacher, live = None, None
+    if objective.teacher_taps:
+        live = teachers.load_live(config.teacher, dtype)
+        train = with_teacher(train, live)
+        variables = with_regressor(config, objective, (model, variables), live)
+    elif config.teacher:
+        known = teachers.load(config.teacher, dtype)
+        teacher = TeacherLogits(known, train, view, epochs=config.epochs)
     train_step = steps.make_train_step(
         model,
         tx,
-        objectives.choose(config),
+        objective,
         view,
         seed=config.seed,
         steps_per_epoch=steps_per_epoch,
+        teacher=live and live.model,
     )
     return Program(
         state=devices.replicate(states.create_train_state(tx, variables)),
@@ -79,7 +89,7 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
         eval_step=devices.spread(steps.make_eval_step(model), dtype=dtype),
         train=train,
         validation=place(dataset.validation, dataset),
-        teacher=teacher and TeacherLogits(teacher, train, view, epochs=config.epochs),
+        teacher=teacher,
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
     )
@@ -96,6 +106,39 @@ def whiten(variables: Any, dataset: Dataset) -> Any:
     """As `whitened`, by the first training images."""
     images = np.asarray(dataset.train.image[:SOME])
     return whitened(variables, augment.normalise(images, dataset.mean, dataset.std))
+
+
+def with_teacher(train: Placed, teacher: Trained) -> Placed:
+    """The training images with a teacher that runs in the train step."""
+    known = steps.LiveTeacher(teacher.variables, teacher.mean, teacher.std)
+    return train._replace(constants=train.constants._replace(teacher=devices.replicate(known)))
+
+
+def with_regressor(
+    config: ConfigDict,
+    objective: objectives.Objective,
+    student: tuple[models.Network, Any],
+    teacher: Trained,
+) -> Any:
+    """A student's variables, and below them what its objective trains besides, if anything."""
+    model, variables = student
+    if not objective.regressor:
+        return variables
+    image_shape = teacher.image_shape
+    widths = channels(model, variables, image_shape, objective.taps)
+    its = channels(teacher.model, teacher.variables, image_shape, objective.teacher_taps)
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    own = {states.REGRESSOR: objective.regressor(key, widths, its)}
+    return {**variables, "params": {**variables["params"], **own}}
+
+
+def channels(
+    model: models.Network, variables: Any, image_shape: tuple[int, ...], taps: Sequence[str]
+) -> list[int]:
+    """Those of the feature maps at some stages."""
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    _, maps = jax.eval_shape(partial(model.apply, taps=taps), variables, image)
+    return [maps[tap].shape[-1] for tap in taps]
 
 
 def compute_dtype(name: str) -> Any:

@@ -57,15 +57,20 @@ def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
     """The settings of one that are compared with another's, each place by what is there.
 
     An older version kept no content; what it found at a place is not known. A setting that is not
-    set is as good as one that an older version did not have.
+    set is as good as one that an older version did not have, and an objective was its name alone.
     """
     contents = [config.get(CONTENT) for config in (one, other)]
     own, its = (content if isinstance(content, dict) else {} for content in contents)
     flat = flatten({key: value for key, value in one.items() if key != CONTENT})
     left_out = own.keys() | its.keys()
-    settings = {key: v for key, v in flat.items() if v is not None and key not in left_out}
+    flat = {f"{key}.name" if _is_objective(key) else key: v for key, v in flat.items()}
+    settings = {k: v for k, v in flat.items() if v not in (None, [], ()) and k not in left_out}
     known = own if own and its else {}
     return settings | {f"content of {key}": str(text)[:16] for key, text in known.items()}
+
+
+def _is_objective(key: str) -> bool:
+    return key.rpartition(".")[2] == "objective"
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ from flax import struct
 
 from kdxai.models import Network
 
+REGRESSOR = "regressor"
+
 
 @struct.dataclass
 class Totals:
@@ -33,6 +35,7 @@ class TrainState:
     """Attributes:
     step: [] int32, steps taken.
     params, batch_stats: the model's variables; a model without BatchNorm has none of the latter.
+      Below REGRESSOR, `params` has what an objective trains besides, which is no part of the model.
     opt_state: the optimiser's.
     totals: of the epoch under way.
     """
@@ -50,6 +53,7 @@ class TrainState:
 
 def variables_of(params: Any, batch_stats: Any) -> dict[str, Any]:
     """What a network is applied to."""
+    params = {name: value for name, value in params.items() if name != REGRESSOR}
     return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
 
 

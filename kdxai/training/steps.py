@@ -1,18 +1,32 @@
 """Pure steps on one device's share of a batch; `devices.spread` maps them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from kdxai.data import augment
 from kdxai.devices import AXIS
 from kdxai.models import Network
 from kdxai.training.objectives import Objective, Outputs, cross_entropy
-from kdxai.training.state import Totals, TrainState, variables_of
+from kdxai.training.state import REGRESSOR, Totals, TrainState, variables_of
+
+
+class LiveTeacher(NamedTuple):
+    """What a teacher that runs in the train step is applied to.
+
+    Attributes:
+      variables: its own.
+      mean, std: [C], by which it normalises images.
+    """
+
+    variables: Any
+    mean: ArrayLike
+    std: ArrayLike
 
 
 class Constants(NamedTuple):
@@ -26,6 +40,7 @@ class Constants(NamedTuple):
       label: [N] int32.
       mean, std: [C] of the data set, in [0, 1].
       teacher_logits: [N, K] float32 of the views of the epoch under way, or None.
+      teacher: one that runs in the train step, or None.
     """
 
     image: jax.Array | None
@@ -33,6 +48,7 @@ class Constants(NamedTuple):
     mean: jax.Array
     std: jax.Array
     teacher_logits: jax.Array | None = None
+    teacher: LiveTeacher | None = None
 
 
 def pixels(constants: Constants, indices: jax.Array, streamed: jax.Array | None) -> jax.Array:
@@ -67,7 +83,19 @@ def views(
     view: View,
     streamed: jax.Array | None = None,
 ) -> jax.Array:
-    """The normalised augmented views of some examples: [B] indices -> [B, H, W, C] float32.
+    """The normalised augmented views of some examples: [B] indices -> [B, H, W, C] float32."""
+    images = drawn(constants, indices, epoch, view, streamed)
+    return augment.normalise(images, constants.mean, constants.std)
+
+
+def drawn(
+    constants: Constants,
+    indices: jax.Array,
+    epoch: jax.Array,
+    view: View,
+    streamed: jax.Array | None = None,
+) -> jax.Array:
+    """The augmented views of some examples: [B] indices -> [B, H, W, C] uint8.
 
     They depend neither on the batch nor on the device nor on the model, so teacher and student see
     the same ones and they can be made again.
@@ -81,7 +109,28 @@ def views(
         first = jax.vmap(jax.random.bernoulli)(keys_of(seed_key, indices))
         now = first ^ (epoch % 2 == 1)
         images = jnp.where(now[:, None, None, None], images[:, :, ::-1], images)
-    return augment.normalise(images, constants.mean, constants.std)
+    return images
+
+
+def outputs_of(
+    model: Network, variables: Any, images: jax.Array, taps: Sequence[str], **mode: Any
+) -> tuple[Outputs, Any]:
+    """What an objective reads of a network, and the updates of its variables.
+
+    Args:
+      mode: how it is applied, in training or evaluation.
+    """
+    run = partial(model.apply, variables, mutable=["batch_stats"], **mode)
+    (logits, maps), updates = cast(Any, run(images, taps=taps))
+    outputs = Outputs(
+        logits,
+        # In the order of the objective; whatever the network computes in, losses are float32.
+        {tap: maps[tap].astype(jnp.float32) for tap in taps},
+        (images.shape[1], images.shape[2]),
+        lambda stage, features: run(features, stage=stage, method="classify")[0],
+        variables["params"]["head"]["kernel"],
+    )
+    return outputs, updates
 
 
 def keys_of(key: jax.Array, indices: jax.Array) -> jax.Array:
@@ -97,6 +146,7 @@ def make_train_step(
     *,
     seed: int,
     steps_per_epoch: int,
+    teacher: Network | None = None,
 ) -> Callable[..., tuple[TrainState, Totals]]:
     """The step `(state, constants, indices [B]) -> (state, the epoch's totals)` of a training run.
 
@@ -105,7 +155,21 @@ def make_train_step(
 
     Args:
       seed: of the dropout masks.
+      teacher: whose feature maps the objective reads; it sees the student's views in evaluation
+        mode, normalised as it is used to.
     """
+
+    def taught(constants: Constants, indices: jax.Array, images: jax.Array) -> Outputs | None:
+        """The teacher's outputs for [B, H, W, C] uint8 views."""
+        if not objective.taught:
+            return None
+        if teacher is None:
+            assert constants.teacher_logits is not None
+            return Outputs(constants.teacher_logits[indices])
+        assert constants.teacher is not None
+        variables, mean, std = constants.teacher
+        images = augment.normalise(images, mean, std)
+        return outputs_of(teacher, variables, images, objective.teacher_taps)[0]
 
     def train_step(
         state: TrainState,
@@ -114,25 +178,24 @@ def make_train_step(
         streamed: jax.Array | None = None,
     ) -> tuple[TrainState, Totals]:
         epoch = state.step // steps_per_epoch
-        images = views(constants, indices, epoch, view, streamed)
+        raw = drawn(constants, indices, epoch, view, streamed)
+        images = augment.normalise(raw, constants.mean, constants.std)
         labels = constants.label[indices]
+        outputs_of_teacher = taught(constants, indices, raw)
         dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
-        teacher = None
-        if objective.taught:
-            assert constants.teacher_logits is not None
-            teacher = Outputs(constants.teacher_logits[indices], {})
 
         def mean_loss(params: Any) -> tuple[jax.Array, Any]:
-            outputs, updates = model.apply(
+            student, updates = outputs_of(
+                model,
                 variables_of(params, state.batch_stats),
                 images,
+                objective.taps,
                 train=True,
-                taps=objective.taps,
                 rngs={"dropout": dropout_key},
-                mutable=["batch_stats"],
             )
-            loss = jax.vmap(objective.loss)(Outputs(*outputs), teacher, labels)
-            return loss.mean(), (loss, outputs[0], updates.get("batch_stats", {}))
+            student = student._replace(regressor=params.get(REGRESSOR))
+            loss = objective.loss(student, outputs_of_teacher, labels)
+            return loss.mean(), (loss, student.logits, updates.get("batch_stats", {}))
 
         gradient, (loss, logits, batch_stats) = jax.grad(mean_loss, has_aux=True)(state.params)
         updates, opt_state = tx.update(jax.lax.pmean(gradient, AXIS), state.opt_state, state.params)

@@ -14,7 +14,7 @@ LABELS = np.arange(8)
 
 def settings(teacher="", name=None, smoothing=0.0, temperature=6.0, alpha=0.95):
     settings = config.default()
-    settings.teacher, settings.objective = teacher, name
+    settings.teacher, settings.objective.name = teacher, name
     settings.optim.label_smoothing = smoothing
     settings.distill.temperature, settings.distill.alpha = temperature, alpha
     return settings
