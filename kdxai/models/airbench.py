@@ -94,13 +94,14 @@ def whitened(variables: Mapping[str, Any], images: jax.Array) -> dict[str, Any]:
     Raises:
       UserError: the patches are fewer than the components they are to have.
     """
-    moments, count = 0.0, 0
+    components = WINDOW * WINDOW * images.shape[-1]
+    moments, count = np.zeros((components, components)), 0
     for part in np.array_split(np.asarray(images), -(-len(images) // AT_ONCE)):
         flat = patches(part.astype(np.float64))
         moments, count = moments + flat.T @ flat, count + len(flat)
-    if count < len(moments):
+    if count < components:
         raise UserError(
-            f"whitening needs at least {len(moments)} patches of 2x2 pixels and there are {count}; "
+            f"whitening needs at least {components} patches of 2x2 pixels and there are {count}; "
             "train on more or larger images"
         )
     values, vectors = np.linalg.eigh(moments / count)
