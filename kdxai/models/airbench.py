@@ -86,7 +86,7 @@ def whitened(variables: Mapping[str, Any], images: jax.Array) -> dict[str, Any]:
 
     Filter i is v_i / sqrt(lambda_i + 5e-4), with v_i, lambda_i the eigenvectors and eigenvalues of
     the second moments of all 2x2 patches, by falling eigenvalue; filter i + 12 is its negative
-    (Jordan 2024, section 3.1).
+    (Jordan 2024).
 
     Args:
       images: [N, H, W, C] float, normalised.

@@ -82,7 +82,7 @@ def optimizer(
 
 def scale_gradients(factors: Mapping[str, float]) -> optax.GradientTransformation:
     """Gradients times a factor, before weight decay: what has a higher one learns faster and is
-    decayed as the rest is (Jordan 2024, section 3.4).
+    decayed as the rest is (Jordan 2024).
 
     Args:
       factors: of `bias`, the biases of BatchNorm, and `head`, the kernel and bias of the head.
@@ -109,7 +109,7 @@ class Slow(NamedTuple):
 
 
 def lookahead(decay: float, total: int) -> optax.GradientTransformation:
-    """Lookahead (Zhang et al. 2019) as a moving average that sets the weights (Jordan 2024, 3.3).
+    """Lookahead (Zhang et al. 2019) as a moving average that sets the weights (Jordan 2024).
 
     After every 5th step t, slow <- d slow + (1 - d) fast with d = decay^5 (t / total)^3, and
     fast <- slow; after the last step d = 1.

@@ -65,7 +65,7 @@ class View(NamedTuple):
     Attributes:
       seed: the view of example i in epoch e depends on (seed, e, i) alone.
       pad, flip, cutout: as for `augment.augment`.
-      alternate: whether an image is flipped in every second epoch (Jordan 2024, section 3.6) and
+      alternate: whether an image is flipped in every second epoch (Jordan 2024) and
         not at random; whether in the first one, that is random.
     """
 
