@@ -74,7 +74,8 @@ def optimizer(
         optax.sgd(schedule, momentum=optim.momentum, nesterov=optim.nesterov),
     ]
     factors = {"bias": optim.bias_factor, "head": optim.head_factor}
-    steps.insert(0, scale_gradients({part: f for part, f in factors.items() if f is not None}))
+    if factors := {part: f for part, f in factors.items() if f is not None}:
+        steps.insert(0, scale_gradients(factors))
     if optim.lookahead is not None:
         steps.append(lookahead(optim.lookahead, total))
     return optax.chain(*steps)
