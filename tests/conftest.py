@@ -54,6 +54,19 @@ def usual_code_generator(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", flags)
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Reports of this process draw no figures, which takes long: other tests look at them."""
+    from matplotlib.figure import Figure  # the library's tests need no matplotlib
+
+    from kdxai.report import figures
+
+    for name in ("curves", "gallery", "intervals", "methods"):
+        monkeypatch.setattr(
+            figures, name, lambda path, *_, **__: figures.save(Figure((1, 1)), path)
+        )
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
     """A decoded directory: 100 training and 30 test images, 8x8, three classes of colour."""

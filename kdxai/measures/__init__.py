@@ -104,7 +104,7 @@ def lack(name: str) -> str:
 
 def answer(subject: Subject) -> Values:
     """What the model says of the image and of the masked one."""
-    before, after = scores(subject)
+    before, after = scores(subject.explanation, subject.protocol)
     confidence = jax.nn.softmax(subject.explanation.logits).max()
     return {"score": before, "score_masked": after, "confidence": confidence}
 

@@ -1,11 +1,16 @@
 """All that costs no further forward pass: it is always measured."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
+from kdxai.drawing import Explanation
 from kdxai.measures.measure import Column, Measure, Subject, Values
 from kdxai.metrics import adcc, coherency, complexity, faithfulness, localisation
 from kdxai.protocol import Protocol
+
+READ = ("score", "similarity", "ssim", "complexity")  # of a protocol
 
 
 def score(protocol: Protocol, logits: jax.Array, class_index: jax.Array) -> jax.Array:
@@ -15,11 +20,10 @@ def score(protocol: Protocol, logits: jax.Array, class_index: jax.Array) -> jax.
     return jax.nn.softmax(logits)[class_index]
 
 
-def scores(subject: Subject) -> tuple[jax.Array, jax.Array]:
+def scores(e: Explanation, protocol: Protocol) -> tuple[jax.Array, jax.Array]:
     """The `score` of the image and of the masked one."""
-    e = subject.explanation
     before, after = (
-        score(subject.protocol, logits, e.class_index) for logits in (e.logits, e.logits_masked)
+        score(protocol, logits, e.class_index) for logits in (e.logits, e.logits_masked)
     )
     return before, after
 
@@ -36,21 +40,19 @@ def ssim_fits(shape: tuple[int, ...], window: str = "gaussian") -> bool:
     return min(shape) >= coherency.WINDOW[window]
 
 
-def of_drop(subject: Subject) -> Values:
+def of_drop(e: Explanation, protocol: Protocol) -> Values:
     """What masking does to the answer."""
-    e = subject.explanation
     logits = e.logits, e.logits_masked
     values = {name: f(*logits, e.class_index) for name, f in faithfulness.METRICS.items()}
-    if subject.protocol.score == "largest_logit":
-        before, after = scores(subject)
+    if protocol.score == "largest_logit":
+        before, after = scores(e, protocol)
         values["average_drop"] = faithfulness.relative_drop(before, after)
         values["increase"] = faithfulness.rose(before, after)
     return values
 
 
-def of_coherency(subject: Subject) -> Values:
+def of_coherency(e: Explanation, protocol: Protocol) -> Values:
     """How alike the maps before and after masking are; without `ssim` where it does not fit."""
-    e, protocol = subject.explanation, subject.protocol
     pearson = coherency.pearson(e.heatmap, e.heatmap_masked)
     values = {"pearson": pearson, "coherency": coherency.coherency(pearson)}
     if ssim_fits(e.heatmap.shape, protocol.ssim) or protocol.similarity == "ssim":
@@ -60,10 +62,9 @@ def of_coherency(subject: Subject) -> Values:
     return values | {"spearman": coherency.spearman(e.heatmap, e.heatmap_masked)}
 
 
-def of_complexity(subject: Subject) -> Values:
+def of_complexity(e: Explanation, protocol: Protocol) -> Values:
     """How much of the image the map uses."""
-    e = subject.explanation
-    if subject.protocol.complexity == "matrix_1_norm":
+    if protocol.complexity == "matrix_1_norm":
         area = complexity.matrix_1_norm(e.native)
     else:
         area = complexity.l1(e.heatmap)
@@ -78,7 +79,14 @@ def of_complexity(subject: Subject) -> Values:
 
 def core(subject: Subject) -> Values:
     """Faithfulness, coherency and complexity, and the ADCC of the three."""
-    values = of_drop(subject) | of_coherency(subject) | of_complexity(subject)
+    read = {name: getattr(subject.protocol, name) for name in READ}
+    return _core(subject.explanation, Protocol(**read))
+
+
+@partial(jax.jit, static_argnames="protocol")
+def _core(e: Explanation, protocol: Protocol) -> Values:
+    """By the settings that they read alone: JAX traces them once for all methods and measures."""
+    values = of_drop(e, protocol) | of_coherency(e, protocol) | of_complexity(e, protocol)
     parts = (values[name] for name in ("coherency", "complexity", "average_drop"))
     return values | {"adcc": adcc.adcc(*parts)}
 

@@ -4,7 +4,17 @@ import networks
 import pytest
 from scripts import call, refused
 
+from kdxai.data import rendered, shapes
+
 IMPORT = ("import.py", "--config", "configs/import.py", "--config.data.name=shapes")
+
+
+@pytest.fixture(autouse=True)
+def few_shapes(monkeypatch):
+    """Nothing here reads many of them, and drawing the usual 13,000 takes long."""
+    monkeypatch.setattr(shapes, "CHUNK", 10)
+    for split in rendered.SIZES:
+        monkeypatch.setitem(rendered.SIZES, split, 10)
 
 
 @pytest.mark.parametrize(

@@ -7,25 +7,13 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from scripts import call, launch, refused, study
-
-from kdxai.report import figures
 
 
 def explain(workdir, models, *flags):
     """A command line; the small study shows the checks, which are programs of their own."""
     known = ["explain.py", "--config", "configs/explain.py", "--workdir", workdir]
     return [*known, f"--config.models={models}", "--config.sanity=0", "--config.gallery=2", *flags]
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Commands of this process draw no figures, which takes long: others' are looked at."""
-    for name in ("curves", "gallery", "intervals", "methods"):
-        monkeypatch.setattr(
-            figures, name, lambda path, *_, **__: figures.save(Figure((1, 1)), path)
-        )
 
 
 def test_what_a_study_leaves(small_study):

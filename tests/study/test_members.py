@@ -65,7 +65,7 @@ def test_each_models_own_normalisation_counts_in_their_agreement(config, tmp_pat
     assert found.agreement.same_class.all()
 
 
-def test_several_of_one_name_are_a_population(config, tmp_path):
+def test_several_of_one_name_are_a_population(config, tmp_path, undrawn):
     settings = config("a=mine,a=small,b=closed", sanity=0)
     found = run.explain(settings, tmp_path)
     kept = found.records.groupby(["model", "seed"]).size()
@@ -110,7 +110,7 @@ def test_lines_say_which_networks_belong_together(tmp_path, make_run):
     assert "\n" not in str(refused.value)
 
 
-def test_a_population_of_any_networks_is_no_recipe(config, tmp_path):
+def test_a_population_of_any_networks_is_no_recipe(config, tmp_path, undrawn):
     """Nothing tells that networks which were named alike are runs of one."""
     settings = config("a=mine,a=small,b=closed,b=shifted", sanity=0)
     found = run.explain(settings, tmp_path)
@@ -121,7 +121,7 @@ def test_a_population_of_any_networks_is_no_recipe(config, tmp_path):
         assert "the recipes" not in text
 
 
-def test_a_page_of_ones_own_models_speaks_of_them_alone(config, tmp_path):
+def test_a_page_of_ones_own_models_speaks_of_them_alone(config, tmp_path, undrawn):
     settings = config("mine=mine,small=small", sanity=4)
     write.write(run.explain(settings, tmp_path), settings, tmp_path)
     for name in ("report.html", "report.md"):
