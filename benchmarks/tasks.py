@@ -21,8 +21,7 @@ from kdxai.metrics import adcc, baselines, coherency, complexity, faithfulness, 
 from kdxai.models.trained import Trained
 from kdxai.protocol import Protocol
 from kdxai.training import config as training
-from kdxai.training import objectives, steps
-from kdxai.training import state as states
+from kdxai.training import objectives, optimisers, steps
 from kdxai.training.feed import share
 from kdxai.training.state import Totals, TrainState
 
@@ -200,7 +199,7 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
     config = training.default()
     config.teacher = teacher
     config.distill.update(temperature=TEMPERATURE, alpha=ALPHA)
-    tx = states.optimizer(config.optim, lambda step: LEARNING_RATE)
+    tx = optimisers.optimizer(config.optim, lambda step: LEARNING_RATE, 1)
     view = steps.View(seed=0, pad=0, flip=False, cutout=0)
     teacher_step = steps.make_teacher_step(partial(steps.logits_of, trained.model), view)
     train_step = steps.make_train_step(

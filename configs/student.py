@@ -44,8 +44,11 @@ def get_config(recipe: str = "published") -> ConfigDict:
         config.epochs = 4
         config.batch_size = 64
         config.optim.warmup_epochs = 0.5
+    elif recipe == "accurate":
+        config = training.airbench()
+        config.model.name = "airbench-32-64-64"
     else:
         raise UserError(
-            f"student.py has the recipes published, fast, quick and small, not '{recipe}'"
+            f"student.py has the recipes published, fast, quick, small and accurate, not '{recipe}'"
         )
     return config

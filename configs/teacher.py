@@ -42,8 +42,11 @@ def get_config(recipe: str = "published") -> ConfigDict:
         config.epochs = 4
         config.batch_size = 64
         config.optim.warmup_epochs = 0.5
+    elif recipe == "accurate":
+        config = training.airbench()
+        config.model.name = "airbench-64-128-128"
     else:
         raise UserError(
-            f"teacher.py has the recipes published, fast, quick and small, not '{recipe}'"
+            f"teacher.py has the recipes published, fast, quick, small and accurate, not '{recipe}'"
         )
     return config

@@ -19,7 +19,7 @@ from kdxai.measures import optional
 from kdxai.models.trained import Trained
 from kdxai.protocol import Protocol
 from kdxai.training import config as training
-from kdxai.training import objectives, steps
+from kdxai.training import objectives, optimisers, steps
 from kdxai.training import state as states
 
 LOOPS = ("scan", "while", "cond")
@@ -102,7 +102,7 @@ def test_train_steps(teacher, trained):
     config = training.default()
     config.teacher = teacher
     model = models.create("wrn-10-1", num_classes=4, axis_name=AXIS)
-    tx = states.optimizer(config.optim, lambda step: 0.1)
+    tx = optimisers.optimizer(config.optim, lambda step: 0.1, 1)
     step = steps.make_train_step(
         model,
         tx,

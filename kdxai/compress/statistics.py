@@ -45,7 +45,7 @@ def batch_norm(trained: Trained, images: np.ndarray) -> Trained:
     )
     # A running average that starts at zero is, after one batch, a known share of that batch's.
     old = flatten_dict(dict(trained.variables["batch_stats"]))
-    blank = {p: x if p[-1] == "range" else jnp.zeros_like(x) for p, x in old.items()}
+    blank = {p: jnp.zeros_like(x) if p[-1] in ("mean", "var") else x for p, x in old.items()}
 
     @jax.jit
     def after(variables: Mapping[str, Any], batch: jax.Array) -> Any:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdxai.errors import UserError
+from kdxai.models.airbench import airbench
 from kdxai.models.cifar_resnet import cifar_resnet
 from kdxai.models.network import LAST, Layers, Network
 from kdxai.models.plain import plain
@@ -36,6 +37,7 @@ FAMILIES = (
     Family("resnet(18|34|50)-imagenet", imagenet_resnet, "resnet50-imagenet (or 18, 34)"),
     Family(r"resnext(\d+)-(\d+)x(\d+)", resnext, "resnext29-8x64 (D = 9n + 2)"),
     Family(r"plain(\d+)", plain, "plain5"),
+    Family(r"airbench-(\d+)-(\d+)-(\d+)", airbench, "airbench-64-128-128"),
 )
 NAMES = f"{', '.join(family.names for family in FAMILIES)}; -w16 behind a name sets the base width"
 
@@ -59,8 +61,8 @@ def create(
       name: `wrn-D-K` (depth D = 6n + 4, width K); `resnet10`, `resnet18`, `resnet34` (3x3 stem,
         four stages); `resnetD` (D = 6n + 2, three stages, as for CIFAR); `resnet18-imagenet`,
         `resnet34-imagenet`, `resnet50-imagenet` (7x7 stem); `resnextD-CxW` (D = 9n + 2, C groups
-        of W channels) or `plainD` (D layers), with `-wB` for a base width B other than the usual
-        16 (WRN and `resnetD`) or 64.
+        of W channels); `airbench-A-B-C` (channels of its stages) or `plainD` (D layers). `-wB`
+        behind the others is a base width B other than the usual 16 (WRN and `resnetD`) or 64.
       dtype: compute dtype; parameters, statistics and logits are float32 whatever it is.
       dropout: rate inside the blocks of a wide ResNet.
       axis_name: the pmap axis over which BatchNorm takes its batch statistics.

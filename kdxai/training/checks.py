@@ -11,8 +11,7 @@ from kdxai import devices, models
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.settings import flatten
-from kdxai.training import objectives
-from kdxai.training import state as states
+from kdxai.training import objectives, optimisers
 from kdxai.training import teacher as teachers
 from kdxai.training.program import create_model
 
@@ -48,6 +47,9 @@ RANGES = {
     "optim.step_factor": Range(0.0),
     "optim.warmup_epochs": Range(0.0),
     "optim.label_smoothing": Range(0.0, 1.0, open=True),
+    "optim.bias_factor": Range(0.0),
+    "optim.head_factor": Range(0.0),
+    "optim.lookahead": Range(0.0, 1.0, open=True),
     # So that a logit / T and T^2 stay well within float32.
     "distill.temperature": Range(0.01, 1e6),
     "distill.alpha": Range(0.0, 1.0),
@@ -77,6 +79,8 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
         raise UserError(f"epochs={config.epochs} are more than {MOST_STEPS:,} steps; give fewer")
     if config.hold_zeros and not config.start:
         raise UserError("hold_zeros holds those of start weights; set start=DIRECTORY")
+    if config.augment.alternate and not config.augment.flip:
+        raise UserError("augment.alternate says when images are flipped; set augment.flip=True")
     devices.require_divisible(config.batch_size)
     side = min(dataset.train.image.shape[1:3])
     if not (0 <= config.augment.pad < side and 0 <= config.augment.cutout <= side):
@@ -84,7 +88,7 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
             f"augment.pad and augment.cutout are numbers of pixels from 0, below {side} and up to "
             f"{side} for these images, not {config.augment.pad} and {config.augment.cutout}"
         )
-    states.learning_rate(config.optim, config.epochs, size // config.batch_size)
+    optimisers.learning_rate(config.optim, config.epochs, size // config.batch_size)
     model = create_model(config, len(dataset.class_names))
     require_stages(model, objectives.choose(config).taps, "objective.student_stages")
     return model

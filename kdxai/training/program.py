@@ -6,18 +6,23 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from kdxai import devices, models
+from kdxai.data import augment
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
+from kdxai.models.airbench import whitened
 from kdxai.models.trained import Trained
-from kdxai.training import objectives, starts, steps
+from kdxai.training import objectives, optimisers, starts, steps
 from kdxai.training import state as states
 from kdxai.training import teacher as teachers
 from kdxai.training.feed import Placed, place
 from kdxai.training.logits import TeacherLogits
+
+SOME = 5000  # images that are enough to whiten by, as published
 
 
 class Program(NamedTuple):
@@ -55,27 +60,20 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
     dtype = compute_dtype(config.model.dtype)
     objective = objectives.choose(config)
     model = create_model(config, len(dataset.class_names), axis_name=devices.AXIS)
-    schedule = states.learning_rate(config.optim, config.epochs, steps_per_epoch)
-    tx = states.optimizer(config.optim, schedule)
+    schedule = optimisers.learning_rate(config.optim, config.epochs, steps_per_epoch)
+    tx = optimisers.optimizer(config.optim, schedule, config.epochs * steps_per_epoch)
     if config.hold_zeros:
         tx = optax.chain(tx, starts.hold_zeros())
-    key, image_shape = jax.random.key(config.seed), dataset.train.image.shape[1:]
-    variables = start.variables if start else states.initial(model, key, image_shape)
+    variables = start.variables if start else fresh(config, model, dataset)
     train, view = place(dataset.train, dataset), steps.View(**config.augment)
-    teacher = live = None
+    teacher, live = None, None
     if objective.teacher_taps:
         live = teachers.load_live(config.teacher, dtype)
         train = with_teacher(train, live)
+        variables = with_regressor(config, objective, (model, variables), live)
     elif config.teacher:
-        teacher = TeacherLogits(
-            teachers.load(config.teacher, dtype), train, view, epochs=config.epochs
-        )
-    if objective.regressor:
-        assert live is not None
-        widths = channels(model, variables, image_shape, objective.taps)
-        its = channels(live.model, live.variables, image_shape, objective.teacher_taps)
-        own = objective.regressor(jax.random.fold_in(key, 1), widths, its)
-        variables = {**variables, "params": {**variables["params"], states.REGRESSOR: own}}
+        known = teachers.load(config.teacher, dtype)
+        teacher = TeacherLogits(known, train, view, epochs=config.epochs)
     train_step = steps.make_train_step(
         model,
         tx,
@@ -97,10 +95,41 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
     )
 
 
+def fresh(config: ConfigDict, model: models.Network, dataset: Dataset) -> Any:
+    """The first variables of a run."""
+    key, image_shape = jax.random.key(config.seed), dataset.train.image.shape[1:]
+    variables = states.initial(model, key, image_shape)
+    return whiten(variables, dataset) if "whitening" in model.units else variables
+
+
+def whiten(variables: Any, dataset: Dataset) -> Any:
+    """As `whitened`, by the first training images."""
+    images = np.asarray(dataset.train.image[:SOME])
+    return whitened(variables, augment.normalise(images, dataset.mean, dataset.std))
+
+
 def with_teacher(train: Placed, teacher: Trained) -> Placed:
     """The training images with a teacher that runs in the train step."""
     known = steps.LiveTeacher(teacher.variables, teacher.mean, teacher.std)
     return train._replace(constants=train.constants._replace(teacher=devices.replicate(known)))
+
+
+def with_regressor(
+    config: ConfigDict,
+    objective: objectives.Objective,
+    student: tuple[models.Network, Any],
+    teacher: Trained,
+) -> Any:
+    """A student's variables, and below them what its objective trains besides, if anything."""
+    model, variables = student
+    if not objective.regressor:
+        return variables
+    image_shape = teacher.image_shape
+    widths = channels(model, variables, image_shape, objective.taps)
+    its = channels(teacher.model, teacher.variables, image_shape, objective.teacher_taps)
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    own = {states.REGRESSOR: objective.regressor(key, widths, its)}
+    return {**variables, "params": {**variables["params"], **own}}
 
 
 def channels(

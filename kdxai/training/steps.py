@@ -65,12 +65,15 @@ class View(NamedTuple):
     Attributes:
       seed: the view of example i in epoch e depends on (seed, e, i) alone.
       pad, flip, cutout: as for `augment.augment`.
+      alternate: whether an image is flipped in every second epoch (Jordan 2024) and
+        not at random; whether in the first one, that is random.
     """
 
     seed: int
     pad: int
     flip: bool
     cutout: int
+    alternate: bool | None = None
 
 
 def views(
@@ -97,11 +100,16 @@ def drawn(
     They depend neither on the batch nor on the device nor on the model, so teacher and student see
     the same ones and they can be made again.
     """
-    seed, pad, flip, cutout = view
-    epoch_key = jax.random.fold_in(jax.random.key(seed), epoch)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(epoch_key, indices)
-    draw = partial(augment.augment, pad=pad, flip=flip, cutout=cutout)
-    return jax.vmap(draw)(keys, pixels(constants, indices, streamed))
+    seed_key = jax.random.key(view.seed)
+    keys = keys_of(jax.random.fold_in(seed_key, epoch), indices)
+    flip = view.flip and not view.alternate
+    draw = partial(augment.augment, pad=view.pad, flip=flip, cutout=view.cutout)
+    images = jax.vmap(draw)(keys, pixels(constants, indices, streamed))
+    if view.alternate:
+        first = jax.vmap(jax.random.bernoulli)(keys_of(seed_key, indices))
+        now = first ^ (epoch % 2 == 1)
+        images = jnp.where(now[:, None, None, None], images[:, :, ::-1], images)
+    return images
 
 
 def outputs_of(
@@ -123,6 +131,11 @@ def outputs_of(
         variables["params"]["head"]["kernel"],
     )
     return outputs, updates
+
+
+def keys_of(key: jax.Array, indices: jax.Array) -> jax.Array:
+    """A random key of each example."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
 
 
 def make_train_step(

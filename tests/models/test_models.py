@@ -26,6 +26,8 @@ def shapes_of(name, size=32, **options):
         # torchvision's 11,689,512 and 25,557,032, with 990 classes less.
         ("resnet18-imagenet", 11_689_512 - 990 * 513, (1, 1, 512)),
         ("resnet50-imagenet", 25_557_032 - 990 * 2049, (1, 1, 2048)),
+        # By hand: a bias of each channel, kernels of 3 x 3, and the head.
+        ("airbench-4-5-6", 24 + 30 + 9 * (96 + 16 + 20 + 25 + 30 + 36) + 70, (7, 7, 6)),
         # By hand: the stem, blocks of 4, 8 and 16 channels, the last BatchNorm, the head.
         ("wrn-10-1-w4", 108 + 304 + 920 + 3632 + 32 + 170, (8, 8, 16)),
     ],
@@ -39,7 +41,14 @@ def test_sizes(name, parameters, grid):
     assert features.shape == (2, *grid)
 
 
-NARROW = ["wrn-10-1", "resnet10-w4", "resnext11-2x2-w4", "plain4-w4", "resnet8-w4"]
+NARROW = [
+    "wrn-10-1",
+    "resnet10-w4",
+    "resnext11-2x2-w4",
+    "plain4-w4",
+    "resnet8-w4",
+    "airbench-4-5-6",
+]
 
 
 @pytest.fixture(scope="module", params=[*NARROW, "resnet18-imagenet-w2"])

@@ -8,8 +8,8 @@ from scripts import ROOT
 
 from kdxai.errors import UserError
 from kdxai.settings import flatten
+from kdxai.study import claims, origins
 from kdxai.study import config as studies
-from kdxai.study import origins
 from kdxai.study.origins import Origin
 from kdxai.study.plan import plan, share, sources_first
 
@@ -44,6 +44,22 @@ def test_every_recipe_is_a_plan(recipe):
     assert names == config.only.split(",")
     config.only = "all"
     assert len(plan(config, Path("work"))) == 10
+
+
+def test_what_is_distilled_differs_in_its_objective_alone():
+    config = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]("accurate")
+    models = config.models
+    names = [cell.name for cell in plan(config, Path("work"))]
+    assert names == list(config.order)
+    assert {*names} == {*models} == {*config.roles}
+    assert difference(models.teacher, models.second_teacher) == {"seed", "augment.seed"}
+    assert difference(models.student, models.control) == {"teacher"}
+    smooth = {"objective.name", "objective.smoothing"}
+    assert difference(models.control, models.smoothed_control) == smooth
+    assert difference(models.student, models.tiny_student) == {"model.name"}
+    for name in ("dkd", "attention", "cat", "e2kd"):
+        assert difference(models.student, models[f"{name}_student"]) == {"objective.name"}
+    claims.check(config.claims, names, dict.fromkeys(names, 3))
 
 
 def test_the_published_study_is_the_papers():
@@ -188,7 +204,9 @@ def test_only_some_models(config):
 def test_unknown_recipes_are_refused():
     for name in ("study", "teacher", "student"):
         get_config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]
-        with pytest.raises(UserError, match="recipes published, fast, quick and small, not 'slow'"):
+        with pytest.raises(
+            UserError, match="recipes published, fast, quick, small and accurate, not 'slow'"
+        ):
             get_config("slow")
 
 

@@ -117,7 +117,7 @@ def test_any_part_of_the_newest_checkpoint_may_be_lost_or_garbage(unfinished, li
                     saved.wait()
                     assert saved.newest_step() == 18
             if step == 12 and (path, damage) != (directory, "absent"):  # as if never saved
-                # Orbax may leave a coroutine behind, of which Python warns whenever it is collected.
+                # Orbax leaves coroutines behind, of which Python warns when they are collected.
                 own = [str(one.message) for one in told if one.category is UserWarning]
                 assert "checkpoints/18 cannot be read" in own[0], (path, damage)
                 assert "going back to the one before it" in own[0]

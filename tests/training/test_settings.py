@@ -10,7 +10,7 @@ from kdxai import devices, models
 from kdxai.data import datasets
 from kdxai.errors import UserError, is_out_of_memory
 from kdxai.settings import flatten
-from kdxai.training import checks, loop, state
+from kdxai.training import checks, loop, optimisers
 
 HUGE = 10**30
 
@@ -40,6 +40,9 @@ BAD = {
     "optim.step_factor": (-0.2, math.nan, math.inf),
     "optim.warmup_epochs": (-1.0, math.nan, math.inf, 2.0),
     "optim.label_smoothing": (-0.1, 1.0, 2.0, math.nan),
+    "optim.bias_factor": (-1.0, math.nan, math.inf),
+    "optim.head_factor": (-1.0, math.nan, math.inf),
+    "optim.lookahead": (-0.1, 1.0, math.nan),
     "distill.temperature": (0.0, -1.0, 1e-30, 1e30, math.nan, math.inf),
     "distill.alpha": (-0.1, 1.1, math.nan),
 }
@@ -54,6 +57,8 @@ GOOD = {
     "optim.momentum": (0.0, 0.99),
     "optim.warmup_epochs": (0.0, 1.5),
     "optim.label_smoothing": (0.0, 0.99),
+    "optim.bias_factor": (None, 0.0, 64.0),
+    "optim.lookahead": (None, 0.0, 0.99),
     "distill.temperature": (0.01, 1e6),
     "distill.alpha": (0.0, 1.0),
 }
@@ -65,8 +70,9 @@ def test_every_number_has_a_range(tiny_config):
         for name, value in flatten(tiny_config).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
-    assert numbers == set(BAD)
-    assert numbers - set(checks.RANGES) == {"augment.pad", "augment.cutout"}  # of the images
+    unset = {name for name in BAD if flatten(tiny_config)[name] is None}
+    assert numbers | unset == set(BAD)
+    assert set(BAD) - set(checks.RANGES) == {"augment.pad", "augment.cutout"}  # of the images
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -78,6 +84,12 @@ def test_out_of_range(tiny_config, dataset, tmp_path, name):
         assert "\n" not in str(told.value)
         assert len(str(told.value)) < 200 or value == 10**400
     assert not (tmp_path / "run").exists()
+
+
+def test_what_never_flips_alternates_nothing(tiny_config, dataset):
+    tiny_config.augment.update(flip=False, alternate=True)
+    with pytest.raises(UserError, match="augment.alternate says when .* set augment.flip=True"):
+        checks.check(tiny_config, dataset)
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -113,7 +125,7 @@ def test_steps_that_fall_together_all_count(tiny_config):
     optim = tiny_config.optim
     optim.schedule, optim.step_at, optim.step_factor = "step", (0.3, 0.4, 0.7), 0.5
     optim.lr = 0.8
-    schedule = state.learning_rate(optim, 3, 1)
+    schedule = optimisers.learning_rate(optim, 3, 1)
     assert [float(schedule(step)) for step in range(3)] == pytest.approx([0.8, 0.2, 0.1])
 
 

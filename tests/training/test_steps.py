@@ -29,6 +29,20 @@ def test_views_depend_on_seed_epoch_and_example_alone(dataset):
         assert not np.array_equal(other, both)
 
 
+def test_views_that_alternate_are_mirrored_in_every_second_epoch(dataset):
+    """About half of them in the first one; which, that does not depend on the batch."""
+    constants = place(dataset.train, dataset).constants
+    view = steps.View(seed=7, pad=0, flip=True, cutout=0, alternate=True)
+    rows = np.arange(64)
+    first, second, third = (np.asarray(steps.views(constants, rows, e, view)) for e in (0, 1, 2))
+    np.testing.assert_array_equal(first, third)
+    np.testing.assert_array_equal(first[:, :, ::-1], second)
+    plain = np.asarray(steps.views(constants, rows, 0, view._replace(flip=False, alternate=None)))
+    mirrored = (first != plain).any((1, 2, 3))
+    assert 16 < mirrored.sum() < 48
+    np.testing.assert_array_equal(steps.views(constants, rows[9:5:-1], 1, view), second[9:5:-1])
+
+
 def test_plain_views_are_the_normalised_images(dataset):
     constants = place(dataset.train, dataset).constants
     plain = steps.View(seed=0, pad=0, flip=False, cutout=0)

@@ -1,0 +1,143 @@
+"""The learning rate of a run and what its gradients become: schedule, SGD, Lookahead."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from kdxai.errors import UserError
+
+SCHEDULES = ("cosine", "step", "triangle")
+# Of the triangle, as in airbench94 (Jordan 2024): fractions of the highest rate, and of the steps.
+FIRST, PEAK, FINAL = 0.2, 0.23, 0.07
+EVERY = 5  # steps between two looks of Lookahead
+
+
+def learning_rate(optim: ConfigDict, epochs: float, steps_per_epoch: int) -> optax.Schedule:
+    """step -> learning rate: linear warm-up, then cosine to zero or steps; or one triangle."""
+    total = max(round(epochs * steps_per_epoch), 1)  # no epochs, no steps, and no schedule to check
+    warmup = round(optim.warmup_epochs * steps_per_epoch)
+    if not 0 <= warmup < total:
+        raise UserError(f"optim.warmup_epochs={optim.warmup_epochs} leaves nothing of {epochs}")
+    if optim.schedule not in SCHEDULES:
+        raise UserError(f"optim.schedule is {', '.join(SCHEDULES)}, not '{optim.schedule}'")
+    if optim.schedule == "triangle":
+        if warmup:
+            raise UserError("optim.schedule=triangle rises by itself; set optim.warmup_epochs=0")
+        return triangle(optim.lr, total)
+    if optim.schedule == "cosine":
+        after = optax.cosine_decay_schedule(optim.lr, total - warmup)
+    else:
+        after = step_schedule(optim, total, warmup)
+    # The first step already moves: warm-up counts from 1.
+    ramp = optax.linear_schedule(optim.lr / max(warmup, 1), optim.lr, max(warmup - 1, 1))
+    return optax.join_schedules([ramp, after], [warmup]) if warmup else after
+
+
+def triangle(highest: float, total: int) -> optax.Schedule:
+    """Linear from 0.2 x `highest` up to it at 23 % of the steps, and down to 0.07 of it."""
+    peak = round(PEAK * total)
+    rise = optax.linear_schedule(FIRST * highest, highest, max(peak, 1))
+    fall = optax.linear_schedule(highest, FINAL * highest, max(total - peak, 1))
+    return optax.join_schedules([rise, fall], [peak])
+
+
+def step_schedule(optim: ConfigDict, total: int, warmup: int) -> optax.Schedule:
+    """The rate times `step_factor` at each of `step_at`, fractions of all steps."""
+    at = list(optim.step_at)
+    numbers = all(isinstance(fraction, int | float) for fraction in at)
+    if not numbers or not all(0 < fraction < 1 for fraction in at) or at != sorted(set(at)):
+        raise UserError(
+            f"optim.step_at must be rising fractions of the training, between 0 and 1, not {at}"
+        )
+    drops = Counter(round(fraction * total) - warmup for fraction in at)  # few steps: some coincide
+    return optax.piecewise_constant_schedule(
+        optim.lr, {step: optim.step_factor**count for step, count in drops.items()}
+    )
+
+
+def optimizer(
+    optim: ConfigDict, schedule: optax.Schedule, total: int
+) -> optax.GradientTransformation:
+    """SGD with momentum; the weight decay is part of the gradient, as in the published recipes.
+
+    Args:
+      total: steps of the whole training, which Lookahead counts.
+    """
+    steps = [
+        optax.add_decayed_weights(optim.weight_decay),
+        optax.sgd(schedule, momentum=optim.momentum, nesterov=optim.nesterov),
+    ]
+    factors = {"bias": optim.bias_factor, "head": optim.head_factor}
+    if factors := {part: f for part, f in factors.items() if f is not None}:
+        steps.insert(0, scale_gradients(factors))
+    if optim.lookahead is not None:
+        steps.append(lookahead(optim.lookahead, total))
+    return optax.chain(*steps)
+
+
+def scale_gradients(factors: Mapping[str, float]) -> optax.GradientTransformation:
+    """Gradients times a factor, before weight decay: what has a higher one learns faster and is
+    decayed as the rest is (Jordan 2024).
+
+    Args:
+      factors: of `bias`, the biases of BatchNorm, and `head`, the kernel and bias of the head.
+    """
+
+    def scaled(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        names = [str(key.key) for key in path]
+        part = "head" if "head" in names else names[-1] if "BatchNorm" in names[-2] else ""
+        return leaf * factors[part] if part in factors else leaf
+
+    return optax.stateless(
+        lambda updates, params: jax.tree_util.tree_map_with_path(scaled, updates)
+    )
+
+
+class Slow(NamedTuple):
+    """Attributes:
+    step: [] int32, steps taken.
+    params: the slow weights.
+    """
+
+    step: jax.Array
+    params: Any
+
+
+def lookahead(decay: float, total: int) -> optax.GradientTransformation:
+    """Lookahead (Zhang et al. 2019) as a moving average that sets the weights (Jordan 2024).
+
+    After every 5th step t, slow <- d slow + (1 - d) fast with d = decay^5 (t / total)^3, and
+    fast <- slow; after the last step d = 1.
+
+    Args:
+      decay: of the slow weights, in a step, at the end of the training.
+    """
+
+    def init(params: optax.Params) -> Slow:
+        return Slow(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
+
+    def update(updates: optax.Updates, state: Slow, params: optax.Params | None = None) -> Any:
+        step = state.step + 1
+        keep = jnp.where(step == total, 1.0, decay**EVERY * (step / np.float32(total)) ** 3)
+        looks = (step % EVERY == 0) | (step == total)
+        fast = optax.apply_updates(params, updates)
+        slow = jax.tree.map(
+            lambda slow, fast: jnp.where(looks, keep * slow + (1 - keep) * fast, slow),
+            state.params,
+            fast,
+        )
+        updates = jax.tree.map(
+            lambda update, slow, param: jnp.where(looks, slow - param, update),
+            updates,
+            slow,
+            params,
+        )
+        return updates, Slow(step, slow)
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,116 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kdxai.errors import UserError
+from kdxai.training import config, optimisers, state
+
+
+def rates(epochs, spe, **optim):
+    settings = config.default().optim
+    settings.update(optim)
+    schedule = optimisers.learning_rate(settings, epochs, spe)
+    return [float(schedule(step)) for step in range(epochs * spe)]
+
+
+def test_published_steps():
+    values = rates(200, 10, schedule="step")
+    assert [round(values[e * 10], 6) for e in (0, 59, 60, 120, 160, 199)] == [
+        0.1, 0.1, 0.02, 0.004, 0.0008, 0.0008,
+    ]  # fmt: skip
+
+
+def test_warm_up_and_cosine():
+    values = rates(10, 10, lr=0.4, warmup_epochs=2.0)
+    np.testing.assert_allclose(values[:20], 0.4 * np.arange(1, 21) / 20, rtol=1e-5)
+    cosine = [0.2 * (1 + math.cos(math.pi * step / 80)) for step in range(80)]
+    np.testing.assert_allclose(values[20:], cosine, atol=1e-6)
+
+
+def test_the_triangle_of_airbench():
+    """Its own code interpolates between these three points."""
+    values = rates(10, 10, lr=2.0, schedule="triangle")
+    expected = 2 * np.interp(np.arange(100), [0, 23, 100], [0.2, 1, 0.07])
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("optim", "message"),
+    [
+        ({"schedule": "linear"}, "cosine, step, triangle, not 'linear'"),
+        ({"warmup_epochs": 10.0}, "leaves nothing"),
+        ({"schedule": "triangle", "warmup_epochs": 1.0}, "set optim.warmup_epochs=0"),
+    ],
+)
+def test_bad_schedules_are_refused(optim, message):
+    with pytest.raises(UserError, match=message):
+        rates(10, 10, **optim)
+
+
+def test_sgd_with_nesterov_momentum_and_weight_decay():
+    """Three steps of the update of Sutskever et al. 2013, as PyTorch writes it, by hand."""
+    lr, momentum, decay = 0.1, 0.9, 0.01
+    tx = optimisers.optimizer(config.default().optim, lambda step: lr, 3)
+    settings = config.default().optim
+    settings.weight_decay = decay
+    tx = optimisers.optimizer(settings, lambda step: lr, 3)
+    param, opt_state = jnp.float32(2.0), None
+    opt_state = tx.init(param)
+    expected, velocity = 2.0, 0.0
+    for gradient in (0.5, -1.0, 0.25):
+        updates, opt_state = tx.update(jnp.float32(gradient), opt_state, param)
+        param = optax.apply_updates(param, updates)
+        g = gradient + decay * expected
+        velocity = momentum * velocity + g
+        expected -= lr * (g + momentum * velocity)
+        assert float(param) == pytest.approx(expected, rel=1e-5)
+
+
+def trained(params, gradients, **settings):
+    """Parameters after some steps of given gradients."""
+    optim = config.default().optim
+    optim.update(weight_decay=0.01, momentum=0.5, nesterov=False, **settings)
+    tx = optimisers.optimizer(optim, lambda step: 0.1, len(gradients))
+    state = tx.init(params)
+    for gradient in gradients:
+        updates, state = tx.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def test_biases_of_batch_norm_alone_learn_faster():
+    """They move as by a learning rate of 8 times, and decay as the others do."""
+    leaf = jnp.float32(2.0)
+    names = [("block", "BatchNorm_0", "bias"), ("block", "BatchNorm_0", "scale"), ("head", "bias")]
+    for path in names:
+        tree, gradient = leaf, jnp.float32(0.3)
+        for name in reversed(path):
+            tree, gradient = {name: tree}, {name: gradient}
+        found = jax.tree.leaves(trained(tree, [gradient], bias_factor=8.0))[0]
+        factor = 8 if path == names[0] else 1
+        assert float(found) == pytest.approx(2 - 0.1 * (factor * 0.3 + 0.01 * 2), rel=1e-6), path
+
+
+def test_lookahead_by_hand():
+    """In float64, as the published loop writes it: 12 steps, looks after 5, 10 and the last."""
+    gradients = np.random.default_rng(0).normal(size=12)
+    found = trained(jnp.float32(1.5), list(jnp.float32(gradients)), lookahead=0.9)
+    fast = slow = 1.5
+    velocity = 0.0
+    for step, gradient in enumerate(gradients, 1):
+        velocity = 0.5 * velocity + gradient + 0.01 * fast
+        fast -= 0.1 * velocity
+        if step in (5, 10):
+            decay = 0.9**5 * (step / 12) ** 3
+            slow = decay * slow + (1 - decay) * fast
+            fast = slow
+    assert float(found) == pytest.approx(slow, rel=1e-5)
+
+
+def test_totals_of_nothing_are_zero():
+    assert state.Totals.zero().means() == (0.0, 0.0)
+    assert jax.tree.leaves(state.Totals.zero())[0].shape == ()
