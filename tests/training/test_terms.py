@@ -127,16 +127,18 @@ def test_standardised():
 
 def test_hints():
     kernel, bias = RNG.normal(size=(5, 7)), RNG.normal(size=7)
-    student = Outputs(Z_S, {"a": OWN}, regressor=[{"kernel": kernel, "bias": bias}])
+    student = Outputs(Z_S, {"a": OWN}, regressor={"a": {"kernel": kernel, "bias": bias}})
     actual = features.hints(student, Outputs(Z_T, {"b": ITS}))
     expected = [
         ((average(own, 4) @ kernel + bias - its) ** 2).mean()
         for own, its in zip(OWN, ITS, strict=True)
     ]
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
-    same = student._replace(regressor=[{"kernel": np.eye(5), "bias": np.zeros(5)}])
+    same = student._replace(regressor={"a": {"kernel": np.eye(5), "bias": np.zeros(5)}})
     np.testing.assert_allclose(features.hints(same, same), 0, atol=1e-10)
-    two = student._replace(taps={"a": OWN, "c": OWN}, regressor=student.regressor * 2)
+    two = student._replace(
+        taps={"a": OWN, "c": OWN}, regressor=dict.fromkeys("ac", student.regressor["a"])
+    )
     twice = features.hints(two, Outputs(Z_T, {"b": ITS, "d": ITS}))
     np.testing.assert_allclose(twice, 2 * np.array(expected), rtol=1e-5)
 
