@@ -97,10 +97,13 @@ def test_measures_of_a_method_of_many_gradients(trained):
     assert gradients_in_loops(traced.jaxpr.jaxpr) == 0
 
 
-@pytest.mark.parametrize("teacher", ["", "runs/teacher"])
-def test_train_steps(teacher, trained):
+@pytest.mark.parametrize("objective", ["cross_entropy", "knowledge_distillation", "e2kd"])
+def test_train_steps(objective, trained):
     config = training.default()
-    config.teacher = teacher
+    config.teacher = "" if objective == "cross_entropy" else "runs/teacher"
+    config.objective.name = objective
+    if objective == "e2kd":
+        config.objective.student_stages = config.objective.teacher_stages = ("stage1",)
     model = models.create("wrn-10-1", num_classes=4, axis_name=AXIS)
     tx = optimisers.optimizer(config.optim, lambda step: 0.1, 1)
     step = steps.make_train_step(
@@ -110,10 +113,12 @@ def test_train_steps(teacher, trained):
         steps.View(seed=0, pad=4, flip=True, cutout=4),
         seed=0,
         steps_per_epoch=1,
+        teacher=trained.model if objective == "e2kd" else None,
     )
     params, stats = trained.variables["params"], trained.variables["batch_stats"]
     state = states.TrainState(jnp.int32(0), params, stats, tx.init(params), states.Totals.zero())
     split = jnp.asarray(IMAGES), jnp.asarray(LABELS), jnp.zeros(3), jnp.ones(3)
-    constants = steps.Constants(*split, teacher_logits=jnp.zeros((2, 4)))
+    live = steps.LiveTeacher(trained.variables, *split[2:])
+    constants = steps.Constants(*split, teacher_logits=jnp.zeros((2, 4)), teacher=live)
     traced = jax.make_jaxpr(step, axis_env=[(AXIS, 1)])(state, constants, jnp.arange(2))
     assert gradients_in_loops(traced.jaxpr) == 0

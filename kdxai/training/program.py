@@ -134,11 +134,11 @@ def with_regressor(
 
 def channels(
     model: models.Network, variables: Any, image_shape: tuple[int, ...], taps: Sequence[str]
-) -> list[int]:
+) -> dict[str, int]:
     """Those of the feature maps at some stages."""
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     _, maps = jax.eval_shape(partial(model.apply, taps=taps), variables, image)
-    return [maps[tap].shape[-1] for tap in taps]
+    return {tap: maps[tap].shape[-1] for tap in taps}
 
 
 def compute_dtype(name: str) -> Any:

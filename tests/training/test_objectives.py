@@ -7,6 +7,7 @@ from scipy.special import log_softmax, softmax
 from kdxai.errors import UserError
 from kdxai.training import config, objectives
 from kdxai.training.objectives import Outputs
+from kdxai.training.objectives.logits import decoupled
 
 Z_S, Z_T = np.random.default_rng(0).normal(scale=3, size=(2, 8, 10))
 LABELS = np.arange(8)
@@ -28,7 +29,7 @@ def test_cross_entropy(smoothing):
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
     chosen = objectives.choose(settings(smoothing=smoothing))
     assert not chosen.taught
-    actual = jax.vmap(lambda z, y: chosen.loss(Outputs(z, {}), None, y))(Z_S, LABELS)
+    actual = chosen.loss(Outputs(Z_S), None, LABELS)
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
@@ -43,14 +44,45 @@ def test_the_papers_loss(temperature, alpha, smoothing):
         settings("runs/teacher", None, smoothing, temperature=temperature, alpha=alpha)
     )
     assert chosen.taught
-    loss = lambda s, t, y: chosen.loss(Outputs(s, {}), Outputs(t, {}), y)  # noqa: E731
-    np.testing.assert_allclose(jax.vmap(loss)(Z_S, Z_T, LABELS), expected, rtol=1e-5)
+    actual = chosen.loss(Outputs(Z_S), Outputs(Z_T), LABELS)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [None, 0.3])
+def test_smooth_labels_are_an_objective_of_their_own(smoothing):
+    config = settings(name="label_smoothing")
+    config.objective.smoothing = smoothing
+    chosen, share = objectives.choose(config), 0.1 if smoothing is None else smoothing
+    same = objectives.choose(settings(smoothing=share))
+    expected = same.loss(Outputs(Z_S), None, LABELS)
+    np.testing.assert_array_equal(chosen.loss(Outputs(Z_S), None, LABELS), expected)
+
+
+def test_standardised_logits_are_softened_and_the_labels_are_not():
+    config = settings("runs/teacher", alpha=0.5)
+    config.objective.standardise = True
+    s, t = ((z - z.mean(-1, keepdims=True)) / z.std(-1, keepdims=True) / 6 for z in (Z_S, Z_T))
+    soft = -(softmax(t, axis=-1) * log_softmax(s, axis=-1)).sum(-1)
+    hard = -log_softmax(Z_S, axis=-1)[np.arange(8), LABELS]
+    actual = objectives.choose(config).loss(Outputs(Z_S), Outputs(Z_T), LABELS)
+    np.testing.assert_allclose(actual, 0.5 * 36 * soft + 0.5 * hard, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("weight", "beta"), [(None, None), (2.0, 1.5)])
+def test_dkd_is_added_to_the_cross_entropy(weight, beta):
+    config = settings("runs/teacher", "dkd", temperature=4.0)
+    config.objective.weight, config.objective.beta = weight, beta
+    options = {"temperature": 4.0, "beta": 8.0 if beta is None else beta}
+    term = jax.vmap(lambda s, t, y: decoupled(s, t, y, **options))(Z_S, Z_T, LABELS)
+    hard = -log_softmax(Z_S, axis=-1)[np.arange(8), LABELS]
+    actual = objectives.choose(config).loss(Outputs(Z_S), Outputs(Z_T), LABELS)
+    np.testing.assert_allclose(actual, hard + (weight or 1.0) * term, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("teacher", "name", "message"),
     [
-        ("", "nothing", "no objective 'nothing'; there are cross_entropy, knowledge_distillation"),
+        ("", "nothing", "no objective 'nothing'; there are cross_entropy, label_smoothing, know"),
         ("", "knowledge_distillation", "learns from a teacher; set teacher"),
         ("runs/teacher", "cross_entropy", "learns from no teacher; leave one of them out"),
     ],

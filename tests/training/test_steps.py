@@ -101,7 +101,7 @@ def test_evaluation_counts_every_image_once(tiny_config, dataset):
 
 def brightness(student, _, label):
     """Of the map after the first stage alone."""
-    return (student.taps["stage1"] ** 2).mean()
+    return (student.taps["stage1"] ** 2).mean((1, 2, 3))
 
 
 def test_an_objective_reads_the_feature_maps_that_it_names(tiny_config, dataset, monkeypatch):
@@ -109,7 +109,7 @@ def test_an_objective_reads_the_feature_maps_that_it_names(tiny_config, dataset,
     monkeypatch.setitem(
         objectives.OBJECTIVES, "dark", lambda _: Objective(brightness, taps=("stage1",))
     )
-    tiny_config.objective, tiny_config.optim.weight_decay = "dark", 0.0
+    tiny_config.objective.name, tiny_config.optim.weight_decay = "dark", 0.0
     before = jax.device_get(build(tiny_config, dataset).state.variables)
     after, told = run(tiny_config, dataset, 1)
     images = steps.views(

@@ -21,7 +21,7 @@ from kdxai.training.objectives.logits import (
     distillation,
     standardised,
 )
-from kdxai.training.objectives.objective import Loss, Objective, Outputs
+from kdxai.training.objectives.objective import Loss, Objective, Outputs, Regressor
 
 __all__ = ["OBJECTIVES", "Objective", "Outputs", "choose", "cross_entropy", "distillation"]
 
@@ -99,7 +99,7 @@ def on_maps(
     *,
     onto: Make = supervised,
     last: bool = False,
-    regressor: Callable[..., object] | None = None,
+    regressor: Regressor | None = None,
 ) -> Make:
     """`onto` and a term that reads feature maps of both networks.
 

@@ -1,5 +1,6 @@
 """Losses of feature maps, image by image: FitNet's hints, attention transfer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,23 +19,27 @@ def hints(student: Outputs, teacher: Outputs) -> jax.Array:
     distillation; here, as in the libraries that came after, it is one term from the first step.
     Of two grids the larger is average-pooled to the smaller. Stages add up.
     """
-    pairs = zip(student.taps.values(), teacher.taps.values(), student.regressor, strict=True)
     total = jnp.zeros(())
-    for own, its, layer in pairs:
+    for stage, other in zip(student.taps, teacher.taps, strict=True):
+        own, its, layer = student.taps[stage], teacher.taps[other], student.regressor[stage]
         grid = smaller(own, its)
         guess = pooled(own, grid) @ layer["kernel"] + layer["bias"]
         total += ((guess - pooled(its, grid)) ** 2).mean((1, 2, 3))
     return total
 
 
-def regressor(key: jax.Array, widths: list[int], teacher_widths: list[int]) -> list[dict[str, Any]]:
-    """Fresh 1x1 convolutions for `hints`, one for each pair of stages."""
-    pairs = list(zip(widths, teacher_widths, strict=True))
-    kernel = nn.initializers.lecun_normal()
-    return [
-        {"kernel": kernel(one, pair), "bias": jnp.zeros(pair[1])}
-        for one, pair in zip(jax.random.split(key, len(pairs)), pairs, strict=True)
-    ]
+def regressor(
+    key: jax.Array, channels: Mapping[str, int], teacher_channels: Mapping[str, int]
+) -> dict[str, Any]:
+    """Fresh 1x1 convolutions for `hints`, one for each of the student's stages."""
+    kernel, layers = nn.initializers.lecun_normal(), {}
+    for stage, wanted in zip(channels, teacher_channels.values(), strict=True):
+        key, own = jax.random.split(key)
+        layers[stage] = {
+            "kernel": kernel(own, (channels[stage], wanted)),
+            "bias": jnp.zeros(wanted),
+        }
+    return layers
 
 
 def attention(own: jax.Array, its: jax.Array) -> jax.Array:

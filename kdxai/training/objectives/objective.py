@@ -29,6 +29,7 @@ class Outputs(NamedTuple):
 
 
 Loss = Callable[[Outputs, Outputs | None, jax.Array], jax.Array]
+Regressor = Callable[[jax.Array, Mapping[str, int], Mapping[str, int]], Any]
 
 
 class Objective(NamedTuple):
@@ -41,8 +42,8 @@ class Objective(NamedTuple):
     taps: stages of the student whose feature maps it reads.
     teacher_taps: those of the teacher. With any, the teacher runs in the train step; without, its
       logits are all that is read, and they are computed once and kept.
-    regressor: (key, channels of the student's taps, channels of the teacher's) -> parameters that
-      are trained with the student's and are no part of it; None where it has none.
+    regressor: (key, {tap of the student: its channels}, the same of the teacher) -> parameters
+      that are trained with the student's and are no part of it; None where it has none.
     reads: settings of the group `objective` that it reads.
     """
 
@@ -50,5 +51,5 @@ class Objective(NamedTuple):
     taught: bool = False
     taps: tuple[str, ...] = ()
     teacher_taps: tuple[str, ...] = ()
-    regressor: Callable[[jax.Array, list[int], list[int]], Any] | None = None
+    regressor: Regressor | None = None
     reads: tuple[str, ...] = ()
