@@ -8,6 +8,7 @@ from kdxai.models.trained import load
 from kdxai.protocol import Protocol
 from kdxai.training import config, loop
 
+pytestmark = pytest.mark.slow
 METHODS = ("cam", "layer_cam", "grad_cam_plus_plus", "random", "centred_gaussian", "mask")
 
 

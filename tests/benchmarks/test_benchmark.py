@@ -244,6 +244,7 @@ def test_a_start_is_timed_cold_and_warm(tmp_path, inputs, monkeypatch):
     assert [found for _, found in caches] == [0, 0, 0, 1]
 
 
+@pytest.mark.slow
 def test_the_first_step_of_a_fresh_process(inputs):
     (loss,) = tasks.start(False, inputs).call()
     assert 0 < loss < 20

@@ -99,6 +99,7 @@ def assert_close(one, other):
     assert a.facts["test_accuracy"] == pytest.approx(b.facts["test_accuracy"])
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does_whatever_ends_them(
     config_file, alone, processes, tmp_path
 ):
@@ -149,6 +150,7 @@ def assert_ended_plainly(process):
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_a_student_of_two_processes(config_file, alone, processes, tmp_path):
     """Process 0 reads the teacher for both, and alone speaks and writes."""
     workdir, flags = tmp_path / "student", ["--config.epochs=1", f"--config.teacher={alone}"]

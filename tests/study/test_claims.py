@@ -258,6 +258,7 @@ def test_columns_and_order():
     assert judge(records(0.0), {}, resamples=20).empty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_at_most_5_percent_of_families_hold_a_false_verdict(seeds):
     """Ten claims about eleven equal models, five against one teacher; a family per column."""
