@@ -77,6 +77,9 @@ def test_dkd_is_added_to_the_cross_entropy(weight, beta):
     hard = -log_softmax(Z_S, axis=-1)[np.arange(8), LABELS]
     actual = objectives.choose(config).loss(Outputs(Z_S), Outputs(Z_T), LABELS)
     np.testing.assert_allclose(actual, hard + (weight or 1.0) * term, rtol=1e-5)
+    config.objective.weight = 0.0  # is no term, whatever it would be
+    actual = objectives.choose(config).loss(Outputs(Z_S), Outputs(Z_T * np.nan), LABELS)
+    np.testing.assert_allclose(actual, hard, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

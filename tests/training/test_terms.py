@@ -179,9 +179,11 @@ def test_relations():
         gap = np.abs(x - y)
         return np.where(gap <= 1, gap**2 / 2, gap - 0.5)
 
-    (d_s, a_s), (d_t, a_t) = relate(OWN), relate(ITS)
+    own = OWN * np.array([30, 1, 1, 1, 1, 1])[:, None, None, None]  # an image far from the others
+    (d_s, a_s), (d_t, a_t) = relate(own), relate(ITS)
+    assert np.abs(d_s - d_t).max() > 1
     expected = huber(d_s, d_t).mean(-1) + 2 * huber(a_s, a_t).mean((1, 2))
-    actual, gradient = spread(relations.relations, OWN, ITS)
+    actual, gradient = spread(relations.relations, own, ITS)
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
     assert np.isfinite(gradient).all()
     zero, flat = spread(relations.relations, OWN, OWN)
