@@ -44,7 +44,6 @@ def get_config(recipe: str = "published") -> ConfigDict:
         config.optim.warmup_epochs = 0.5
     elif recipe == "accurate":
         config = training.airbench()
-        config.model.name = "airbench-64-128-128"
     else:
         raise UserError(
             f"teacher.py has the recipes published, fast, quick, small and accurate, not '{recipe}'"

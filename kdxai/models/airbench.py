@@ -20,7 +20,7 @@ TORCH_UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # 
 
 
 class Whitening(nn.Module):
-    """A 2x2 convolution that whitens patches and is never trained, with a bias that is.
+    """A 2x2 convolution that whitens patches and is never trained, so that no gradient comes there.
 
     Each principal component of the patches has two filters, one with either sign, so that the ReLU
     loses nothing. They are statistics of the training images, see `whitened`, and are kept with
@@ -37,12 +37,11 @@ class Whitening(nn.Module):
         kernel = self.variable(
             "batch_stats", "kernel", lambda: HE_FAN_OUT(self.make_rng("params"), shape)
         )
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
         dtype = self.layers.dtype
         x = jax.lax.conv_general_dilated(
             x.astype(dtype), kernel.value.astype(dtype), (1, 1), "VALID", dimension_numbers=NHWC
         )
-        return self.layers.activation(x + bias.astype(dtype))
+        return self.layers.activation(x)
 
 
 class Convolution(nn.Module):

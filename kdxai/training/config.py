@@ -84,8 +84,8 @@ def airbench() -> ConfigDict:
     validation images chose both.
     """
     config = default()
-    config.model.name = "airbench-64-128-128"
-    config.epochs = 10
+    config.model.name = "airbench-64-256-256"
+    config.epochs = 12
     config.batch_size = 250
     config.data.validation_size = 1000
     config.augment.update(pad=2, alternate=True)

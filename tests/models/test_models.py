@@ -27,7 +27,7 @@ def shapes_of(name, size=32, **options):
         ("resnet18-imagenet", 11_689_512 - 990 * 513, (1, 1, 512)),
         ("resnet50-imagenet", 25_557_032 - 990 * 2049, (1, 1, 2048)),
         # By hand: a bias of each channel, kernels of 3 x 3, and the head.
-        ("airbench-4-5-6", 24 + 30 + 9 * (96 + 16 + 20 + 25 + 30 + 36) + 70, (7, 7, 6)),
+        ("airbench-4-5-6", 30 + 9 * (96 + 16 + 20 + 25 + 30 + 36) + 70, (7, 7, 6)),
         # By hand: the stem, blocks of 4, 8 and 16 channels, the last BatchNorm, the head.
         ("wrn-10-1-w4", 108 + 304 + 920 + 3632 + 32 + 170, (8, 8, 16)),
     ],
