@@ -133,9 +133,7 @@ def lookahead(decay: float, total: int) -> optax.GradientTransformation:
             fast,
         )
         updates = jax.tree.map(
-            lambda update, slow, param: jnp.where(
-                looks | (step == total), slow - param, update
-            ),
+            lambda update, slow, param: jnp.where(looks | (step == total), slow - param, update),
             updates,
             slow,
             params,
