@@ -71,7 +71,7 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
     if objective.teacher_taps:
         live = trained.load(config.teacher, dtype)
         train = with_teacher(train, live)
-        variables = with_regressor(config, objective, (model, variables), live)
+        variables = with_regressor(config, objective, model, variables, live)
     elif config.teacher:
         known = teachers.load(config.teacher, dtype)
         teacher = TeacherLogits(known, train, view, epochs=config.epochs)
@@ -118,11 +118,11 @@ def with_teacher(train: Placed, teacher: Trained) -> Placed:
 def with_regressor(
     config: ConfigDict,
     objective: objectives.Objective,
-    student: tuple[models.Network, Any],
+    model: models.Network,
+    variables: Any,
     teacher: Trained,
 ) -> Any:
     """A student's variables, and below them what its objective trains besides, if anything."""
-    model, variables = student
     if not objective.regressor:
         return variables
     image_shape = teacher.image_shape
