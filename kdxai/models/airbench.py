@@ -13,6 +13,7 @@ from kdxai.errors import UserError
 from kdxai.models.network import HE_FAN_OUT, Layers, Network
 
 WINDOW = 2  # of the whitening convolution
+SMALLEST = 5  # pixels a side, of which the last feature map has one
 EPSILON = 5e-4  # added to the variances of the patches' principal components, as published
 AT_ONCE = 500  # images whose patches are held
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -91,24 +92,40 @@ def whitened(variables: Mapping[str, Any], images: jax.Array) -> dict[str, Any]:
       images: [N, H, W, C] float, normalised.
 
     Raises:
-      UserError: the patches are fewer than the components they are to have.
+      UserError: as `require_whitenable`.
     """
+    require_whitenable(images.shape)
     components = WINDOW * WINDOW * images.shape[-1]
     moments, count = np.zeros((components, components)), 0
     for part in np.array_split(np.asarray(images), -(-len(images) // AT_ONCE)):
         flat = patches(part.astype(np.float64))
         moments, count = moments + flat.T @ flat, count + len(flat)
-    if count < components:
-        raise UserError(
-            f"whitening needs at least {components} patches of 2x2 pixels and there are {count}; "
-            "train on more or larger images"
-        )
     values, vectors = np.linalg.eigh(moments / count)
     filters = (vectors / np.sqrt(values.clip(0) + EPSILON))[:, ::-1]
     kernel = np.concatenate([filters, -filters], 1).reshape(WINDOW, WINDOW, images.shape[-1], -1)
     statistics = dict(variables["batch_stats"])
     statistics["units_whitening"] = {"kernel": jnp.asarray(kernel, jnp.float32)}
     return {**variables, "batch_stats": statistics}
+
+
+def require_whitenable(shape: tuple[int, ...]) -> None:
+    """Of the shape of images [N, H, W, C] that an airbench network is to be trained on.
+
+    Raises:
+      UserError: they are too small, or their patches fewer than the components they are to have.
+    """
+    number, height, width, channels = shape
+    count, components = number * (height - 1) * (width - 1), WINDOW * WINDOW * channels
+    if min(height, width) < SMALLEST:
+        raise UserError(
+            f"airbench networks need images of at least {SMALLEST}x{SMALLEST} pixels, not "
+            f"{height}x{width}; take another model"
+        )
+    if count < components:
+        raise UserError(
+            f"whitening needs at least {components} patches of 2x2 pixels and there are {count}; "
+            "train on more or larger images"
+        )
 
 
 def patches(images: np.ndarray) -> np.ndarray:

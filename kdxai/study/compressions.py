@@ -18,8 +18,8 @@ from kdxai.externals import External
 from kdxai.models import Network, trained
 from kdxai.models.trained import Trained
 from kdxai.study import imports, members
+from kdxai.training import checks, loop, runs
 from kdxai.training import config as training
-from kdxai.training import loop, runs
 from kdxai.training import teacher as teachers
 
 PARENT = "parent"  # as tune.teacher: the network that is compressed teaches what is left of it
@@ -86,8 +86,10 @@ def check(config: ConfigDict, dataset: Dataset, network: Network | External | No
         )
     if config.rounds > 1 and not config.tune.epochs:
         raise UserError(f"rounds={config.rounds} train in between; set tune.epochs")
-    if config.tune.epochs:  # of whatever network; what is left of this one is not known yet
-        loop.check(tuning(config, training.default().model, config.parent), dataset)
+    if config.tune.epochs:  # whatever is left of the network, it has the same stages
+        tune = tuning(config, training.default().model, config.parent)
+        checks.check_settings(tune, dataset)
+        checks.require_maps(tune, network, network if config.tune.teacher == PARENT else None)
     return network
 
 
@@ -170,7 +172,7 @@ def require_possible(config: ConfigDict, parent: Trained, dataset: Dataset) -> N
     settings = settings_of(config, config.rounds)
     compress.apply(config.kind, parent, settings, partial(shown, dataset))
     if config.tune.epochs and config.tune.teacher not in ("", PARENT):
-        teachers.require_fitting(config.tune.teacher, dataset)
+        checks.require_teacher(tuning(config, parent.architecture, config.parent), dataset)
 
 
 def recorded(config: ConfigDict, workdir: Path) -> ConfigDict:

@@ -71,7 +71,7 @@ def check_made(settings: ConfigDict, dataset: Dataset, _: Shape | None) -> Shape
 
 ORIGINS: dict[str, Origin] = {
     "train": Origin(
-        check=lambda settings, dataset, _: loop.check(settings, dataset),
+        check=loop.check,
         told=trained,
         make=loop.train,
         made_from="teacher",

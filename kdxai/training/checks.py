@@ -4,16 +4,18 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from kdxai import devices, models
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
+from kdxai.externals import External
+from kdxai.models import trained
+from kdxai.models.airbench import require_whitenable
 from kdxai.settings import flatten
 from kdxai.training import objectives, optimisers
 from kdxai.training import teacher as teachers
-from kdxai.training.program import create_model
+from kdxai.training.program import compute_dtype, create_model
 
 
 class Range(NamedTuple):
@@ -60,11 +62,30 @@ RANGES = {
 MOST_STEPS = 2**31 - 1  # counted in int32
 
 
-def check(config: ConfigDict, dataset: Dataset) -> models.Network:
-    """Everything about a run that can be wrong but for its teacher; returns its model.
+def check(
+    config: ConfigDict, dataset: Dataset, teacher: models.Network | External | None = None
+) -> models.Network:
+    """Everything about a run that can be wrong but for its teacher's directory; returns its model.
+
+    Args:
+      teacher: what it is going to be, where that is known.
 
     Raises:
-      UserError: a setting is out of its range.
+      UserError: a setting is out of its range, or as `require_maps`.
+    """
+    check_settings(config, dataset)
+    model = create_model(config, len(dataset.class_names))
+    if "whitening" in model.units:
+        require_whitenable(dataset.train.image.shape)
+    require_maps(config, model, teacher)
+    return model
+
+
+def check_settings(config: ConfigDict, dataset: Dataset) -> None:
+    """What can be wrong whatever the networks are.
+
+    Raises:
+      UserError: it is.
     """
     settings = flatten(config)
     for name, range_ in RANGES.items():
@@ -89,19 +110,35 @@ def check(config: ConfigDict, dataset: Dataset) -> models.Network:
             f"{side} for these images, not {config.augment.pad} and {config.augment.cutout}"
         )
     optimisers.learning_rate(config.optim, config.epochs, size // config.batch_size)
-    model = create_model(config, len(dataset.class_names))
-    require_stages(model, objectives.choose(config).taps, "objective.student_stages")
-    return model
+    compute_dtype(config.model.dtype)
+    objectives.choose(config)
+
+
+def require_maps(
+    config: ConfigDict, student: models.Network, teacher: models.Network | External | None
+) -> None:
+    """The feature maps that a run's objective reads.
+
+    Raises:
+      UserError: student or teacher lacks a stage, or the teacher is one of logits alone.
+    """
+    objective = objectives.choose(config)
+    require_stages(student, objective.taps, "objective.student_stages")
+    if objective.teacher_taps:
+        teachers.require_directory(config.teacher)
+    if isinstance(teacher, models.Network):
+        require_stages(teacher, objective.teacher_taps, "objective.teacher_stages")
 
 
 def require_teacher(config: ConfigDict, dataset: Dataset) -> str:
     """The fingerprint of a run's teacher, once it is known to fit data and objective.
 
     Raises:
-      UserError: as `teachers.require_fitting` and `teachers.load_live`, or it lacks a stage.
+      UserError: as `teachers.require_fitting`; it lacks a stage, or is no directory and has none.
     """
     if taps := objectives.choose(config).teacher_taps:
-        live = teachers.load_live(config.teacher, jnp.float32)
+        teachers.require_directory(config.teacher)
+        live = trained.load(config.teacher)
         require_stages(live.model, taps, "objective.teacher_stages")
     return teachers.require_fitting(config.teacher, dataset)
 

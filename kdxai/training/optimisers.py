@@ -113,7 +113,7 @@ def lookahead(decay: float, total: int) -> optax.GradientTransformation:
     """Lookahead (Zhang et al. 2019) as a moving average that sets the weights (Jordan 2024).
 
     After every 5th step t, slow <- d slow + (1 - d) fast with d = decay^5 (t / total)^3, and
-    fast <- slow; after the last step d = 1.
+    fast <- slow; after the last step fast <- slow, whichever it is.
 
     Args:
       decay: of the slow weights, in a step, at the end of the training.
@@ -124,8 +124,8 @@ def lookahead(decay: float, total: int) -> optax.GradientTransformation:
 
     def update(updates: optax.Updates, state: Slow, params: optax.Params | None = None) -> Any:
         step = state.step + 1
-        keep = jnp.where(step == total, 1.0, decay**EVERY * (step / np.float32(total)) ** 3)
-        looks = (step % EVERY == 0) | (step == total)
+        looks = step % EVERY == 0
+        keep = decay**EVERY * (step / np.float32(total)) ** 3
         fast = optax.apply_updates(params, updates)
         slow = jax.tree.map(
             lambda slow, fast: jnp.where(looks, keep * slow + (1 - keep) * fast, slow),
@@ -133,7 +133,7 @@ def lookahead(decay: float, total: int) -> optax.GradientTransformation:
             fast,
         )
         updates = jax.tree.map(
-            lambda update, slow, param: jnp.where(looks, slow - param, update),
+            lambda update, slow, param: jnp.where(looks | (step == total), slow - param, update),
             updates,
             slow,
             params,

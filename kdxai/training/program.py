@@ -14,6 +14,7 @@ from kdxai import devices, models
 from kdxai.data import augment
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
+from kdxai.models import trained
 from kdxai.models.airbench import whitened
 from kdxai.models.trained import Trained
 from kdxai.training import objectives, optimisers, starts, steps
@@ -68,7 +69,7 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
     train, view = place(dataset.train, dataset), steps.View(**config.augment)
     teacher, live = None, None
     if objective.teacher_taps:
-        live = teachers.load_live(config.teacher, dtype)
+        live = trained.load(config.teacher, dtype)
         train = with_teacher(train, live)
         variables = with_regressor(config, objective, (model, variables), live)
     elif config.teacher:

@@ -104,18 +104,15 @@ def require_fitting(place: str, dataset: Dataset) -> str:
     return who
 
 
-def load_live(place: str, dtype: Any) -> trained.Trained:
-    """A teacher whose feature maps are read.
-
-    Raises:
-      UserError: as `trained.load`, or the place is no model's directory.
+def require_directory(place: str) -> None:
+    """Raises:
+    UserError: the place is no model's directory, which alone gives feature maps.
     """
     if is_external(place):
         raise UserError(
             f"the objective reads feature maps of its teacher, and {place} gives logits alone; "
             "take a model's directory, or an objective that reads logits"
         )
-    return trained.load(place, dtype)
 
 
 def require_alike(both: str, known: Mapping[str, Any], dataset: Dataset) -> None:

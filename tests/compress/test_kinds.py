@@ -1,5 +1,6 @@
 """Every kind by its name, and what a user may get wrong."""
 
+import numpy as np
 import pytest
 
 from kdxai import compress
@@ -53,3 +54,31 @@ def test_settings_are_written_out(kind):
 def test_bad_settings(kind, settings, message):
     with pytest.raises(UserError, match=message):
         compress.settled(kind, settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("prune", {"sparsity": 0.5}),
+        ("quantise", {"activations": True, "calibration": 20}),
+        ("factorise", {"rank": 0.5}),
+    ],
+)
+def test_filters_that_are_statistics_stay(make, pictures, logits, kind, settings):
+    """Those of an airbench network, also while the statistics of its BatchNorm are taken anew."""
+    model = make("airbench-4-5-6")
+    found = compress.apply(kind, model, settings, lambda size: pictures[:size])
+    again = compress.batch_norm(found, pictures[:20])
+    for one in (found, again):
+        kernel, expected = (
+            each.variables["batch_stats"]["units_whitening"]["kernel"] for each in (one, model)
+        )
+        np.testing.assert_array_equal(kernel, expected)
+    norm = again.variables["batch_stats"]["units_stage1.block0"]["BatchNorm_0"]
+    assert np.min(norm["var"]) > 0
+    assert np.isfinite(logits(again)).all()
+
+
+def test_channels_of_an_airbench_network_are_not_its_own(make):
+    with pytest.raises(UserError, match=r"'airbench-4-5-6' has no such blocks; prune it"):
+        compress.apply("structured", make("airbench-4-5-6"), {"share": 0.5}, no_images)

@@ -1,4 +1,5 @@
 import sys
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,10 @@ from kdxai.models.airbench import EPSILON, halved, identity, patches, whitened
 IMAGES = np.cumsum(np.random.default_rng(0).normal(size=(40, 9, 8, 3)), 2)  # neighbours are alike
 
 
+@cache
 def fresh():
     model = models.create("airbench-4-5-6", num_classes=3)
-    return model, model.init(jax.random.key(0), jnp.zeros((1, 9, 8, 3)))
+    return model, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 9, 8, 3)))
 
 
 def test_filters_whiten_the_patches_of_the_training_images():
@@ -53,9 +55,20 @@ def test_grey_images_are_whitened_all_the_same():
 
 
 def test_too_few_patches_to_whiten_by():
-    message = "at least 12 patches of 2x2 pixels and there are 7; train on more or larger images"
+    variables = fresh()[1]
+    message = "at least 20 patches of 2x2 pixels and there are 16; train on more or larger images"
     with pytest.raises(UserError, match=message):
-        whitened(fresh()[1], IMAGES[:1, :2])
+        whitened(variables, np.zeros((1, 5, 5, 5)))
+    with pytest.raises(UserError, match="at least 5x5 pixels, not 9x4; take another model"):
+        whitened(variables, IMAGES[:, :, :4])
+
+
+def test_the_smallest_images_have_a_last_map_of_one_pixel():
+    model, variables = fresh()
+    for side, size in ((5, 1), (4, 0)):
+        image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        maps = jax.eval_shape(partial(model.apply, method="features"), variables, image)
+        assert maps.shape == (1, size, size, 6)
 
 
 def test_the_first_filters_are_no_parameters():

@@ -189,6 +189,18 @@ def test_bad_settings_are_refused_in_one_line(pruning, tmp_path, name):
     assert "\n" not in str(refused.value) and not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_tuning_reads_maps_of_the_network_that_there_is(pruning, side):
+    """`plain3` has the stage `stage1`, and no block in it as the usual network has."""
+    dataset, network = datasets.load(**pruning.data), trained.load(pruning.parent).model
+    pruning.tune.epochs, pruning.tune.teacher = 1, compressions.PARENT
+    pruning.tune.objective.update({"name": "attention", f"{side}_stages": ("stage1",)})
+    compressions.check(pruning, dataset, network)
+    pruning.tune.objective[f"{side}_stages"] = ("stage1.block0",)
+    with pytest.raises(UserError, match=f"objective.{side}_stages: the model has no stage"):
+        compressions.check(pruning, dataset, network)
+
+
 def test_data_of_other_classes_are_refused(pruning, tmp_path):
     dataset = datasets.load(**pruning.data)
     with pytest.raises(UserError, match="parent and data differ in classes"):

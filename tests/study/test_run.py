@@ -54,6 +54,16 @@ def test_the_whole_plan_is_good(config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_maps_that_are_not_there_are_refused_before_the_teacher_is_trained(config, tmp_path, side):
+    config.models.student.objective.update({"name": "attention", f"{side}_stages": ("stage9",)})
+    with pytest.raises(
+        UserError, match=f"objective.{side}_stages: the model has no stage 'stage9'"
+    ):
+        run.check(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_wanted_is_what_the_config_says(config):
     config.evaluation.update({"methods": "grad_cam, random", "stage": "stage2", "seed": 3})
     config.evaluation.update({"baseline": "black", "metrics": "road,perturbation"})

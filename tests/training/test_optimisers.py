@@ -95,9 +95,10 @@ def test_biases_of_batch_norm_alone_learn_faster():
         assert float(found) == pytest.approx(2 - 0.1 * (factor * 0.3 + 0.01 * 2), rel=1e-6), path
 
 
-def test_lookahead_by_hand():
-    """In float64, as the published loop writes it: 12 steps, looks after 5, 10 and the last."""
-    gradients = np.random.default_rng(0).normal(size=12)
+@pytest.mark.parametrize("total", [10, 12])
+def test_lookahead_by_hand(total):
+    """In float64, as the published loop writes it: looks after 5 and 10 steps, the end at slow."""
+    gradients = np.random.default_rng(0).normal(size=total)
     found = trained(jnp.float32(1.5), list(jnp.float32(gradients)), lookahead=0.9)
     fast = slow = 1.5
     velocity = 0.0
@@ -105,7 +106,7 @@ def test_lookahead_by_hand():
         velocity = 0.5 * velocity + gradient + 0.01 * fast
         fast -= 0.1 * velocity
         if step in (5, 10):
-            decay = 0.9**5 * (step / 12) ** 3
+            decay = 0.9**5 * (step / total) ** 3
             slow = decay * slow + (1 - decay) * fast
             fast = slow
     assert float(found) == pytest.approx(slow, rel=1e-5)

@@ -104,7 +104,7 @@ def decoupled(own, its, temperature, beta):
 
 
 def test_the_parts_make_hintons_loss():
-    """KL(p_t || p_s) = TCKD + (1 - p_t of the label) NCKD, Eq. 6."""
+    """KL(p_t || p_s) = TCKD + (1 - p_t of the label) NCKD."""
     one, two = (np.float64(decoupled(Z_S, Z_T, 2.0, beta)) for beta in (0.0, 1.0))
     p_t = softmax(Z_T / 2, -1)
     divergence = (p_t * (log_softmax(Z_T / 2, -1) - log_softmax(Z_S / 2, -1))).sum(-1)

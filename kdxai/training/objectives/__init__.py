@@ -105,7 +105,7 @@ def on_maps(
 
     Args:
       term: (the student's outputs, the teacher's) -> [B].
-      weight: of the term, as published.
+      weight: the usual one of the term, from the authors' code or that of libraries.
       last: it is defined at the last map alone.
     """
 
@@ -139,7 +139,7 @@ def each_stage(
 
 
 def with_term(base: Objective, config: ConfigDict, term: Loss, weight: float) -> Objective:
-    """The loss of `base` + weight x a term; a term of weight 0 is left out, and nothing computed.
+    """The loss of `base` + weight x a term; a term of weight 0 is left out with what it reads.
 
     Args:
       weight: the usual one.

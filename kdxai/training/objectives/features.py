@@ -14,7 +14,7 @@ from kdxai.training.objectives.objective import Outputs
 def hints(student: Outputs, teacher: Outputs) -> jax.Array:
     """mean_hwc (r(A_s) - A_t)^2 -> [B]: the student's maps, regressed, are the teacher's.
 
-    Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", Eq. 3, with r a 1x1 convolution whose
+    Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", with r a 1x1 convolution whose
     parameters are trained with the student. The paper has half the sum and trains so ahead of
     distillation; here, as in the libraries that came after, it is one term from the first step.
     Of two grids the larger is average-pooled to the smaller. Stages add up.
@@ -45,7 +45,7 @@ def regressor(
 def attention(own: jax.Array, its: jax.Array) -> jax.Array:
     """mean_hw (Q_s / |Q_s| - Q_t / |Q_t|)^2 -> [B], with Q = sum_c A_c^2 the attention map.
 
-    Zagoruyko and Komodakis 2017, "Paying More Attention to Attention", Eq. 2 with p = 2. The square
+    Zagoruyko and Komodakis 2017, "Paying More Attention to Attention", with p = 2. The square
     and the mean over positions are those of the authors' code, for which the weight is 1000. Of two
     grids the larger map is interpolated to the smaller.
 

@@ -36,10 +36,11 @@ def decoupled(
 ) -> jax.Array:
     """T^2 (TCKD + beta NCKD): decoupled knowledge distillation.
 
-    Zhao et al. 2022, "Decoupled Knowledge Distillation", Eq. 7 with alpha = 1. TCKD is
+    Zhao et al. 2022, "Decoupled Knowledge Distillation", with their alpha = 1. TCKD is
     KL(b_t || b_s) of the pairs b = (p_y, 1 - p_y), what is said of the labelled class y against all
     others; NCKD is KL(q_t || q_s) of the softmax q over the other classes alone. Hinton's loss is
-    TCKD + (1 - p_y of the teacher) NCKD (Eq. 6). p = softmax(z / T), [K] logits z.
+    TCKD + (1 - p_y of the teacher) NCKD. p = softmax(z / T), [K] logits z. The authors' code has
+    T = 4 and raises the weight from 0 over the first 20 of 240 epochs.
     """
     others = jnp.arange(len(logits)) != label
 
@@ -61,8 +62,9 @@ def decoupled(
 def standardised(logits: jax.Array) -> jax.Array:
     """(z - mean(z)) / std(z) over the classes: [K] -> [K]; zeros where all are equal.
 
-    Sun et al. 2024, "Logit Standardization in Knowledge Distillation", Alg. 1: before logits are
-    softened, the student's and the teacher's, so that the student need not match their range.
+    Sun et al. 2024, "Logit Standardization in Knowledge Distillation": before logits are softened,
+    the student's and the teacher's, so that the student need not match their range. The authors'
+    code has T = 2 or 3 and 9 times the loss, beside a tenth of the cross-entropy.
     """
     centred = logits - logits.mean()
     variance = jnp.mean(centred**2)
