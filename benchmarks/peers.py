@@ -79,17 +79,82 @@ class ResNet(nn.Module):
         return self.head(self.pool(x).flatten(1))
 
 
-def convert(inputs: Inputs) -> ResNet:
+class Convolution(nn.Module):
+    def __init__(self, inputs: int, width: int, pooled: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, width, 3, 1, 1, bias=False)
+        self.pool = nn.MaxPool2d(2) if pooled else nn.Identity()
+        self.norm = nn.BatchNorm2d(width)
+        self.norm.weight.requires_grad_(False)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.relu(self.norm(self.pool(self.conv(x))))
+
+
+class Airbench(nn.Module):
+    """What `kdxai.models.airbench` is."""
+
+    def __init__(self, channels: list[tuple[int, int]], classes: int) -> None:
+        """`channels`: inputs and width of each convolution behind the first."""
+        super().__init__()
+        self.whitening = nn.Conv2d(3, channels[0][0], 2, bias=False)
+        self.whitening.weight.requires_grad_(False)
+        self.relu = nn.ReLU(inplace=True)
+        self.blocks = nn.Sequential(
+            *(Convolution(*pair, pooled=i in (0, 2)) for i, pair in enumerate(channels))
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(channels[-1][1], classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.blocks(self.relu(self.whitening(x)))
+        return self.head(self.pool(x).flatten(1))
+
+
+def convert(inputs: Inputs) -> nn.Module:
     """The model of the inputs with the same weights, in evaluation mode.
 
     Raises:
-      UserError: it is not one of kdxai's ResNets.
+      UserError: it is not one of kdxai's ResNets or airbench networks.
     """
     units = list(inputs.trained.model.units)
     params, stats = (inputs.trained.variables[name] for name in ("params", "batch_stats"))
-    stem, names = params["units_stem"], [name for name in units if name.startswith("stage")]
-    if units != ["stem", *names] or "BatchNorm_0" not in stem:
-        raise UserError("the PyTorch peers are ResNets; choose model=resnet18, or peers=False")
+    names = [name for name in units if name.startswith("stage")]
+    if units == ["whitening", *names]:
+        net, state = _airbench(names, params, stats)
+    elif units == ["stem", *names] and "BatchNorm_0" in params["units_stem"]:
+        net, state = _resnet(names, params, stats)
+    else:
+        raise UserError(
+            "the PyTorch peers are ResNets and airbench networks; choose model=resnet18, or "
+            "peers=False"
+        )
+    state |= {
+        "head.weight": _tensor(params["head"]["kernel"]).T,
+        "head.bias": _tensor(params["head"]["bias"]),
+    }
+    missing, unexpected = net.load_state_dict(state, strict=False)
+    assert not unexpected and all(key.endswith("num_batches_tracked") for key in missing)
+    return net.eval()
+
+
+def _airbench(
+    names: list[str], params: Mapping[str, Any], stats: Mapping[str, Any]
+) -> tuple[nn.Module, dict[str, Any]]:
+    kernels = [params[f"units_{name}"]["Conv_0"]["kernel"].shape for name in names]
+    state = _conv("whitening", stats["units_whitening"])
+    for i, name in enumerate(names):
+        own, its = params[f"units_{name}"], stats[f"units_{name}"]["BatchNorm_0"]
+        norm = own["BatchNorm_0"] | {"scale": np.ones_like(its["mean"])}
+        state |= _conv(f"blocks.{i}.conv", own["Conv_0"]) | _norm(f"blocks.{i}.norm", norm, its)
+    return Airbench([shape[2:] for shape in kernels], params["head"]["bias"].size), state
+
+
+def _resnet(
+    names: list[str], params: Mapping[str, Any], stats: Mapping[str, Any]
+) -> tuple[nn.Module, dict[str, Any]]:
+    stem = params["units_stem"]
     kernels = [params[f"units_{name}"]["Conv_0"]["kernel"].shape for name in names]
     strides = [2 if a != b else 1 for _, _, a, b in kernels]
     net = ResNet(
@@ -99,8 +164,6 @@ def convert(inputs: Inputs) -> ResNet:
     state = {
         **_conv("conv", stem["Conv_0"]),
         **_norm("norm", stem["BatchNorm_0"], stats["units_stem"]["BatchNorm_0"]),
-        "head.weight": _tensor(params["head"]["kernel"]).T,
-        "head.bias": _tensor(params["head"]["bias"]),
     }
     for i, name in enumerate(names):
         p, s = params[f"units_{name}"], stats[f"units_{name}"]
@@ -110,9 +173,7 @@ def convert(inputs: Inputs) -> ResNet:
         if "shortcut" in p:
             state |= _conv(f"blocks.{i}.shortcut.0", p["shortcut"])
             state |= _norm(f"blocks.{i}.shortcut.1", p["shortcut_norm"], s["shortcut_norm"])
-    missing, unexpected = net.load_state_dict(state, strict=False)
-    assert not unexpected and all(key.endswith("num_batches_tracked") for key in missing)
-    return net.eval()
+    return net, state
 
 
 def _tensor(values: Any) -> torch.Tensor:

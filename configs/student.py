@@ -10,6 +10,12 @@ those of the data.
 The paper's recipe: SGD, x 0.1 at epoch 150 of 170, T = 6, alpha = 0.95; 94 % in the paper. Time
 and accuracy here: not measured yet. `configs/student.py:fast` takes 30 epochs, for one GPU; not
 measured yet. Without a teacher the same command trains the control.
+
+    python launch/train.py --config configs/student.py:accurate --config.teacher=runs/teacher \
+        --config.objective=e2kd --workdir runs/student
+
+airbench-32-64-64, the student of configs/teacher.py:accurate. The objectives are those of
+`kdxai.training.objectives`.
 """
 
 from ml_collections import ConfigDict

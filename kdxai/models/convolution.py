@@ -1,13 +1,15 @@
-"""A convolution whose gradient oneDNN takes, for bfloat16 on a CPU."""
+"""A convolution whose gradient is fast on a CPU."""
 
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 Padding = tuple[tuple[int, int], ...]
+FEWEST = 40  # images of which a part of a gradient by the kernel is taken, at least
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 
@@ -21,8 +23,9 @@ def conv_general_dilated(
     """`lax.conv_general_dilated`, save for the gradient where the stride is 1 and the group one.
 
     JAX writes a gradient by the image as a convolution that reads the kernel with its channels
-    swapped, which oneDNN refuses: it then runs at the speed of float32. Here they are swapped
-    first. Reverse mode only.
+    swapped, which oneDNN refuses: bfloat16 then runs at the speed of float32. Here they are swapped
+    first. A gradient by the kernel has the images as its channels: of many it leaves the cache, and
+    is taken of parts, 1.5 to 4 times as fast for a hundred images of 15 x 15. Reverse mode only.
     """
     if any(stride != 1 for stride in strides) or options.get("feature_group_count", 1) != 1:
         return lax.conv_general_dilated(x, kernel, strides, padding, **options)
@@ -44,13 +47,28 @@ def _backward(
     padding: Padding, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    by_kernel = jax.linear_transpose(
-        lambda k: lax.conv_general_dilated(x, k, (1, 1), padding, dimension_numbers=NHWC), kernel
-    )
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
     sizes = zip(kernel.shape[:2], padding, strict=True)
     rest = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in sizes)
-    return _convolve(gradient, turned, rest), *by_kernel(gradient)
+    return _convolve(gradient, turned, rest), _by_kernel(padding, x, kernel, gradient)
+
+
+def _by_kernel(padding: Padding, x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
+    """The gradient by the kernel, summed over parts of the batch."""
+
+    def of(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        convolve = partial(
+            lax.conv_general_dilated,
+            x,
+            window_strides=(1, 1),
+            padding=padding,
+            dimension_numbers=NHWC,
+        )
+        return jax.linear_transpose(convolve, kernel)(gradient)[0].astype(jnp.float32)
+
+    count = max(len(x) // FEWEST, 1)
+    parts = zip(jnp.array_split(x, count), jnp.array_split(gradient, count), strict=True)
+    return jnp.stack([of(*part) for part in parts]).sum(0).astype(kernel.dtype)
 
 
 _convolve.defvjp(_forward, _backward)

@@ -47,12 +47,15 @@ class Layers:
             return factorised.Conv(
                 whole, features, window, stride, self.rank, FrozenDict(options), name=name
             )
-        slow_gradient = self.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
+        # Of reverse mode alone, so that networks that are not trained have forward mode too.
+        own_gradient = jax.default_backend() == "cpu" and (
+            self.dtype == jnp.bfloat16 or self.axis_name is not None
+        )
         usual: dict[str, Any] = {
             "use_bias": False,
             "padding": 1,
             "dtype": self.dtype,
-            "conv_general_dilated": conv_general_dilated if slow_gradient else None,
+            "conv_general_dilated": conv_general_dilated if own_gradient else None,
             # He et al. 2015, on the fan-out, as the reference code of both families has it.
             "kernel_init": HE_FAN_OUT,
         }

@@ -17,10 +17,12 @@ except ImportError as error:
 
 @pytest.fixture(scope="module")
 def inputs():
-    return run.inputs(ConfigDict(CONFIG))
+    return run.inputs(ConfigDict(CONFIG | {"model": "resnet10-w4"}))
 
 
-def test_the_converted_network_gives_the_same_logits(inputs):
+@pytest.mark.parametrize("name", ["resnet18-w4", "airbench-4-6-8"])
+def test_the_converted_network_gives_the_same_logits(name):
+    inputs = run.inputs(ConfigDict(CONFIG | {"model": name}))
     ours = inputs.trained.model.apply(inputs.trained.variables, inputs.images)
     with peers.torch.no_grad():
         theirs = peers.convert(inputs)(peers._images(inputs)).numpy()
@@ -45,7 +47,14 @@ def test_values_not_only_shapes_agree(inputs):
             np.testing.assert_allclose(peer.build(inputs).call(), ours, atol=atol)
 
 
-def test_only_resnets_are_converted():
+def test_an_airbench_network_trains_alike():
+    inputs = run.inputs(ConfigDict(CONFIG | {"model": "airbench-4-6-8"}))
+    ours, theirs = TASKS["train_step"].build(inputs), peers.train_step(False, inputs)
+    for _ in range(3):
+        np.testing.assert_allclose(ours.call(), theirs.call(), rtol=1e-3)
+
+
+def test_others_are_not_converted():
     inputs = run.inputs(ConfigDict(CONFIG | {"model": "wrn-10-1"}))
     with pytest.raises(UserError, match="model=resnet18"):
         peers.convert(inputs)

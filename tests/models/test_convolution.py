@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from kdxai.models.convolution import conv_general_dilated
+from kdxai import models
+from kdxai.models.convolution import FEWEST, conv_general_dilated
 
 RNG = np.random.default_rng(0)
 
@@ -34,3 +35,24 @@ def test_values_and_gradients_are_those_of_jax(stride, groups, window, padding):
     both = results(conv_general_dilated), results(lax.conv_general_dilated)
     for ours, theirs in zip(*both, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("images", [FEWEST, 2 * FEWEST + 17])
+def test_a_gradient_in_parts_is_that_of_all_images(images):
+    x = jnp.float32(RNG.normal(size=(images, 5, 4, 3)))
+    kernel = jnp.float32(RNG.normal(size=(3, 3, 3, 2)))
+    padding, options = ((1, 1), (1, 1)), {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+    def gradient(convolution):
+        loss = lambda k: (convolution(x, k, (1, 1), padding, **options) ** 3).sum()  # noqa: E731
+        return jax.grad(loss)(kernel)
+
+    ours, theirs = gradient(conv_general_dilated), gradient(lax.conv_general_dilated)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def test_networks_that_are_not_trained_have_forward_mode():
+    model = models.create("plain3-w4", num_classes=2)
+    x = jnp.ones((1, 8, 8, 3))
+    variables = model.init(jax.random.key(0), x)
+    assert jnp.isfinite(jax.jvp(lambda x: model.apply(variables, x), (x,), (x,))[1]).all()
