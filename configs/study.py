@@ -40,8 +40,12 @@ SIZES = {  # the models that stand beside teacher and student
 }
 SIZES |= {"fast": SIZES["published"], "quick": SIZES["small"]}
 
-# Objectives that match more than logits, and what their students are.
-MATCHED = {"attention": "its attention", "cat": "its class activation maps", "e2kd": "its Grad-CAM"}
+# Objectives that match maps, as published: e2kd beside logits, the others beside labels alone.
+MATCHED = {
+    "attention": "the teacher's attention",
+    "cat": "the teacher's class activation maps",
+    "e2kd": "the teacher's logits and its Grad-CAM",
+}
 DISTILLED = {
     "teacher": paper.ROLES["teacher"],
     "second_teacher": paper.ROLES["second_teacher"],
@@ -105,6 +109,7 @@ def distillation(teacher: ConfigDict, student: ConfigDict, *, tiny: str) -> Conf
             ("smoothed_control", "control"),
             ("tiny_student", "teacher"),
             *((f"{name}_student", "student") for name in ("dkd", *MATCHED)),
+            *((f"{name}_student", "control") for name in MATCHED),
         ),
         floor=("second_teacher", "teacher"),
         claims=paper.claims(models),
@@ -133,7 +138,9 @@ def nearer() -> dict[str, dict[str, str | float]]:
     }
     for name in MATCHED:
         one = f"{name}_student"
-        found[f"near_{name}"] = near("Matching maps brings them nearer still", one, "student")
+        found[f"near_{name}"] = near(
+            "Matching maps brings them nearer than matching logits", one, "student"
+        )
         found[f"accuracy_{name}"] = studies.claim(
             "That costs no accuracy", "accuracy", (one, "student"), "not_lower", 0.01
         )
