@@ -78,10 +78,11 @@ def default() -> ConfigDict:
 def airbench() -> ConfigDict:
     """A recipe for the networks `airbench-A-B-C`, from airbench94 (Jordan 2024).
 
-    Its rate and decay by example, with momentum, triangle, Lookahead, alternating flips and fast
-    biases. Smaller batches, and a quarter of the factor of the biases, are for few epochs with an
-    average where airbench has a maximum; `head_factor` does what its 1/9 of the logits does. The
-    validation images chose both.
+    Its rate and decay by example, its momentum, triangle, Lookahead, alternating flips and fast
+    biases. What differs is for few epochs with an average where airbench has a maximum: batches of
+    250, a quarter of the factor of the biases, and `head_factor`, which does what its 1/9 of the
+    logits does; validation images chose them. Statistics of BatchNorm are averaged as everywhere
+    here, labels are not smoothed.
     """
     config = default()
     config.model.name = "airbench-64-256-256"
