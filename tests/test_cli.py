@@ -197,7 +197,7 @@ def test_a_whole_config_that_differs_is_a_short_message():
     after = ConfigDict({key: {"other": 1} for key in before})
     told = difference(before, after)
     assert len(told) < 400
-    assert told.startswith("augment.cutout 0 -> (none), ")
+    assert told.startswith("augment.alternate None -> (none), augment.cutout 0 -> (none), ")
     assert told.endswith(f", and {len(flatten(before)) + len(flatten(after)) - 5} more")
     assert difference(before, before) == ""
     after = training.default()
