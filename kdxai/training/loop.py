@@ -137,6 +137,7 @@ def facts_of(
             "kind": "train",
             "teacher": config.teacher,
             **({"start": config.start} if config.start else {}),
+            **({"objective": config.objective.name} if config.objective.name else {}),
             "dtype": jnp.dtype(compute_dtype(config.model.dtype)).name,
             "machine": devices.machine(),
         },

@@ -262,5 +262,6 @@ def test_the_command_line_names_it_either_way(config, config_file, tmp_path):
         assert done.returncode == 0 and "test accuracy" in done.stdout, done.stderr
     wanted = json.loads((tmp_path / "run" / runs.CONFIG).read_text())["objective"]
     assert (wanted["name"], wanted["weight"]) == ("attention", 5.0)
+    assert trained.read(tmp_path / "run")["facts"]["origin"]["objective"] == "attention"
     told = refused(*known, "--config.objective=oops", *flags)
     assert "there is no objective 'oops'; there are cross_entropy, label_smoothing, " in told
