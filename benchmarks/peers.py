@@ -11,6 +11,7 @@ from typing import Any
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # ScoreCAM's bars would tear the table
 
+import jax.numpy as jnp
 import numpy as np
 import quantus
 import torch
@@ -268,31 +269,44 @@ def deletion(inputs: Inputs) -> Work:
     return Work(call, len(images))
 
 
+def _precision(inputs: Inputs) -> torch.autocast:
+    """That in which the convolutions compute."""
+    bfloat16 = inputs.trained.model.dtype == jnp.bfloat16
+    return torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
+
+
 def forward(inputs: Inputs) -> Work:
     """Logits of a batch."""
     net, images = convert(inputs), _images(inputs)
 
     def call() -> np.ndarray:
-        with torch.no_grad():
-            return net(images).numpy()
+        with torch.no_grad(), _precision(inputs):
+            return net(images).float().numpy()
 
     return Work(call, len(images), forward_flops(inputs))
 
 
-def train_step(distil: bool, inputs: Inputs) -> Work:
-    """A step of SGD on the batch; the teacher is the network as it was."""
-    net, teacher, images = convert(inputs).train(), convert(inputs), _images(inputs)
+def train_step(inputs: Inputs, *, distil: bool = False, layout: Any = None) -> Work:
+    """A step of SGD on the batch; the teacher is the network as it was.
+
+    Args:
+      layout: of images and weights in memory; None for PyTorch's usual one.
+    """
+    layout = layout or torch.contiguous_format
+    net, teacher = (convert(inputs).to(memory_format=layout) for _ in range(2))
+    net, images = net.train(), _images(inputs).contiguous(memory_format=layout)
     labels = torch.tensor(inputs.classes.tolist())
     sgd = torch.optim.SGD(
         net.parameters(), LEARNING_RATE, momentum=0.9, weight_decay=5e-4, nesterov=True
     )
 
     def call() -> np.ndarray:
-        logits = net(images)
+        with _precision(inputs):
+            logits = net(images).float()
         loss = functional.cross_entropy(logits, labels)
         if distil:
-            with torch.no_grad():
-                soft = (teacher(images) / TEMPERATURE).softmax(1)
+            with torch.no_grad(), _precision(inputs):
+                soft = (teacher(images).float() / TEMPERATURE).softmax(1)
             kd = TEMPERATURE**2 * functional.cross_entropy(logits / TEMPERATURE, soft)
             loss = ALPHA * kd + (1 - ALPHA) * loss
         sgd.zero_grad()
@@ -317,6 +331,9 @@ PEERS: dict[str, tuple[Peer, ...]] = {
     "deletion": (Peer("Quantus", deletion, target=2.5),),
     "score_cam": (Peer("grad-cam", partial(draw, ScoreCAM), 10, ALIGNED),),
     "forward": (Peer("PyTorch", forward),),
-    "train_step": (Peer("PyTorch", partial(train_step, False)),),
-    "distillation_step": (Peer("PyTorch", partial(train_step, True)),),
+    "train_step": (
+        Peer("PyTorch", train_step),
+        Peer("PyTorch, channels last", partial(train_step, layout=torch.channels_last)),
+    ),
+    "distillation_step": (Peer("PyTorch", partial(train_step, distil=True)),),
 }

@@ -49,7 +49,7 @@ def test_values_not_only_shapes_agree(inputs):
 
 def test_an_airbench_network_trains_alike():
     inputs = run.inputs(ConfigDict(CONFIG | {"model": "airbench-4-6-8"}))
-    ours, theirs = TASKS["train_step"].build(inputs), peers.train_step(False, inputs)
+    ours, theirs = TASKS["train_step"].build(inputs), peers.train_step(inputs)
     for _ in range(3):
         np.testing.assert_allclose(ours.call(), theirs.call(), rtol=1e-3)
 
