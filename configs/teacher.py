@@ -8,6 +8,11 @@ accuracy 96.0 %; time and accuracy here: not measured yet.
     python launch/train.py --config configs/teacher.py:fast --workdir runs/teacher
 
 30 epochs with warm-up and cosine, for one GPU. Not measured yet.
+
+    python launch/train.py --config configs/teacher.py:accurate --workdir runs/teacher
+
+airbench-64-256-256, 12 epochs: test accuracy 92.4 % after 30 minutes on two CPU cores that have
+bfloat16.
 """
 
 from ml_collections import ConfigDict
