@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from kdxai.errors import UserError
@@ -86,17 +87,21 @@ def scale_gradients(factors: Mapping[str, float]) -> optax.GradientTransformatio
     decayed as the rest is (Jordan 2024).
 
     Args:
-      factors: of `bias`, the biases of BatchNorm, and `head`, the kernel and bias of the head.
+      factors: of `bias`, the biases of norms, which are those beside no kernel, and `head`, the
+        kernel and bias of the head.
     """
 
-    def scaled(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        names = [str(key.key) for key in path]
-        part = "head" if "head" in names else names[-1] if "BatchNorm" in names[-2] else ""
-        return leaf * factors[part] if part in factors else leaf
+    def scaled(updates: Any) -> Any:
+        flat = traverse_util.flatten_dict(updates)
+        kernels = {path[:-1] for path in flat if path[-1] == "kernel"}
 
-    return optax.stateless(
-        lambda updates, params: jax.tree_util.tree_map_with_path(scaled, updates)
-    )
+        def part(path: tuple[str, ...]) -> str:
+            return "head" if "head" in path else "" if path[:-1] in kernels else path[-1]
+
+        found = {path: leaf * factors.get(part(path), 1) for path, leaf in flat.items()}
+        return traverse_util.unflatten_dict(found)
+
+    return optax.stateless(lambda updates, params: scaled(updates))
 
 
 class Slow(NamedTuple):

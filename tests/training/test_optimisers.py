@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import flatten_dict
 
+from kdxai import models
 from kdxai.errors import UserError
 from kdxai.training import config, optimisers, state
 
@@ -82,17 +84,20 @@ def trained(params, gradients, **settings):
     return params
 
 
-def test_biases_of_batch_norm_alone_learn_faster():
-    """They move as by a learning rate of 8 times, and decay as the others do."""
-    leaf = jnp.float32(2.0)
-    names = [("block", "BatchNorm_0", "bias"), ("block", "BatchNorm_0", "scale"), ("head", "bias")]
-    for path in names:
-        tree, gradient = leaf, jnp.float32(0.3)
-        for name in reversed(path):
-            tree, gradient = {name: tree}, {name: gradient}
-        found = jax.tree.leaves(trained(tree, [gradient], bias_factor=8.0))[0]
-        factor = 8 if path == names[0] else 1
-        assert float(found) == pytest.approx(2 - 0.1 * (factor * 0.3 + 0.01 * 2), rel=1e-6), path
+@pytest.mark.parametrize("name", ["resnet10-w4", "wrn-10-1", "airbench-4-8-8"])
+def test_biases_of_norms_alone_learn_faster(name):
+    """They move as by a learning rate of 8 times, and decay as all do; those of shortcuts too."""
+    model = models.create(name, num_classes=3)
+    first = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    gradients = jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.3), first["params"])
+    last = trained(first["params"], [gradients], bias_factor=8.0)
+    norms = {path[:-1] for path in flatten_dict(first["batch_stats"]) if path[-1] == "mean"}
+    found, start = flatten_dict(last), flatten_dict(first["params"])
+    assert len(norms) > 3
+    for path, leaf in start.items():
+        factor = 8 if path[:-1] in norms and path[-1] == "bias" else 1
+        expected = leaf - 0.1 * (factor * 0.3 + 0.01 * leaf)
+        np.testing.assert_allclose(found[path], expected, rtol=1e-5, err_msg=str(path))
 
 
 @pytest.mark.parametrize("total", [10, 12])
