@@ -14,6 +14,7 @@ from kdxai.models.airbench import require_whitenable
 from kdxai.settings import flatten
 from kdxai.training import objectives, optimisers
 from kdxai.training import teacher as teachers
+from kdxai.training.config import default
 from kdxai.training.program import compute_dtype, create_model
 
 
@@ -108,6 +109,7 @@ def check_settings(config: ConfigDict, dataset: Dataset) -> None:
             f"augment.pad and augment.cutout are numbers of pixels from 0, below {side} and up to "
             f"{side} for these images, not {config.augment.pad} and {config.augment.cutout}"
         )
+    optimisers.require_read(config.optim, default().optim)
     optimisers.learning_rate(config.optim, config.epochs, size // config.batch_size)
     compute_dtype(config.model.dtype)
     objectives.choose(config)

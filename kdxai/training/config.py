@@ -40,6 +40,7 @@ def default() -> ConfigDict:
                 "dtype": "auto",  # bfloat16 where that is faster, else float32
             },
             "optim": {
+                "name": placeholder(str),  # sgd, adamw; None: sgd
                 "lr": 0.1,
                 "momentum": 0.9,
                 "nesterov": True,
