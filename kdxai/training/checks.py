@@ -11,6 +11,7 @@ from kdxai.errors import UserError
 from kdxai.externals import External
 from kdxai.models import trained
 from kdxai.models.airbench import require_whitenable
+from kdxai.models.network import require_patches
 from kdxai.settings import flatten
 from kdxai.training import objectives, optimisers
 from kdxai.training import teacher as teachers
@@ -77,6 +78,7 @@ def check(
     model = create_model(config, len(dataset.class_names))
     if "whitening" in model.units:
         require_whitenable(dataset.train.image.shape)
+    require_patches(dataset.train.image.shape, getattr(model.units.get("stem"), "patch", 1))
     require_maps(config, model, teacher)
     return model
 
