@@ -14,7 +14,7 @@ from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.externals import External
 from kdxai.lifting import lift
-from kdxai.models import LAST, Features, Network
+from kdxai.models import LAST, Features, Network, grid
 from kdxai.models.trained import Trained
 from kdxai.protocol import SOUND, Protocol
 
@@ -45,6 +45,7 @@ def as_classifier(model: Trained | External, protocol: Protocol = SOUND) -> Clas
         classify=Partial(half("classify"), variables),
         head=variables["params"]["head"]["kernel"] if own_head else None,
         guided=guided,
+        grid=Partial(grid),
     )
 
 
@@ -92,8 +93,9 @@ def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
     Raises:
       UserError: its functions do not fit each other, or it has fewer than two outputs.
     """
-    parts = (classifier.features, classifier.classify, classifier.guided)
-    if all(part is None or isinstance(getattr(part, "func", None), Part) for part in parts):
+    parts = (classifier.features, classifier.classify, classifier.guided, classifier.grid)
+    functions = [getattr(part, "func", None) for part in parts if part is not None]
+    if all(isinstance(function, Part) or function is grid for function in functions):
         return classifier
     images = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     # Lambdas, as JAX keeps what it has traced by the function.
@@ -103,12 +105,13 @@ def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
             f"a classifier must return [K] logits of K >= 2 classes, not {list(logits.shape)}; "
             "for one output z of a sigmoid, return [0, z]"
         )
-    maps = [jax.eval_shape(lambda one: classifier.features(one), image) for image in images]
+    cuts = [jax.eval_shape(lambda one: classifier.features(one), image) for image in images]
     return Classifier(
         features=lift(classifier.features, *images),
-        classify=lift(classifier.classify, *maps),
+        classify=lift(classifier.classify, *cuts),
         head=classifier.head,
         guided=classifier.guided and lift(classifier.guided, *images),
+        grid=classifier.grid and lift(classifier.grid, *cuts),
     )
 
 
