@@ -94,7 +94,8 @@ class Layers:
     def dense(self, features: int, **options: Any) -> nn.Module:
         """`nn.Dense`, or what stands in its place."""
         if self.rank is not None:
-            return factorised.Dense(replace(self, rank=None).dense, features, self.rank, **options)
+            whole = replace(self, rank=None).dense
+            return factorised.Dense(whole, features, self.rank, FrozenDict(options))
         options = {"dtype": self.dtype} | options
         if self.weight_bits is None:
             return nn.Dense(features, **options)
