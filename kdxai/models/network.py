@@ -279,11 +279,11 @@ class Network(nn.Module):
         return ends[-1]
 
 
-def require_divisible(images: jax.Array, patch: int) -> None:
+def require_patches(shape: tuple[int, ...], patch: int) -> None:
     """Raises:
-    UserError: patches of so many pixels a side do not divide [N, H, W, C] images.
+    UserError: patches of so many pixels a side do not divide images of a shape [N, H, W, C].
     """
-    height, width = images.shape[1:3]
+    height, width = shape[1:3]
     if height % patch or width % patch:
         raise UserError(
             f"patches of {patch}x{patch} pixels do not divide images of {height}x{width}; take "
