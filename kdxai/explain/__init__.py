@@ -10,6 +10,7 @@ In place of a class a method takes any function of the logits to one number, suc
 `targets`. Of a model that has more than a grid at its cut, `Classifier(grid=...)` picks the map.
 """
 
+from kdxai.explain.attention import attention_rollout, le_grad
 from kdxai.explain.cam import (
     ablation_cam,
     cam,
@@ -61,6 +62,8 @@ METHODS: dict[str, Method] = {
     "guided_backpropagation": Method(guided_backpropagation, on_image=True),
     "guided_grad_cam": Method(guided_grad_cam),
     "occlusion": Method(occlusion, batch=("chunk",), on_image=True, require=require_cover),
+    "attention_rollout": Method(attention_rollout, on_image=True),
+    "le_grad": Method(le_grad, on_image=True),
     "random": Method(random),
     "centred_gaussian": Method(centred_gaussian),
     "edges": Method(edges, on_image=True),

@@ -206,15 +206,15 @@ class Network(nn.Module):
         Raises:
           UserError: the network has no attention.
         """
-        found = {}
-        for name, unit in self.units.items():
-            if hasattr(unit, "attention"):
-                found[name] = unit.attention(x)
-            x = unit(x, False)
-        if not found:
+        if not self.attentive:
             raise UserError(
                 "the model has no attention, as CNNs have none; take a vision transformer (vit-...)"
             )
+        found = {}
+        for name, unit in self.units.items():
+            if name in self.attentive:
+                found[name] = unit.attention(x)
+            x = unit(x, False)
         return found
 
     def attended(self, x: jax.Array, attention: Mapping[str, jax.Array]) -> dict[str, Features]:
@@ -234,6 +234,11 @@ class Network(nn.Module):
                 found[name] = unit(jax.lax.stop_gradient(x), False, attention[name])
             x = unit(x, False)
         return found
+
+    @property
+    def attentive(self) -> tuple[str, ...]:
+        """The units that have attention."""
+        return tuple(name for name, unit in self.units.items() if hasattr(unit, "attention"))
 
     @property
     def has_cam(self) -> bool:
