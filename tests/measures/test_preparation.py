@@ -71,6 +71,19 @@ def test_a_cascade_randomises_whole_stages_from_either_end(name, stages, monkeyp
         jax.tree.map(np.testing.assert_array_equal, last.features.args, whole.features.args)
 
 
+def test_a_norm_ahead_of_the_head_is_randomised_with_it(monkeypatch):
+    monkeypatch.setattr(
+        randomisation, "shuffled", lambda one: jax.tree.map(np.negative, one.variables)
+    )
+    one = trained("convnext-1-1-1-1-w4")
+    cascade = randomisation.cascade(one, Protocol("grad_cam"))
+    stages = ["stem", "stage1", "stage2", "stage3", "stage4", "head"]
+    assert [name.partition("_")[2] for name in cascade["bottom_up"]] == stages
+    first, *_, last = cascade["top_down"].values()
+    assert changed(one.variables, first) == {"pooling", "head"}
+    assert changed(one.variables, last) == {*one.model.units, "pooling", "head"}
+
+
 def test_a_cascade_takes_the_memory_of_two_models():
     one = trained("plain3-w2")
     cascade = randomisation.cascade(one, Protocol())
