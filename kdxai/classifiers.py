@@ -103,6 +103,7 @@ def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
         head=classifier.head,
         guided=classifier.guided and lift(classifier.guided, *images),
         grid=classifier.grid and lift(classifier.grid, *cuts),
+        background=classifier.background,
     )
 
 

@@ -29,6 +29,8 @@ class Classifier(NamedTuple):
         `guided_relu`. Only guided backpropagation and Guided Grad-CAM need it.
       grid: what `features` returns -> the [h, w, c] feature map in it. It picks and arranges
         values and computes none, so that of a gradient it gives that of the map.
+      background: [n, H, W, C] images that stand for the data, normalised as those explained are.
+        Only Expected Gradients and GradientSHAP need them.
     """
 
     features: Callable[[jax.Array], Any]
@@ -36,6 +38,7 @@ class Classifier(NamedTuple):
     head: jax.Array | None = None
     guided: Callable[[jax.Array], jax.Array] | None = None
     grid: Callable[[Any], jax.Array] | None = None
+    background: jax.Array | None = None
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """[H, W, C] image -> [K] logits."""
