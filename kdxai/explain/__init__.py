@@ -23,7 +23,11 @@ from kdxai.explain.cam import (
     xgrad_cam,
 )
 from kdxai.explain.classifier import Classifier
+from kdxai.explain.coalitions import kernel_shap, lime, require_segments
 from kdxai.explain.controls import centred_gaussian, edges, random
+from kdxai.explain.decomposition import deep_lift, lrp_epsilon, lrp_z_plus
+from kdxai.explain.expectation import expected_gradients, gradient_shap
+from kdxai.explain.full_gradient import full_grad, full_gradient
 from kdxai.explain.gradients import (
     gradient,
     gradient_x_input,
@@ -39,6 +43,7 @@ from kdxai.explain.gradients import (
 from kdxai.explain.maps import min_max, resize
 from kdxai.explain.method import Method, Option
 from kdxai.explain.occlusion import occlusion, require_cover
+from kdxai.explain.rise import rise
 
 METHODS: dict[str, Method] = {
     "cam": Method(cam),
@@ -61,6 +66,19 @@ METHODS: dict[str, Method] = {
     "guided_backpropagation": Method(guided_backpropagation, on_image=True),
     "guided_grad_cam": Method(guided_grad_cam),
     "occlusion": Method(occlusion, batch=("chunk",), on_image=True, require=require_cover),
+    "expected_gradients": Method(
+        expected_gradients, batch=("chunk", "samples"), on_image=True, on_background=True
+    ),
+    "gradient_shap": Method(
+        gradient_shap, batch=("chunk", "samples"), on_image=True, on_background=True
+    ),
+    "deep_lift": Method(deep_lift, on_image=True),
+    "lrp_epsilon": Method(lrp_epsilon, on_image=True),
+    "lrp_z_plus": Method(lrp_z_plus, on_image=True),
+    "full_grad": Method(full_grad, on_image=True),
+    "rise": Method(rise, batch=("chunk", "samples"), on_image=True),
+    "kernel_shap": Method(kernel_shap, batch=("chunk",), on_image=True, require=require_segments),
+    "lime": Method(lime, batch=("chunk", "samples"), on_image=True, require=require_segments),
     "random": Method(random),
     "centred_gaussian": Method(centred_gaussian),
     "edges": Method(edges, on_image=True),
@@ -77,6 +95,7 @@ __all__ = [
     "Classifier",
     "Method",
     "default_options",
+    "full_gradient",
     "guided_relu",
     "integrated_gradients_with_error",
     "min_max",
