@@ -26,7 +26,7 @@ from kdxai.errors import UserError
 from kdxai.explain.classifier import (
     Classifier,
     Target,
-    cut,
+    at_cut,
     grid,
     one_image,
     score,
@@ -54,7 +54,7 @@ def cam(
             "CAM needs a model that ends in a linear head on globally average-pooled features: "
             "pass its weights as Classifier(head=...), or use grad_cam."
         )
-    features, found = cut(classifier, image)
+    features, found = at_cut(classifier, image)
     if classifier.head.ndim != 2 or classifier.head.shape[0] != found.shape[-1]:
         raise UserError(
             f"CAM's head must be [c, K] with the c = {found.shape[-1]} channels of the feature "
@@ -169,7 +169,7 @@ def score_cam(
     positive, so with `relu` features ahead of a ReLU leave little of the map.
     """
     image = one_image(image)
-    features = cut(classifier, image)[1].astype(jnp.float32)
+    features = at_cut(classifier, image)[1].astype(jnp.float32)
     channels = jnp.moveaxis(features, -1, 0)
     size = len(channels)
     chunk = min(chunk, size)
@@ -213,7 +213,7 @@ def ablation_cam(
     negative logit would turn evidence for the class into evidence against it. That 0 is absence
     presumes A >= 0.
     """
-    features, found = cut(classifier, image)
+    features, found = at_cut(classifier, image)
     channels = jnp.arange(found.shape[-1])
     _, back = jax.vjp(lambda features: grid(classifier, features), features)
 
@@ -236,7 +236,7 @@ def eigen_cam(classifier: Classifier, image: jax.Array, class_index: Target) -> 
     positive number, so that for features after a ReLU no value is negative. Ahead of one that sum
     may be next to nothing, and then a small change of the image can turn the sign.
     """
-    features = cut(classifier, image)[1].astype(jnp.float32)
+    features = at_cut(classifier, image)[1].astype(jnp.float32)
     matrix = features.reshape(-1, features.shape[-1])
     # By power iteration, squaring the smaller Gram matrix: a batched SVD inside a compiled program
     # has hung on two CPU threads (jaxlib 0.10.2).
@@ -260,7 +260,7 @@ def _features_and_gradient(
     classifier: Classifier, image: jax.Array, class_index: Target
 ) -> tuple[jax.Array, jax.Array]:
     """The feature map A [h, w, k] and dy_c/dA [h, w, k], both in float32."""
-    features, found = cut(classifier, image)
+    features, found = at_cut(classifier, image)
     _, gradient = score_and_gradient(classifier.classify, features, class_index)
     return found.astype(jnp.float32), grid(classifier, gradient)
 

@@ -42,7 +42,7 @@ class Classifier(NamedTuple):
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """[H, W, C] image -> [K] logits."""
-        return spread_nan(image, self.classify(cut(self, image)[0]))
+        return spread_nan(image, self.classify(at_cut(self, image)[0]))
 
 
 def one_image(image: jax.Array) -> jax.Array:
@@ -63,7 +63,7 @@ def one_image(image: jax.Array) -> jax.Array:
     return image if jnp.issubdtype(image.dtype, jnp.floating) else image.astype(jnp.float32)
 
 
-def cut(classifier: Classifier, image: jax.Array) -> tuple[Any, jax.Array]:
+def at_cut(classifier: Classifier, image: jax.Array) -> tuple[Any, jax.Array]:
     """[H, W, C] image -> what `features` returns and the [h, w, c] map in it, with shapes checked.
 
     Raises:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from kdxai.explain.classifier import Classifier, Target, cut, one_image
+from kdxai.explain.classifier import Classifier, Target, at_cut, one_image
 
 
 def random(
@@ -51,4 +51,4 @@ def edges(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.
 
 def _grid(classifier: Classifier, image: jax.Array) -> tuple[int, int]:
     """(h, w) of the feature map, without computing it."""
-    return jax.eval_shape(lambda x: cut(classifier, x)[1], image).shape[:2]
+    return jax.eval_shape(lambda x: at_cut(classifier, x)[1], image).shape[:2]
