@@ -31,6 +31,7 @@ class Classifier(NamedTuple):
         values and computes none, so that of a gradient it gives that of the map.
       background: [n, H, W, C] images that stand for the data, normalised as those explained are.
         Only Expected Gradients and GradientSHAP need them.
+      earlier: the same model cut ahead of this cut, the finest map first. Only RefineCAM needs it.
     """
 
     features: Callable[[jax.Array], Any]
@@ -39,6 +40,7 @@ class Classifier(NamedTuple):
     guided: Callable[[jax.Array], jax.Array] | None = None
     grid: Callable[[Any], jax.Array] | None = None
     background: jax.Array | None = None
+    earlier: tuple["Classifier", ...] = ()
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """[H, W, C] image -> [K] logits."""
