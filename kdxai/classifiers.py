@@ -1,6 +1,6 @@
 """Any model -> a classifier that can be explained, compiled and spread over devices."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -10,27 +10,44 @@ from flax import linen as nn
 from jax.tree_util import Partial
 
 from kdxai import devices, explain
+from kdxai.data import augment
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.externals import External
 from kdxai.lifting import lift
 from kdxai.models import LAST, Network
 from kdxai.models.trained import Trained
-from kdxai.protocol import SOUND, Protocol
+from kdxai.protocol import SOUND, Protocol, needs
 
 
-def as_classifier(model: Trained | External, protocol: Protocol = SOUND) -> Classifier:
+def as_classifier(
+    model: Trained | External, protocol: Protocol = SOUND, background: Any = None
+) -> Classifier:
     """A model as a classifier of one normalised image, cut and run as a protocol says.
 
     Of a kdxai model it is a pytree: the parameters are leaves, so it can be an argument of a jitted
     function.
+
+    Args:
+      background: [n, H, W, C] uint8 images that stand for the data, where the method needs some.
 
     Raises:
       UserError: the model has no such stage, or the protocol sets what it does not do.
     """
     if isinstance(model, External):
         require_obeyed(model.classifier, protocol)
-        return model.classifier
+        found = model.classifier
+    else:
+        found = _own_classifier(model, protocol)
+        if needs(protocol.method, "earlier"):
+            cuts = (replace(protocol, stage=one) for one in _earlier(model.model, protocol.stage))
+            found = found._replace(earlier=tuple(_own_classifier(model, one) for one in cuts))
+    if background is None or not needs(protocol.method, "background"):
+        return found
+    return found._replace(background=augment.normalise(background, model.mean, model.std))
+
+
+def _own_classifier(model: Trained, protocol: Protocol) -> Classifier:
     network, variables = model.model, model.variables
     half = partial(Part, model=network, stage=protocol.stage, mode=protocol.mode)
     guided = None  # the rule is one of ReLUs
@@ -46,6 +63,13 @@ def as_classifier(model: Trained | External, protocol: Protocol = SOUND) -> Clas
         head=variables["params"]["head"]["kernel"] if own_head else None,
         guided=guided,
     )
+
+
+def _earlier(network: Network, stage: str) -> list[str]:
+    """The stages that end ahead of a cut."""
+    names = dict.fromkeys(name.partition(".")[0] for name in network.units)
+    last = network.cut(stage)
+    return [name for name in names if name.startswith("stage") and network.cut(name) < last]
 
 
 @dataclass(frozen=True)
@@ -104,6 +128,7 @@ def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
         guided=classifier.guided and lift(classifier.guided, *images),
         grid=classifier.grid and lift(classifier.grid, *cuts),
         background=classifier.background,
+        earlier=tuple(as_pytree(one, *shapes) for one in classifier.earlier),
     )
 
 

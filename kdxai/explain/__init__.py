@@ -10,6 +10,7 @@ In place of a class a method takes any function of the logits to one number, suc
 `targets`. Of a model that has more than a grid at its cut, `Classifier(grid=...)` picks the map.
 """
 
+from kdxai.explain.averages import over_networks, smooth, smooth_grad_cam_plus_plus
 from kdxai.explain.cam import (
     ablation_cam,
     cam,
@@ -42,11 +43,12 @@ from kdxai.explain.gradients import (
 )
 from kdxai.explain.maps import min_max, resize
 from kdxai.explain.method import Method, Option
+from kdxai.explain.newer_cam import eigen_grad_cam, finer_cam, refine_cam, shapley_cam
 from kdxai.explain.occlusion import occlusion, require_cover
 from kdxai.explain.rise import rise
 
 METHODS: dict[str, Method] = {
-    "cam": Method(cam),
+    "cam": Method(cam, needs=("head",)),
     "grad_cam": Method(grad_cam),
     "grad_cam_plus_plus": Method(grad_cam_plus_plus),
     "hires_cam": Method(hires_cam),
@@ -56,6 +58,11 @@ METHODS: dict[str, Method] = {
     "ablation_cam": Method(ablation_cam, batch=("chunk",)),
     "eigen_cam": Method(eigen_cam),
     "grad_cam_elementwise": Method(grad_cam_elementwise),
+    "eigen_grad_cam": Method(eigen_grad_cam),
+    "shapley_cam": Method(shapley_cam),
+    "finer_cam": Method(finer_cam),
+    "smooth_grad_cam_plus_plus": Method(smooth_grad_cam_plus_plus, batch=("chunk", "samples")),
+    "refine_cam": Method(refine_cam, needs=("earlier",)),
     "gradient": Method(gradient, on_image=True),
     "gradient_x_input": Method(gradient_x_input, on_image=True),
     "smooth_grad": Method(smooth_grad, batch=("chunk", "samples"), on_image=True),
@@ -63,14 +70,14 @@ METHODS: dict[str, Method] = {
         var_grad, batch=("chunk", "samples"), on_image=True, require=require_variance
     ),
     "integrated_gradients": Method(integrated_gradients, batch=("chunk", "steps"), on_image=True),
-    "guided_backpropagation": Method(guided_backpropagation, on_image=True),
-    "guided_grad_cam": Method(guided_grad_cam),
+    "guided_backpropagation": Method(guided_backpropagation, on_image=True, needs=("guided",)),
+    "guided_grad_cam": Method(guided_grad_cam, needs=("guided",)),
     "occlusion": Method(occlusion, batch=("chunk",), on_image=True, require=require_cover),
     "expected_gradients": Method(
-        expected_gradients, batch=("chunk", "samples"), on_image=True, on_background=True
+        expected_gradients, batch=("chunk", "samples"), on_image=True, needs=("background",)
     ),
     "gradient_shap": Method(
-        gradient_shap, batch=("chunk", "samples"), on_image=True, on_background=True
+        gradient_shap, batch=("chunk", "samples"), on_image=True, needs=("background",)
     ),
     "deep_lift": Method(deep_lift, on_image=True),
     "lrp_epsilon": Method(lrp_epsilon, on_image=True),
@@ -99,5 +106,7 @@ __all__ = [
     "guided_relu",
     "integrated_gradients_with_error",
     "min_max",
+    "over_networks",
     "resize",
+    "smooth",
 ]

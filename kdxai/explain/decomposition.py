@@ -15,7 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from kdxai.explain.classifier import Classifier, Target, cut, one_image, score
+from kdxai.explain.classifier import Classifier, Target, at_cut, one_image, score
 from kdxai.explain.elementwise import Activation
 from kdxai.explain.gradients import contribution
 from kdxai.explain.maps import spread_nan
@@ -162,7 +162,7 @@ def _gradient(
 ) -> jax.Array:
     """[H, W, C] float32: the gradient of end(parts of y_c) by the image, by the rules."""
     number = number_of(classifier, class_index)
-    cut(classifier, image)  # says what is wrong with the shapes
+    at_cut(classifier, image)  # says what is wrong with the shapes
 
     def value(x: jax.Array) -> jax.Array:
         return end(propagate(number, x, begin(x), rules))

@@ -13,6 +13,7 @@ the gradients of `chunk` images (times the caller's own batch), and of one image
 per repeat.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -244,21 +245,26 @@ def noisy_copies(image: jax.Array, key: jax.Array | None, samples: int, noise: f
 def gradients_at(
     classifier: Classifier, points: jax.Array, class_index: Target, chunk: int
 ) -> jax.Array:
-    """[n, H, W, C] images -> dy_c/dx at each.
+    """[n, H, W, C] images -> dy_c/dx at each."""
+    return in_chunks(
+        lambda point: score_and_gradient(classifier, point, class_index)[1], points, chunk
+    )
+
+
+def in_chunks(
+    function: Callable[[jax.Array], jax.Array], points: jax.Array, chunk: int
+) -> jax.Array:
+    """`function` of each of [n, ...] points, `chunk` at a time.
 
     A Python loop over chunks, not lax.map: on a CPU a convolution's gradient inside an XLA loop
     is ten and more times slower (jax#12868).
     """
-
-    def gradient_at(point: jax.Array) -> jax.Array:
-        return score_and_gradient(classifier, point, class_index)[1]
-
     done: list[jax.Array] = []
     for start in range(0, len(points), chunk):
         # The barrier makes a chunk wait for the one before, or all would be in memory at once (as
         # they are on a CPU with JAX 0.10, whose compiler drops the barrier).
         ready, done = jax.lax.optimization_barrier((points[start : start + chunk], done))
-        done.append(jax.vmap(gradient_at)(ready))
+        done.append(jax.vmap(function)(ready))
     return jnp.concatenate(done)
 
 
