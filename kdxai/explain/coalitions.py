@@ -19,6 +19,7 @@ from jax.scipy.sparse.linalg import cg
 
 from kdxai.errors import UserError
 from kdxai.explain.classifier import Classifier, Target, one_image, score
+from kdxai.explain.maps import spread_nan
 
 
 def kernel_shap(
@@ -180,4 +181,5 @@ def _matmul(one: jax.Array, other: jax.Array) -> jax.Array:
 
 def _solve(gram: jax.Array, toward: jax.Array) -> jax.Array:
     """x of gram x = toward, by conjugate gradients: no LAPACK in a compiled batch."""
-    return cg(lambda x: _matmul(gram, x), toward, tol=1e-7, maxiter=4 * len(toward))[0]
+    found = cg(lambda x: _matmul(gram, x), toward, tol=1e-7, maxiter=4 * len(toward))[0]
+    return spread_nan(toward, found)  # it ends at once where nothing compares

@@ -195,7 +195,7 @@ def _rescaled(one: Activation, parts: Parts) -> Parts:
 def _larger_change(one: Parts, other: Parts) -> Parts:
     """The maximum of two: its rise goes to what is larger now, its fall to what was.
 
-    Of several in turn that is captum's rule of max-pooling.
+    Of several in turn that is the rule of max-pooling of the library shap, which is complete.
     """
     (a, a0), (b, b0) = one, other
     y, start = jnp.maximum(a, b), jnp.maximum(a0, b0)

@@ -51,12 +51,11 @@ def inner_of(eqn: JaxprEqn) -> ClosedJaxpr | None:
 
 def activation_name(eqn: JaxprEqn) -> str:
     inner = inner_of(eqn)
-    if eqn.primitive.name == "max" and any(_is_zero(atom) for atom in eqn.invars):
-        return "relu"
     if inner is None:
-        return eqn.primitive.name
-    own = eqn.params.get("name", eqn.primitive.name)
-    return activation_name(inner.eqns[0]) if len(inner.eqns) == 1 else own
+        rectifies = eqn.primitive.name == "max" and any(map(_is_zero, eqn.invars))
+        return "relu" if rectifies else eqn.primitive.name
+    first = activation_name(inner.eqns[0]) if len(inner.eqns) == 1 else ""
+    return first if first == "relu" else eqn.params.get("name", first or eqn.primitive.name)
 
 
 def _is_zero(atom: Any) -> bool:

@@ -33,7 +33,8 @@ LINEAR: dict[str, slice] = {
     **dict.fromkeys(("add_any", "broadcast_in_dim", "concatenate", "convert_element_type"), EVERY),
     **dict.fromkeys(("copy", "cumsum", "expand_dims", "optimization_barrier", "pad"), EVERY),
     **dict.fromkeys(("reduce_precision", "reduce_sum", "reduce_window_sum", "reshape"), EVERY),
-    **dict.fromkeys(("rev", "slice", "split", "squeeze", "stop_gradient", "transpose"), EVERY),
+    **dict.fromkeys(("rev", "slice", "split", "squeeze", "stop_gradient", "tile"), EVERY),
+    "transpose": EVERY,
     **dict.fromkeys(("dynamic_slice", "gather"), FIRST),
     "select_n": slice(1, None),
 }
