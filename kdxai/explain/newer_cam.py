@@ -54,9 +54,10 @@ def shapley_cam(
             return value
         return value + score(jax.nn.log_softmax(logits.astype(jnp.float32)), class_index)
 
-    gradient, curvature = jax.jvp(jax.grad(utility), (features,), (features,))
+    both = jax.value_and_grad(utility)
+    (value, gradient), (_, curvature) = jax.jvp(both, (features,), (features,))
     weights = jax.tree.map(lambda g, h: (g - h / 2).astype(jnp.float32), gradient, curvature)
-    weights = spread_nan((features, weights), grid(classifier, weights))
+    weights = spread_nan((features, value), grid(classifier, weights))
     return weighted(found.astype(jnp.float32), weights, relu=relu)
 
 
