@@ -84,7 +84,7 @@ def test_refine_cam_is_the_product_of_its_cuts(build, data):
     np.testing.assert_allclose(found, one * other, atol=1e-6)
     both = middle._replace(earlier=(classifier,))
     np.testing.assert_allclose(draw("refine_cam", both, image, 3), found, atol=1e-6)
-    assert 0 <= found.min() and 0 < found.max() <= 1
+    assert found.min() >= 0 and 0 < found.max() <= 1
 
 
 def test_refine_cam_without_earlier_cuts(build, data):
