@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
@@ -19,9 +20,11 @@ from kdxai.models import LAST, Features, Network, grid
 from kdxai.models.trained import Trained
 from kdxai.protocol import SOUND, Protocol, needs
 
+BACKGROUND = 64  # images at most, of those that stand for the data
+
 
 def as_classifier(
-    model: Trained | External, protocol: Protocol = SOUND, background: Any = None
+    model: Trained | External, protocol: Protocol = SOUND, images: Any = None
 ) -> Classifier:
     """A model as a classifier of one normalised image, cut and run as a protocol says.
 
@@ -29,7 +32,8 @@ def as_classifier(
     function.
 
     Args:
-      background: [n, H, W, C] uint8 images that stand for the data, where the method needs some.
+      images: [N, H, W, C] uint8 of a split. Some, spread evenly over it, are the background of a
+        method that needs one.
 
     Raises:
       UserError: the model has no such stage, or the protocol sets what it does not do.
@@ -42,9 +46,12 @@ def as_classifier(
         if needs(protocol.method, "earlier"):
             cuts = (replace(protocol, stage=one) for one in _earlier(model.model, protocol.stage))
             found = found._replace(earlier=tuple(_own_classifier(model, one) for one in cuts))
-    if background is None or not needs(protocol.method, "background"):
+    missing = needs(protocol.method, "background") and found.background is None
+    if images is None or not missing:
         return found
-    return found._replace(background=augment.normalise(background, model.mean, model.std))
+    places = np.linspace(0, len(images) - 1, min(BACKGROUND, len(images))).round().astype(int)
+    some = augment.normalise(images[places], model.mean, model.std)
+    return found._replace(background=some)
 
 
 def _own_classifier(model: Trained, protocol: Protocol) -> Classifier:
