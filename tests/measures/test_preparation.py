@@ -42,7 +42,9 @@ def test_images_that_stand_for_the_data(own):
     many = np.concatenate([IMAGES] * 11)
     background = as_classifier(model, protocol, many).background
     assert background.shape == (64, 12, 12, 3)
-    np.testing.assert_allclose(background[[0, -1]], (IMAGES[[0, -1]] / 255 - 0.5) / 0.25, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(background)[[0, -1]], (IMAGES[[0, -1]] / 255 - 0.5) / 0.25, atol=1e-6
+    )
     classifier = as_classifier(model, protocol, IMAGES)
     assert len(classifier.background) == 12
     assert as_classifier(model, PROTOCOL, IMAGES).background is None
