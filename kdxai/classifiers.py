@@ -1,37 +1,61 @@
 """Any model -> a classifier that can be explained, compiled and spread over devices."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
 from kdxai import devices, explain
+from kdxai.data import augment
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.externals import External
 from kdxai.lifting import lift
 from kdxai.models import LAST, Features, Network, grid
 from kdxai.models.trained import Trained
-from kdxai.protocol import SOUND, Protocol
+from kdxai.protocol import SOUND, Protocol, needs
+
+BACKGROUND = 64  # images at most, of those that stand for the data
 
 
-def as_classifier(model: Trained | External, protocol: Protocol = SOUND) -> Classifier:
+def as_classifier(
+    model: Trained | External, protocol: Protocol = SOUND, images: Any = None
+) -> Classifier:
     """A model as a classifier of one normalised image, cut and run as a protocol says.
 
     Of a kdxai model it is a pytree: the parameters are leaves, so it can be an argument of a jitted
     function.
+
+    Args:
+      images: [N, H, W, C] uint8 of a split. Some, spread evenly over it, are the background of a
+        method that needs one.
 
     Raises:
       UserError: the model has no such stage, or the protocol sets what it does not do.
     """
     if isinstance(model, External):
         require_obeyed(model.classifier, protocol)
-        return model.classifier
+        found = model.classifier
+    else:
+        found = _own_classifier(model, protocol)
+        if needs(protocol.method, "earlier"):
+            cuts = (replace(protocol, stage=one) for one in _earlier(model.model, protocol.stage))
+            found = found._replace(earlier=tuple(_own_classifier(model, one) for one in cuts))
+    missing = needs(protocol.method, "background") and found.background is None
+    if images is None or not missing:
+        return found
+    places = np.linspace(0, len(images) - 1, min(BACKGROUND, len(images))).round().astype(int)
+    some = augment.normalise(images[places], model.mean, model.std)
+    return found._replace(background=some)
+
+
+def _own_classifier(model: Trained, protocol: Protocol) -> Classifier:
     network, variables = model.model, model.variables
     half = partial(Part, model=network, stage=protocol.stage, mode=protocol.mode)
     guided = None  # the rule is one of ReLUs
@@ -50,6 +74,13 @@ def as_classifier(model: Trained | External, protocol: Protocol = SOUND) -> Clas
         attention=Partial(Attention(network), variables) if network.attentive else None,
         attended=Partial(Attended(network), variables) if network.attentive else None,
     )
+
+
+def _earlier(network: Network, stage: str) -> list[str]:
+    """The stages that end ahead of a cut."""
+    names = dict.fromkeys(name.partition(".")[0] for name in network.units)
+    last = network.cut(stage)
+    return [name for name in names if name.startswith("stage") and network.cut(name) < last]
 
 
 @dataclass(frozen=True)
@@ -150,6 +181,8 @@ def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
         grid=classifier.grid and lift(classifier.grid, *cuts),
         attention=classifier.attention and lift(classifier.attention, *images),
         attended=classifier.attended and lift(classifier.attended, *attended),
+        background=classifier.background,
+        earlier=tuple(as_pytree(one, *shapes) for one in classifier.earlier),
     )
 
 

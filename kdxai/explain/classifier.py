@@ -33,6 +33,9 @@ class Classifier(NamedTuple):
         the grid last. Attention rollout and LeGrad need it.
       attended: (image, such attention), as one pair -> [L, K] logits of the features of each block
         alone, where it attends as told to what usually comes into it. Only LeGrad needs it.
+      background: [n, H, W, C] images that stand for the data, normalised as those explained are.
+        Only Expected Gradients and GradientSHAP need them.
+      earlier: the same model cut ahead of this cut, the finest map first. Only RefineCAM needs it.
     """
 
     features: Callable[[jax.Array], Any]
@@ -42,6 +45,8 @@ class Classifier(NamedTuple):
     grid: Callable[[Any], jax.Array] | None = None
     attention: Callable[[jax.Array], Sequence[jax.Array]] | None = None
     attended: Callable[[tuple[jax.Array, Any]], jax.Array] | None = None
+    background: jax.Array | None = None
+    earlier: tuple["Classifier", ...] = ()
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """[H, W, C] image -> [K] logits."""

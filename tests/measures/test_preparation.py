@@ -7,6 +7,7 @@ import pytest
 from jax.tree_util import Partial
 
 from kdxai import External, evaluate, measures, models
+from kdxai.classifiers import as_classifier
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.measures import MEASURES, randomisation
@@ -28,6 +29,45 @@ def trained(name):
     )
     architecture = {"name": name}
     return Trained(model, architecture, values, MEAN, STD, tuple("abcde"), (16, 16, 3), {})
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_images_that_stand_for_the_data(own):
+    """They are those of the split, normalised, and no parameters that are shuffled."""
+    protocol = Protocol("expected_gradients", options={"samples": 2})
+    model = trained("plain3-w4")
+    if not own:
+        found = as_classifier(model)._replace(grid=None)
+        model = External(found, MEAN, STD, tuple("abcde"), (12, 12, 3))
+    many = np.concatenate([IMAGES] * 11)
+    background = as_classifier(model, protocol, many).background
+    assert background.shape == (64, 12, 12, 3)
+    np.testing.assert_allclose(
+        np.asarray(background)[[0, -1]], (IMAGES[[0, -1]] / 255 - 0.5) / 0.25, atol=1e-6
+    )
+    classifier = as_classifier(model, protocol, IMAGES)
+    assert len(classifier.background) == 12
+    assert as_classifier(model, PROTOCOL, IMAGES).background is None
+    shuffled = randomisation.randomised(model, protocol)
+    assert shuffled.background is None
+    if not own:
+        model = model._replace(classifier=classifier)
+        np.testing.assert_array_equal(
+            randomisation.randomised(model, protocol).background, classifier.background
+        )
+        return
+    options = {"mean": MEAN, "std": STD, "extra": ["randomisation"]}
+    prepared = {"randomisation": shuffled}
+    rows = evaluate.evaluate(classifier, IMAGES, LABELS, protocol, prepared=prepared, **options)
+    assert rows["randomised_similarity"].between(-1, 1).all()
+
+
+def test_earlier_cuts_are_those_of_the_stages():
+    model = trained("plain4-w4")
+    for stage, ends in (("last", ["stage1", "stage2"]), ("stage2", ["stage1"]), ("stage1", [])):
+        classifier = as_classifier(model, Protocol("refine_cam", stage=stage))
+        assert [one.features.func.stage for one in classifier.earlier] == ends
+    assert as_classifier(model, PROTOCOL).earlier == ()
 
 
 def changed(before, classifier):
