@@ -105,8 +105,8 @@ class Measure(NamedTuple):
     Attributes:
       compute: Subject -> name -> number. A column may be missing, as of images too small for it.
       columns: every name that `compute` may give.
-      cost: copies of an image that further forward passes have in flight, times those of the map;
-        0 where there are none, and then it is always measured.
+      cost: copies of an image that further forward passes have in flight, times those of the map,
+        and at least 1; or 0, and then it is always measured.
       preparation: what `Subject.prepared` is made by, or None.
       tiles: how many times as high and wide as the image the images are that it has explained.
       details: whether `compute` may follow a column by others, `NAME_...`, which no table shows.
