@@ -16,6 +16,7 @@ __all__ = [
     "Protocol",
     "UserError",
     "compare",
+    "cut",
     "errors",
     "evaluate",
     "explain",
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from kdxai.comparison import compare
     from kdxai.errors import UserError
     from kdxai.explain import METHODS, Classifier
+    from kdxai.explain.layers import cut
     from kdxai.externals import External
     from kdxai.protocol import SOUND, Protocol
     from kdxai.report.overlay import overlay
@@ -42,6 +44,7 @@ _HOMES = {
     "Protocol": "protocol",
     "UserError": "errors",
     "compare": "comparison",
+    "cut": "explain.layers",
     "overlay": "report.overlay",
 }
 

@@ -85,7 +85,7 @@ def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
     Raises:
       UserError: its functions do not fit each other, or it has fewer than two outputs.
     """
-    parts = (classifier.features, classifier.classify, classifier.guided)
+    parts = (classifier.features, classifier.classify, classifier.guided, classifier.grid)
     if all(part is None or isinstance(getattr(part, "func", None), Part) for part in parts):
         return classifier
     images = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
@@ -96,12 +96,13 @@ def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
             f"a classifier must return [K] logits of K >= 2 classes, not {list(logits.shape)}; "
             "for one output z of a sigmoid, return [0, z]"
         )
-    maps = [jax.eval_shape(lambda one: classifier.features(one), image) for image in images]
+    cuts = [jax.eval_shape(lambda one: classifier.features(one), image) for image in images]
     return Classifier(
         features=lift(classifier.features, *images),
-        classify=lift(classifier.classify, *maps),
+        classify=lift(classifier.classify, *cuts),
         head=classifier.head,
         guided=classifier.guided and lift(classifier.guided, *images),
+        grid=classifier.grid and lift(classifier.grid, *cuts),
     )
 
 

@@ -21,26 +21,35 @@ from jax.tree_util import Partial
 Spec = jax.ShapeDtypeStruct
 
 
-def lift(function: Callable[[jax.Array], jax.Array], *specs: Spec) -> Partial:
-    """A function of one array as a pytree; its leaves are all arrays that it reads, as they are.
+def lift(function: Callable[[Any], Any], *specs: Any) -> Partial:
+    """A function of arrays to arrays as a pytree; its leaves are all arrays that it reads.
 
     Two functions that do the same are equal but for their leaves and share what `jax.jit` has
     compiled. The result takes arrays of the `specs` alone.
 
     Args:
-      specs: of the argument, shape and type, one for each shape it will be called with.
+      specs: of the argument, a pytree of shapes and types for each that it will be called with.
     """
     arrays: list[jax.Array] = []
     programs, names = {}, []
     for spec in specs:
+        values, structure = jax.tree.flatten(spec)
         # Lambdas, as JAX keeps what it has traced by the function.
-        traced = jax.make_jaxpr(lambda value: function(value))(spec)
+        flat = lambda *values, structure=structure: function(structure.unflatten(values))  # noqa: E731
+        traced, output = jax.make_jaxpr(flat, return_shape=True)(*values)
         places = tuple(_place(constant, arrays) for constant in _constants(traced))
         own = [Spec(arrays[i].shape, arrays[i].dtype) for i in places]
-        jaxpr = jax.make_jaxpr(partial(_evaluate, traced))(own, spec).jaxpr
-        programs[spec.shape] = _Program(jaxpr, places)
-        names.append((places, _name(jaxpr, own, spec)))
+        jaxpr = jax.make_jaxpr(partial(_evaluate, traced))(own, values).jaxpr
+        program = _Program(jaxpr, places, jax.tree.structure(output))
+        programs[_kind(spec)] = program
+        names.append((_kind(spec), places, program.output, _name(jaxpr, own, values)))
     return Partial(_Lifted(tuple(names), programs), arrays)
+
+
+def _kind(value: Any) -> tuple[object, ...]:
+    """What tells arguments of a lifted function apart: their structure and shapes."""
+    leaves, structure = jax.tree.flatten(value)
+    return structure, *(leaf.shape for leaf in leaves)
 
 
 def _place(constant: Any, arrays: list[jax.Array]) -> int:
@@ -53,10 +62,12 @@ def _place(constant: Any, arrays: list[jax.Array]) -> int:
 
 
 class _Program(NamedTuple):
-    """A function of some of the arrays, by their places, and of one more."""
+    """A function of some of the arrays, by their places, and of more; and the form of what it
+    returns."""
 
     jaxpr: Jaxpr
     places: tuple[int, ...]
+    output: Any
 
 
 @dataclass(frozen=True)
@@ -64,11 +75,12 @@ class _Lifted:
     """Equal where the names are, which tell what the programs do."""
 
     names: tuple[object, ...]
-    programs: Mapping[tuple[int, ...], _Program] = field(compare=False)
+    programs: Mapping[tuple[object, ...], _Program] = field(compare=False)
 
-    def __call__(self, arrays: Sequence[Any], value: jax.Array) -> jax.Array:
-        jaxpr, places = self.programs[value.shape]
-        return jax.core.eval_jaxpr(jaxpr, [], *(arrays[i] for i in places), value)[0]
+    def __call__(self, arrays: Sequence[Any], value: Any) -> Any:
+        jaxpr, places, output = self.programs[_kind(value)]
+        own = (arrays[i] for i in places)
+        return output.unflatten(jax.core.eval_jaxpr(jaxpr, [], *own, *jax.tree.leaves(value)))
 
 
 def _constants(traced: ClosedJaxpr) -> Iterator[Any]:
@@ -79,9 +91,9 @@ def _constants(traced: ClosedJaxpr) -> Iterator[Any]:
             yield from _constants(eqn.params["jaxpr"])
 
 
-def _evaluate(traced: ClosedJaxpr, constants: Sequence[Any], value: jax.Array) -> list[Any]:
+def _evaluate(traced: ClosedJaxpr, constants: Sequence[Any], values: Sequence[Any]) -> list[Any]:
     """The outputs of a traced function, with others for its `_constants`."""
-    return _run(traced, iter(constants), [value])
+    return _run(traced, iter(constants), values)
 
 
 def _run(traced: ClosedJaxpr, constants: Iterator[Any], arguments: Sequence[Any]) -> list[Any]:
@@ -100,18 +112,19 @@ def _run(traced: ClosedJaxpr, constants: Iterator[Any], arguments: Sequence[Any]
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _name(jaxpr: Jaxpr, own: Sequence[Spec], spec: Spec) -> object:
+def _name(jaxpr: Jaxpr, own: Sequence[Spec], values: Sequence[Spec]) -> object:
     """What tells apart programs that differ in their values or their derivatives.
 
     The lowered text says all of a program but the rules of its derivatives, so one is taken too.
     """
 
-    def both(own: Sequence[Any], value: jax.Array) -> Any:
-        output, pull = jax.vjp(lambda value: jax.core.eval_jaxpr(jaxpr, [], *own, value)[0], value)
-        return output, pull(jnp.ones_like(output))
+    def both(own: Sequence[Any], *values: Any) -> Any:
+        forward = lambda *values: jax.core.eval_jaxpr(jaxpr, [], *own, *values)  # noqa: E731
+        output, pull = jax.vjp(forward, *values)
+        return output, pull(jax.tree.map(jnp.ones_like, output))
 
     try:
-        text = jax.jit(both).lower(own, spec).as_text()
+        text = jax.jit(both).lower(own, *values).as_text()
     except (TypeError, ValueError, NotImplementedError):  # no derivative: a program of its own
         return object()
     return hashlib.sha256(text.encode()).hexdigest()

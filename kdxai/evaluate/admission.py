@@ -15,6 +15,7 @@ from kdxai.data import augment
 from kdxai.errors import UserError
 from kdxai.evaluate.chunks import each
 from kdxai.explain import Classifier
+from kdxai.explain.classifier import grid
 from kdxai.metrics import faithfulness
 from kdxai.protocol import Protocol
 
@@ -111,7 +112,7 @@ def doubts(
     if protocol.method == "cam" and classifier.head is not None and not own_part(classifier):
         features = classifier.features(image)
         centred = lambda f: faithfulness.centred_logit(classifier.classify(f), c)  # noqa: E731
-        effect = jax.grad(centred)(features).sum((0, 1))
+        effect = grid(classifier, jax.grad(centred)(features)).sum((0, 1))
         weights = classifier.head[:, c] - classifier.head.mean(1)
         norms = jnp.linalg.norm(effect) * jnp.linalg.norm(weights)
         found["head"] = jnp.where(norms > 0, effect @ weights / jnp.where(norms > 0, norms, 1), 1)

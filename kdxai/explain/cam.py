@@ -23,7 +23,15 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
-from kdxai.explain.classifier import Classifier, cut, one_image, score, score_and_gradient
+from kdxai.explain.classifier import (
+    Classifier,
+    Target,
+    at_cut,
+    grid,
+    one_image,
+    score,
+    score_and_gradient,
+)
 from kdxai.explain.maps import min_max, resize, spread_nan
 
 # Of a Gram matrix: 2^12 power iterations tell singular values that are 0.1 % apart.
@@ -31,7 +39,7 @@ SQUARINGS = 12
 
 
 def cam(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
+    classifier: Classifier, image: jax.Array, class_index: Target, *, relu: bool = True
 ) -> jax.Array:
     """CAM: ReLU(sum_k w_kc A_k), with w the weights of the linear head on pooled features.
 
@@ -46,18 +54,19 @@ def cam(
             "CAM needs a model that ends in a linear head on globally average-pooled features: "
             "pass its weights as Classifier(head=...), or use grad_cam."
         )
-    features = cut(classifier, image).astype(jnp.float32)
-    if classifier.head.ndim != 2 or classifier.head.shape[0] != features.shape[-1]:
+    features, found = at_cut(classifier, image)
+    if classifier.head.ndim != 2 or classifier.head.shape[0] != found.shape[-1]:
         raise UserError(
-            f"CAM's head must be [c, K] with the c = {features.shape[-1]} channels of the feature "
+            f"CAM's head must be [c, K] with the c = {found.shape[-1]} channels of the feature "
             f"map, but is {classifier.head.shape}: cut the model before its pooling layer."
         )
-    weights = jax.vmap(score, in_axes=(0, None))(classifier.head, class_index)
-    return _rectify((features * weights).sum(-1), relu)
+    value, slope = jax.value_and_grad(score)(classifier.classify(features), class_index)
+    weights = spread_nan(value, (classifier.head * slope).sum(-1))
+    return _rectify((found.astype(jnp.float32) * weights).sum(-1), relu)
 
 
 def grad_cam(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
+    classifier: Classifier, image: jax.Array, class_index: Target, *, relu: bool = True
 ) -> jax.Array:
     """Grad-CAM: ReLU(sum_k a_k A_k), a_k = mean_ij g_ijk.
 
@@ -73,7 +82,7 @@ def weighted(features: jax.Array, gradient: jax.Array, *, relu: bool = True) -> 
 
 
 def grad_cam_plus_plus(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
+    classifier: Classifier, image: jax.Array, class_index: Target, *, relu: bool = True
 ) -> jax.Array:
     """Grad-CAM++: ReLU(sum_k w_k A_k), w_k = sum_ij a_ijk ReLU(dY/dA_ijk), with Y = exp(y_c).
 
@@ -95,7 +104,7 @@ def grad_cam_plus_plus(
 
 
 def hires_cam(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
+    classifier: Classifier, image: jax.Array, class_index: Target, *, relu: bool = True
 ) -> jax.Array:
     """HiResCAM: ReLU(sum_k g_k * A_k), element by element: the gradients are not averaged.
 
@@ -107,7 +116,7 @@ def hires_cam(
 
 
 def xgrad_cam(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
+    classifier: Classifier, image: jax.Array, class_index: Target, *, relu: bool = True
 ) -> jax.Array:
     """XGrad-CAM: ReLU(sum_k a_k A_k), a_k = sum_ij g_ijk |A_ijk| / sum_ij |A_ijk|.
 
@@ -122,7 +131,7 @@ def xgrad_cam(
 
 
 def layer_cam(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, relu: bool = True
+    classifier: Classifier, image: jax.Array, class_index: Target, *, relu: bool = True
 ) -> jax.Array:
     """LayerCAM: ReLU(sum_k ReLU(g_k) * A_k), element by element.
 
@@ -134,7 +143,7 @@ def layer_cam(
 
 
 def grad_cam_elementwise(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int
+    classifier: Classifier, image: jax.Array, class_index: Target
 ) -> jax.Array:
     """Grad-CAM Elementwise: sum_k ReLU(g_k * A_k), element by element.
 
@@ -148,7 +157,7 @@ def grad_cam_elementwise(
 def score_cam(
     classifier: Classifier,
     image: jax.Array,
-    class_index: jax.Array | int,
+    class_index: Target,
     *,
     relu: bool = True,
     chunk: int = 32,
@@ -160,7 +169,7 @@ def score_cam(
     positive, so with `relu` features ahead of a ReLU leave little of the map.
     """
     image = one_image(image)
-    features = cut(classifier, image).astype(jnp.float32)
+    features = at_cut(classifier, image)[1].astype(jnp.float32)
     channels = jnp.moveaxis(features, -1, 0)
     size = len(channels)
     chunk = min(chunk, size)
@@ -193,7 +202,7 @@ def score_cam(
 def ablation_cam(
     classifier: Classifier,
     image: jax.Array,
-    class_index: jax.Array | int,
+    class_index: Target,
     *,
     relu: bool = True,
     chunk: int = 32,
@@ -204,20 +213,22 @@ def ablation_cam(
     negative logit would turn evidence for the class into evidence against it. That 0 is absence
     presumes A >= 0.
     """
-    features = cut(classifier, image)
-    channels = jnp.arange(features.shape[-1])
+    features, found = at_cut(classifier, image)
+    channels = jnp.arange(found.shape[-1])
+    _, back = jax.vjp(lambda features: grid(classifier, features), features)
 
     def ablated_score(channel: jax.Array) -> jax.Array:
-        return score(classifier.classify(jnp.where(channels == channel, 0, features)), class_index)
+        (part,) = back(jnp.where(channels == channel, found, 0))
+        return score(classifier.classify(jax.tree.map(jnp.subtract, features, part)), class_index)
 
     whole = score(classifier.classify(features), class_index)
     weights = _divide(
         whole - jax.lax.map(ablated_score, channels, batch_size=chunk), jnp.abs(whole)
     )
-    return _rectify((features.astype(jnp.float32) * weights).sum(-1), relu)
+    return _rectify((found.astype(jnp.float32) * weights).sum(-1), relu)
 
 
-def eigen_cam(classifier: Classifier, image: jax.Array, class_index: jax.Array | int) -> jax.Array:
+def eigen_cam(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
     """Eigen-CAM: A projected on its first right singular vector; the same for every class.
 
     Muhammad and Yeasin 2020, "Eigen-CAM": A [h w, k] = U S V^T, the map is A v_1 = s_1 u_1. Not
@@ -225,7 +236,7 @@ def eigen_cam(classifier: Classifier, image: jax.Array, class_index: jax.Array |
     positive number, so that for features after a ReLU no value is negative. Ahead of one that sum
     may be next to nothing, and then a small change of the image can turn the sign.
     """
-    features = cut(classifier, image).astype(jnp.float32)
+    features = at_cut(classifier, image)[1].astype(jnp.float32)
     matrix = features.reshape(-1, features.shape[-1])
     # By power iteration, squaring the smaller Gram matrix: a batched SVD inside a compiled program
     # has hung on two CPU threads (jaxlib 0.10.2).
@@ -246,12 +257,12 @@ def eigen_cam(classifier: Classifier, image: jax.Array, class_index: jax.Array |
 
 
 def _features_and_gradient(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int
+    classifier: Classifier, image: jax.Array, class_index: Target
 ) -> tuple[jax.Array, jax.Array]:
     """The feature map A [h, w, k] and dy_c/dA [h, w, k], both in float32."""
-    features = cut(classifier, image)
+    features, found = at_cut(classifier, image)
     _, gradient = score_and_gradient(classifier.classify, features, class_index)
-    return features.astype(jnp.float32), gradient
+    return found.astype(jnp.float32), grid(classifier, gradient)
 
 
 def _rectify(values: jax.Array, relu: bool) -> jax.Array:

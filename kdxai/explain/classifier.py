@@ -1,13 +1,16 @@
 """The contract between kdxai's explanations and any JAX model."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
 from kdxai.explain.maps import spread_nan
+
+# What is explained: a class, whose logit is meant, or any number made of the [K] logits.
+Target = jax.Array | int | Callable[[jax.Array], jax.Array]
 
 
 class Classifier(NamedTuple):
@@ -17,22 +20,26 @@ class Classifier(NamedTuple):
     functions that close over its parameters are all that is asked.
 
     Attributes:
-      features: [H, W, C] image -> [h, w, c] feature map at the cut.
-      classify: [h, w, c] feature map -> [K] logits.
+      features: [H, W, C] image -> [h, w, c] feature map at the cut; with `grid` an array of any
+        shape or a pytree of arrays, such as the tokens of a transformer.
+      classify: what `features` returns -> [K] logits.
       head: [c, K] weights of a linear head on globally average-pooled features, where the model
         ends in one. Only CAM needs it.
       guided: [H, W, C] image -> [K] logits of the same weights, every ReLU replaced by
         `guided_relu`. Only guided backpropagation and Guided Grad-CAM need it.
+      grid: what `features` returns -> the [h, w, c] feature map in it. It picks and arranges
+        values and computes none, so that of a gradient it gives that of the map.
     """
 
-    features: Callable[[jax.Array], jax.Array]
-    classify: Callable[[jax.Array], jax.Array]
+    features: Callable[[jax.Array], Any]
+    classify: Callable[[Any], jax.Array]
     head: jax.Array | None = None
     guided: Callable[[jax.Array], jax.Array] | None = None
+    grid: Callable[[Any], jax.Array] | None = None
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """[H, W, C] image -> [K] logits."""
-        return spread_nan(image, self.classify(cut(self, image)))
+        return spread_nan(image, self.classify(at_cut(self, image)[0]))
 
 
 def one_image(image: jax.Array) -> jax.Array:
@@ -53,21 +60,33 @@ def one_image(image: jax.Array) -> jax.Array:
     return image if jnp.issubdtype(image.dtype, jnp.floating) else image.astype(jnp.float32)
 
 
-def cut(classifier: Classifier, image: jax.Array) -> jax.Array:
-    """[H, W, C] image -> [h, w, c] feature map, with the shapes of both checked."""
+def at_cut(classifier: Classifier, image: jax.Array) -> tuple[Any, jax.Array]:
+    """[H, W, C] image -> what `features` returns and the [h, w, c] map in it, with shapes checked.
+
+    Raises:
+      UserError: it holds no such map.
+    """
     image = one_image(image)
     features = classifier.features(image)
-    if features.ndim != 3:
+    found = grid(classifier, features)
+    name = "features(image)" if classifier.grid is None else "grid(features)"
+    shape = getattr(found, "shape", type(found).__name__)
+    if len(shape) != 3 or isinstance(shape, str):
         raise UserError(
-            f"features(image) must be [h, w, c] for one image, but is {features.shape}: drop the "
-            "batch axis, and cut the model where its features still have a grid."
+            f"{name} must be [h, w, c] for one image, but is {shape}: drop the batch axis, and cut "
+            "the model where its features still have a grid, or give Classifier(grid=...)."
         )
-    if channels_first(features.shape, image.shape):
+    if channels_first(shape, image.shape):
         raise UserError(
-            f"features(image) must be [h, w, c], but {features.shape} of an image {image.shape} "
+            f"{name} must be [h, w, c], but {shape} of an image {image.shape} "
             "looks like [c, h, w]: move its first axis to the end, and back again in classify."
         )
-    return spread_nan(image, features)
+    return spread_nan(image, (features, found))
+
+
+def grid(classifier: Classifier, features: Any) -> jax.Array:
+    """The [h, w, c] map in what `features` returns, or that in a gradient of it."""
+    return features if classifier.grid is None else classifier.grid(features)
 
 
 def channels_first(features: tuple[int, ...], image: tuple[int, ...]) -> bool:
@@ -90,32 +109,37 @@ def channels_first(features: tuple[int, ...], image: tuple[int, ...]) -> bool:
     return fits and not possible
 
 
-def score(logits: jax.Array, class_index: jax.Array | int) -> jax.Array:
-    """[K] logits -> the logit of one class in float32; NaN if there is no such class.
+def score(logits: jax.Array, class_index: Target) -> jax.Array:
+    """[K] logits -> the logit of one class in float32, or the given function of all.
 
-    Plain indexing would clamp a class that does not exist to one that does.
+    NaN if there is no such class; plain indexing would clamp it to one that there is.
     """
     if logits.ndim != 1:
         raise UserError(
             f"Logits must be [K] for one image, but are {logits.shape}: drop the batch "
             "axis in the classifier's functions."
         )
-    return (
-        jnp.asarray(logits, jnp.float32)
-        .at[class_index]
-        .get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
-    )
+    logits = jnp.asarray(logits, jnp.float32)
+    if not callable(class_index):
+        return logits.at[class_index].get(
+            mode="fill", fill_value=jnp.nan, wrap_negative_indices=False
+        )
+    value = jnp.asarray(class_index(logits))
+    if value.shape:
+        raise UserError(
+            f"A target must be one number for the logits [K] of an image, but is {value.shape}."
+        )
+    return value
 
 
 def score_and_gradient(
-    function: Callable[[jax.Array], jax.Array] | Classifier,
-    point: jax.Array,
-    class_index: jax.Array | int,
-) -> tuple[jax.Array, jax.Array]:
+    function: Callable[[Any], jax.Array] | Classifier, point: Any, class_index: Target
+) -> tuple[jax.Array, Any]:
     """The logit y_c and its gradient dy_c/dpoint in float32, by one backward pass.
 
-    `function` maps `point`, of any shape, to [K] logits. Where y_c or the point has a NaN, so has
-    all of the gradient.
+    `function` maps `point`, an array of any shape or a pytree of them, to [K] logits. Where y_c or
+    the point has a NaN, so has all of the gradient.
     """
     value, gradient = jax.value_and_grad(lambda p: score(function(p), class_index))(point)
-    return value, spread_nan(point, spread_nan(value, gradient.astype(jnp.float32)))
+    gradient = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradient)
+    return value, spread_nan((point, value), gradient)

@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from kdxai.explain.classifier import Classifier, cut, one_image
+from kdxai.explain.classifier import Classifier, Target, at_cut, one_image
 
 
 def random(
     classifier: Classifier,
     image: jax.Array,
-    class_index: jax.Array | int,
+    class_index: Target,
     *,
     key: jax.Array | None = None,
 ) -> jax.Array:
@@ -23,7 +23,7 @@ def random(
 
 
 def centred_gaussian(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int, *, sigma: float = 0.25
+    classifier: Classifier, image: jax.Array, class_index: Target, *, sigma: float = 0.25
 ) -> jax.Array:
     """exp(-(u^2 + v^2) / (2 sigma^2)) on the grid of the classifier's cut: the centre bias.
 
@@ -36,7 +36,7 @@ def centred_gaussian(
     return rows[:, None] * columns
 
 
-def edges(classifier: Classifier, image: jax.Array, class_index: jax.Array | int) -> jax.Array:
+def edges(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
     """[H, W] Sobel magnitude of the mean over channels; borders repeat, so the frame is no edge.
 
     The control of Adebayo et al. 2018, "Sanity Checks for Saliency Maps".
@@ -51,4 +51,4 @@ def edges(classifier: Classifier, image: jax.Array, class_index: jax.Array | int
 
 def _grid(classifier: Classifier, image: jax.Array) -> tuple[int, int]:
     """(h, w) of the feature map, without computing it."""
-    return jax.eval_shape(lambda x: cut(classifier, x), image).shape[:2]
+    return jax.eval_shape(lambda x: at_cut(classifier, x)[1], image).shape[:2]

@@ -22,11 +22,11 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from kdxai.errors import UserError
 from kdxai.explain.cam import grad_cam
-from kdxai.explain.classifier import Classifier, one_image, score, score_and_gradient
+from kdxai.explain.classifier import Classifier, Target, one_image, score, score_and_gradient
 from kdxai.explain.maps import resize, spread_nan
 
 
-def gradient(classifier: Classifier, image: jax.Array, class_index: jax.Array | int) -> jax.Array:
+def gradient(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
     """Saliency: max over channels of |dy_c/dx|.
 
     Simonyan et al. 2014, "Deep Inside Convolutional Networks", Section 3.1.
@@ -34,9 +34,7 @@ def gradient(classifier: Classifier, image: jax.Array, class_index: jax.Array | 
     return _sensitivity(score_and_gradient(classifier, one_image(image), class_index)[1])
 
 
-def gradient_x_input(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int
-) -> jax.Array:
+def gradient_x_input(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
     """Gradient x Input: sum over channels of x * dy_c/dx.
 
     Shrikumar et al. 2016, "Not Just a Black Box".
@@ -48,7 +46,7 @@ def gradient_x_input(
 def smooth_grad(
     classifier: Classifier,
     image: jax.Array,
-    class_index: jax.Array | int,
+    class_index: Target,
     *,
     key: jax.Array | None = None,
     samples: int = 32,
@@ -68,7 +66,7 @@ def smooth_grad(
 def var_grad(
     classifier: Classifier,
     image: jax.Array,
-    class_index: jax.Array | int,
+    class_index: Target,
     *,
     key: jax.Array | None = None,
     samples: int = 32,
@@ -106,7 +104,7 @@ class Attribution(NamedTuple):
 def integrated_gradients(
     classifier: Classifier,
     image: jax.Array,
-    class_index: jax.Array | int,
+    class_index: Target,
     *,
     baseline: jax.Array | float = 0.0,
     steps: int = 32,
@@ -123,7 +121,7 @@ def integrated_gradients(
 def integrated_gradients_with_error(
     classifier: Classifier,
     image: jax.Array,
-    class_index: jax.Array | int,
+    class_index: Target,
     *,
     baseline: jax.Array | float = 0.0,
     steps: int = 32,
@@ -168,7 +166,7 @@ guided_relu.defvjp(
 
 
 def guided_backpropagation(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int
+    classifier: Classifier, image: jax.Array, class_index: Target
 ) -> jax.Array:
     """Guided backpropagation: max over channels of |dy_c/dx|, every ReLU a `guided_relu`.
 
@@ -180,9 +178,7 @@ def guided_backpropagation(
     return _sensitivity(_guided_gradient(classifier, image, class_index))
 
 
-def guided_grad_cam(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int
-) -> jax.Array:
+def guided_grad_cam(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
     """Guided Grad-CAM: the guided gradient times Grad-CAM resized to the image.
 
     Selvaraju et al. 2017, "Grad-CAM", Section 3.2. Grad-CAM is that of the plain model: only the
@@ -195,9 +191,7 @@ def guided_grad_cam(
     return weights * _sensitivity(_guided_gradient(classifier, image, class_index))
 
 
-def _guided_gradient(
-    classifier: Classifier, image: jax.Array, class_index: jax.Array | int
-) -> jax.Array:
+def _guided_gradient(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
     if classifier.guided is None:
         raise UserError(
             "Guided methods need the model with guided_relu as its activation: pass its logits "
@@ -227,7 +221,7 @@ def _is_guided(program: Jaxpr | ClosedJaxpr) -> bool:
 def _noisy_gradients(
     classifier: Classifier,
     image: jax.Array,
-    class_index: jax.Array | int,
+    class_index: Target,
     key: jax.Array | None,
     samples: int,
     noise: float,
@@ -244,7 +238,7 @@ def _noisy_gradients(
 
 
 def _gradients(
-    classifier: Classifier, points: jax.Array, class_index: jax.Array | int, chunk: int
+    classifier: Classifier, points: jax.Array, class_index: Target, chunk: int
 ) -> jax.Array:
     """[n, H, W, C] images -> dy_c/dx at each.
 

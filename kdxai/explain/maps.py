@@ -1,5 +1,7 @@
 """What is done to a map once a method has drawn it: scale, size, and what is broken stays so."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -25,11 +27,12 @@ def resize(values: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.image.resize(jnp.asarray(values, jnp.float32), shape, "bilinear", antialias=False)
 
 
-def spread_nan(source: jax.Array, values: jax.Array) -> jax.Array:
-    """`values`, all NaN if `source` has one.
+def spread_nan(source: Any, values: Any) -> Any:
+    """`values`, all NaN if `source` has one; either is an array or a pytree of them.
 
     For what comes after a maximum: XLA on a CPU may lose a NaN in max(NaN, 0) or in a maximum or
     minimum over an axis (seen up to JAX 0.11.2 in batches of 8), and the derivative of a ReLU at
     NaN is 0. What is left would pass for an honest map.
     """
-    return jnp.where(jnp.isnan(source).any(), jnp.nan, values)
+    broken = jnp.array([jnp.isnan(leaf).any() for leaf in jax.tree.leaves(source)]).any()
+    return jax.tree.map(lambda leaf: jnp.where(broken, jnp.nan, leaf), values)

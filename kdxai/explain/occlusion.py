@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
-from kdxai.explain.classifier import Classifier, one_image, score
+from kdxai.explain.classifier import Classifier, Target, one_image, score
 
 
 def occlusion(
     classifier: Classifier,
     image: jax.Array,
-    class_index: jax.Array | int,
+    class_index: Target,
     *,
     window: int = 8,
     stride: int = 4,

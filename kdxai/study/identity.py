@@ -20,15 +20,17 @@ def sha256(model: Model) -> str:
         return fingerprint(model.variables)
     classifier = as_pytree(model.classifier, tuple(model.image_shape))
     image = jax.ShapeDtypeStruct(tuple(model.image_shape), jnp.float32)
-    parts = [program(classifier.features, image)]
-    parts.append(program(classifier.classify, jax.eval_shape(classifier.features, image)))
+    features = jax.eval_shape(classifier.features, image)
+    parts = [program(classifier.features, image), program(classifier.classify, features)]
+    if classifier.grid is not None:
+        parts.append(program(classifier.grid, features))
     if classifier.guided is not None:
         parts.append(program(classifier.guided, image))
     text = "\n".join([*parts, fingerprint(jax.tree.leaves(classifier))])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def program(function: Any, given: jax.ShapeDtypeStruct) -> str:
+def program(function: Any, given: Any) -> str:
     """What a function computes; its arrays are leaves of its own, and not told."""
     text = str(jax.make_jaxpr(lambda function, given: function(given))(function, given))
     return re.sub(r"0x[0-9a-f]+", "", text)  # where a function lies in memory
