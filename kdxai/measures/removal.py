@@ -13,7 +13,7 @@ from kdxai.metrics import correlation, regions
 
 # Shares of the pixels, the one of the faithfulness correlation first, and subsets of each size.
 SHARES, SUBSETS = (0.2, 0.05, 0.4, 0.8), 32
-SQUARES = 8  # to a side of the image, or a few more
+SQUARES = 8  # at most, to a side of the image
 
 
 def relevance(subject: Subject) -> jax.Array:
@@ -43,7 +43,7 @@ def by_subsets(subject: Subject) -> Values:
 def by_regions(subject: Subject) -> Values:
     """Squares of a grid removed, each alone, and one after the other."""
     signed = relevance(subject)
-    squares = regions.squares(signed.shape, max(1, min(signed.shape) // SQUARES))
+    squares = regions.squares(signed.shape, -(-max(signed.shape) // SQUARES))
     score, filled = subject.probability, fill(subject)
     alone = correlation.removals(score, signed, filled, regions.each_alone(squares))
     curve = regions.curve(score, signed, filled, squares)

@@ -20,7 +20,7 @@ from kdxai.errors import UserError
 from kdxai.metrics.arrays import one_map
 from kdxai.metrics.coherency import pearson, spearman
 from kdxai.metrics.finite import where_finite
-from kdxai.metrics.perturbation import Fill, Score
+from kdxai.metrics.perturbation import Fill, Score, every_score
 
 
 class Removals(NamedTuple):
@@ -55,14 +55,12 @@ def removals(
     """
     heatmap = one_map(heatmap)
     sets = jnp.asarray(sets, bool)
-    whole = score(fill(jnp.zeros(heatmap.shape, bool))).astype(jnp.float32)
-    without = lambda removed: score(fill(removed)).astype(jnp.float32)  # noqa: E731
-    scores = jax.lax.map(without, sets, batch_size=min(chunk, len(sets)))
+    scores = every_score(score, fill, jnp.pad(sets, ((1, 0), (0, 0), (0, 0))), chunk)
     # The minimum apart: a constant map's sums are then equal, not equal but for rounding.
     least = heatmap.min()
     above = jnp.where(sets, heatmap - least, 0.0).sum((1, 2))
     relevance = least * sets.sum((1, 2)) + above
-    return Removals(where_finite(relevance, heatmap), whole - scores)
+    return Removals(where_finite(relevance, heatmap), scores[0] - scores[1:])
 
 
 def random_subsets(key: jax.Array, shape: tuple[int, ...], size: int, count: int) -> jax.Array:

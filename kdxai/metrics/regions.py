@@ -14,7 +14,7 @@ import numpy as np
 from kdxai.errors import UserError
 from kdxai.metrics.arrays import one_map
 from kdxai.metrics.finite import where_finite
-from kdxai.metrics.perturbation import Fill, Score, ranks
+from kdxai.metrics.perturbation import Fill, Score, every_score, ranks
 
 
 def squares(shape: tuple[int, ...], side: int) -> np.ndarray:
@@ -62,9 +62,8 @@ def curve(
     # The minimum apart, as in `correlation.removals`: all regions of a constant map are equal.
     above = jnp.where(sets, heatmap - heatmap.min(), 0.0).sum((1, 2)) / sets.sum((1, 2))
     place = ranks(above[None])[0][regions]
-    without = lambda count: score(fill(place < count)).astype(jnp.float32)  # noqa: E731
-    counts = np.arange(len(sets) + 1, dtype=np.int32)
-    scores = jax.lax.map(without, counts, batch_size=min(chunk, len(counts)))
+    counts = jnp.arange(len(sets) + 1)[:, None, None]
+    scores = every_score(score, fill, place < counts, chunk)
     return where_finite(scores, heatmap)
 
 

@@ -119,7 +119,15 @@ OTHERS = {
     *("mosaic", "shuffled", "cascade", "parameter_randomisation"),
     *("efficient_parameter_randomisation", "random_logit"),
     *("average_ranks", "centred", "top", "tree_length"),  # parts of others
-    *("neighbours", "random_subsets", "squares", "each_alone", "sensitivity_n", "smoothed"),
+    *(
+        "every_score",
+        "neighbours",
+        "random_subsets",
+        "squares",
+        "each_alone",
+        "sensitivity_n",
+        "smoothed",
+    ),
 }
 # Loops, which are compiled at every call: of one dtype.
 COMPILED = {"curve", "removals", "stability", *compactness.METRICS}

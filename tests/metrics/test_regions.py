@@ -58,6 +58,22 @@ def test_a_constant_map_goes_in_one_order_whatever_its_constant():
     assert not (np.diff(falls) < 0).all()  # by chance, not by what the squares hold
 
 
+def test_what_changes_nothing_is_no_fall():
+    """Of a score of the left half, the right half's regions change nothing: exactly."""
+    weights = np.random.default_rng(3).random((6, 4, 2)).astype(np.float32) / 7
+
+    @jax.jit
+    @jax.vmap
+    def of_left(heatmap):
+        half = lambda image: jnp.tanh((image[:, :4] * weights).sum())  # noqa: E731
+        return curve(half, heatmap, FILL, squares((6, 8), 2), chunk=5)
+
+    right_first = np.broadcast_to(np.arange(8, dtype=np.float32), (3, 6, 8))
+    scores = of_left(right_first)
+    assert scores.shape == (3, 13)
+    assert (scores[:, :7] == scores[:, :1]).all() and (scores[:, 7:] < scores[:, :1]).all()
+
+
 def test_areas_by_hand():
     # Falls at once; falls at the end; rises; of a score of 0.
     for scores, area, over in [
