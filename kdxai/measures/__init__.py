@@ -24,7 +24,7 @@ from kdxai.measures.measure import (
     Values,
 )
 from kdxai.measures.perturbation import ARCC, PERTURBATION, ROAD
-from kdxai.measures.randomisation import CASCADE, RANDOMISATION
+from kdxai.measures.randomisation import CASCADE, RANDOMISATION, SMOOTHED
 from kdxai.measures.removal import CORRELATION, REGIONS
 from kdxai.measures.robustness import SENSITIVITY, STABILITY
 
@@ -61,6 +61,7 @@ MEASURES: dict[str, Measure] = {
     "stability": STABILITY,
     "axioms": AXIOMS,
     "randomisation": RANDOMISATION,
+    "smoothed_randomisation": SMOOTHED,
     "cascade": CASCADE,
     "grid": MOSAIC,
     "localisation": LOCALISATION,

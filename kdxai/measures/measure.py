@@ -13,6 +13,7 @@ from kdxai.models.trained import Trained
 from kdxai.protocol import Protocol
 
 Values = dict[str, jax.Array]
+SMOOTHING = 6  # what an image's key is folded with for the noise of `Preparation.copies`
 Model = Trained | External
 
 
@@ -78,6 +79,7 @@ class Preparation(NamedTuple):
       suits: whether a model has what it takes; of others the measure is missing.
       lack: what those others lack, as "whose ..." behind their names.
       of_split: whether it depends on images of the split that are not measured.
+      copies: of an image under noise, whose maps are averaged; 0 for the map of the image itself.
     """
 
     what: str
@@ -85,6 +87,7 @@ class Preparation(NamedTuple):
     suits: Callable[[Model], bool] = lambda model: True
     lack: str = ""
     of_split: bool = False
+    copies: int = 0
 
 
 class Column(NamedTuple):
