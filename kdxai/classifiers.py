@@ -14,7 +14,7 @@ from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.externals import External
 from kdxai.lifting import lift
-from kdxai.models import LAST, Network
+from kdxai.models import LAST, Features, Network, grid
 from kdxai.models.trained import Trained
 from kdxai.protocol import SOUND, Protocol
 
@@ -38,13 +38,14 @@ def as_classifier(model: Trained | External, protocol: Protocol = SOUND) -> Clas
         other = network.with_activation(explain.guided_relu)
         guided = Partial(Part("guided", other, LAST, "evaluation"), variables)
     # The head reads the last feature map alone: elsewhere CAM is not defined.
-    own_head = network.cut(protocol.stage) == len(network.units)
-    own_head = own_head or protocol.foreign_head
+    at_end = network.cut(protocol.stage) == len(network.units)
+    own_head = network.has_cam and (at_end or protocol.foreign_head)
     return Classifier(
         features=Partial(half("features"), variables),
         classify=Partial(half("classify"), variables),
         head=variables["params"]["head"]["kernel"] if own_head else None,
         guided=guided,
+        grid=Partial(grid),
     )
 
 
@@ -61,19 +62,26 @@ class Part:
     stage: str
     mode: str
 
-    def __call__(self, variables: Any, values: jax.Array) -> jax.Array:
+    def __call__(self, variables: Any, values: Features) -> Any:
         options: dict[str, Any] = {}
+        batch = jax.tree.map(lambda leaf: leaf[None], values)
         if self.method != "guided":
             options = {"method": self.method, "stage": self.stage}
         if self.mode == "evaluation":
-            return self.model.apply(variables, values[None], **options)[0].astype(jnp.float32)
+            return _first(self.model.apply(variables, batch, **options))
         # Every forward pass draws its own dropout; the input's bits stand in for a key.
-        bits = jax.lax.bitcast_convert_type(values.astype(jnp.float32).sum(), jnp.uint32)
+        total = sum(leaf.astype(jnp.float32).sum() for leaf in jax.tree.leaves(values))
+        bits = jax.lax.bitcast_convert_type(total, jnp.uint32)
         rngs = {"dropout": jax.random.fold_in(jax.random.key(0), bits)}
         output, _ = self.model.apply(
-            variables, values[None], train=True, mutable=["batch_stats"], rngs=rngs, **options
+            variables, batch, train=True, mutable=["batch_stats"], rngs=rngs, **options
         )
-        return output[0].astype(jnp.float32)
+        return _first(output)
+
+
+def _first(outputs: Any) -> Any:
+    """That of the one image of a batch."""
+    return jax.tree.map(lambda leaf: leaf[0].astype(jnp.float32), outputs)
 
 
 def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
@@ -86,7 +94,8 @@ def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
       UserError: its functions do not fit each other, or it has fewer than two outputs.
     """
     parts = (classifier.features, classifier.classify, classifier.guided, classifier.grid)
-    if all(part is None or isinstance(getattr(part, "func", None), Part) for part in parts):
+    functions = [getattr(part, "func", None) for part in parts if part is not None]
+    if all(isinstance(function, Part) or function is grid for function in functions):
         return classifier
     images = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     # Lambdas, as JAX keeps what it has traced by the function.

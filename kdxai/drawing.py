@@ -95,6 +95,11 @@ def require_defined(model: Network, protocol: Protocol, masks: bool) -> None:
       UserError: there is no such stage, no linear head for CAM at it, or no ground truth.
     """
     at_end = model.cut(protocol.stage) == len(model.units)
+    if protocol.method == "cam" and not model.has_cam:
+        raise UserError(
+            "CAM needs a linear head on the global average of the last map, which the model does "
+            "not have; use grad_cam or layer_cam"
+        )
     if protocol.method == "cam" and not (at_end or protocol.foreign_head):
         raise UserError(
             f"CAM needs the feature map that a linear head pools; at stage '{protocol.stage}' use "

@@ -1,4 +1,4 @@
-"""Each convolution in two, by its singular values."""
+"""Each layer in two, by its singular values."""
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ def require_rank(rank: float) -> None:
 
 def factorise(trained: Trained, *, rank: float) -> Trained:
     """The network with two convolutions in place of each: one of the window, then one of 1x1.
+
+    Dense layers but the head become two dense layers likewise.
 
     The weights as a matrix [h * w * c_in, c_out] are replaced by their best approximation of a
     lower rank, by truncated SVD, with the singular values halved between the two (Zhang et al.
@@ -56,10 +58,13 @@ def factorise(trained: Trained, *, rank: float) -> Trained:
 
 
 def truncated(kernel: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """[h, w, c_in, c_out] -> [h, w, c_in, rank] and [1, 1, rank, c_out], float32."""
+    """[h, w, c_in, c_out] -> [h, w, c_in, rank] and [1, 1, rank, c_out], float32.
+
+    Of a dense layer's [c_in, c_out]: [c_in, rank] and [rank, c_out].
+    """
     matrix = kernel.astype(np.float64).reshape(-1, kernel.shape[-1])
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     root = np.sqrt(values[:rank])
     first = (left[:, :rank] * root).reshape(*kernel.shape[:-1], rank)
-    second = (root[:, None] * right[:rank])[None, None]
+    second = (root[:, None] * right[:rank]).reshape(*[1] * (kernel.ndim - 2), rank, -1)
     return first.astype(np.float32), second.astype(np.float32)

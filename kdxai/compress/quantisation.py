@@ -21,7 +21,7 @@ from kdxai.compress.kernels import Path
 from kdxai.compress.rounding import BITS
 from kdxai.compress.values import require_one_of, require_whole
 from kdxai.data import augment
-from kdxai.models.quantised import Conv
+from kdxai.models.quantised import Conv, Dense
 from kdxai.models.trained import Trained
 
 ACTIVATION_BITS = 8
@@ -72,7 +72,7 @@ def quantise(trained: Trained, *, bits: int, images: np.ndarray | None = None) -
 
 
 def ranges(trained: Trained, images: np.ndarray) -> dict[Path, np.ndarray]:
-    """{path of a convolution's `range`: the largest absolute input that it has over the images}."""
+    """{path of a layer's `range`: the largest absolute input that it has over the images}."""
     model = models.create(**trained.architecture, num_classes=len(trained.class_names))
 
     @jax.jit
@@ -80,7 +80,7 @@ def ranges(trained: Trained, images: np.ndarray) -> dict[Path, np.ndarray]:
         found = {}
 
         def note(call: Any, args: Any, options: Any, context: Any) -> Any:
-            if isinstance(context.module, Conv):
+            if isinstance(context.module, Conv | Dense):
                 found[*context.module.path, "range"] = jnp.abs(args[0]).max()
             return call(*args, **options)
 

@@ -124,6 +124,7 @@ def cascade(model: Model, protocol: Protocol) -> dict[str, dict[str, Classifier]
     if isinstance(model, External):
         return None
     stages = {f"units_{name}": name.partition(".")[0] for name in model.model.units}
+    stages |= {"pooling": "head"} if "pooling" in model.variables["params"] else {}
     stages["head"] = "head"
     fresh = shuffled(model)
     classifiers = {}

@@ -12,22 +12,32 @@ from flax import linen as nn
 from kdxai.errors import UserError
 from kdxai.models.airbench import airbench
 from kdxai.models.cifar_resnet import cifar_resnet
-from kdxai.models.network import LAST, Layers, Network
+from kdxai.models.convnext import convnext
+from kdxai.models.googlenet import googlenet
+from kdxai.models.mobilenetv2 import mobilenetv2
+from kdxai.models.network import LAST, Features, Layers, Network, Tokens, grid, with_grid
 from kdxai.models.plain import plain
 from kdxai.models.resnet import imagenet_resnet, resnet
 from kdxai.models.resnext import resnext
+from kdxai.models.vit import vit
 from kdxai.models.wide_resnet import wide_resnet
 
-__all__ = ["LAST", "Network", "create"]
+__all__ = ["LAST", "Features", "Network", "Tokens", "create", "grid", "with_grid"]
 
 
 class Family(NamedTuple):
     """`pattern` is that of a whole name; its groups, integers, are the first arguments of `make`,
-    whose keyword-only ones are the options that the family has."""
+    whose keyword-only ones are the options that the family has. `activation` is its usual one."""
 
     pattern: str
     make: Callable[..., Network]
     names: str
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """x Phi(x), as PyTorch has it; Flax's is an approximation."""
+    return nn.gelu(x, approximate=False)
 
 
 FAMILIES = (
@@ -38,6 +48,20 @@ FAMILIES = (
     Family(r"resnext(\d+)-(\d+)x(\d+)", resnext, "resnext29-8x64 (D = 9n + 2)"),
     Family(r"plain(\d+)", plain, "plain5"),
     Family(r"airbench-(\d+)-(\d+)-(\d+)", airbench, "airbench-64-128-128"),
+    Family("googlenet", googlenet, "googlenet"),
+    Family("mobilenetv2", mobilenetv2, "mobilenetv2", nn.relu6),
+    Family(
+        r"convnext-(\d+)-(\d+)-(\d+)-(\d+)",
+        convnext,
+        "convnext-A-B-C-D (blocks of each stage: convnext-2-2-6-2)",
+        gelu,
+    ),
+    Family(
+        r"vit-(\d+)-(\d+)-(\d+)",
+        vit,
+        "vit-D-W-H (depth, width and heads: vit-12-192-3)",
+        gelu,
+    ),
 )
 NAMES = f"{', '.join(family.names for family in FAMILIES)}; -w16 behind a name sets the base width"
 
@@ -49,7 +73,7 @@ def create(
     dtype: Any = jnp.float32,
     dropout: float = 0.0,
     axis_name: str | None = None,
-    activation: Callable[[jax.Array], jax.Array] = nn.relu,
+    activation: Callable[[jax.Array], jax.Array] | None = None,
     weight_bits: int | None = None,
     activation_bits: int | None = None,
     rank: float | None = None,
@@ -61,18 +85,21 @@ def create(
       name: `wrn-D-K` (depth D = 6n + 4, width K); `resnet10`, `resnet18`, `resnet34` (3x3 stem,
         four stages); `resnetD` (D = 6n + 2, three stages, as for CIFAR); `resnet18-imagenet`,
         `resnet34-imagenet`, `resnet50-imagenet` (7x7 stem); `resnextD-CxW` (D = 9n + 2, C groups
-        of W channels); `airbench-A-B-C` (channels of its stages) or `plainD` (D layers). `-wB`
-        behind the others is a base width B other than the usual 16 (WRN and `resnetD`) or 64.
+        of W channels); `airbench-A-B-C` (channels of its stages); `plainD` (D layers);
+        `googlenet` (Inception blocks); `mobilenetv2`; `convnext-A-B-C-D` (blocks of its stages);
+        `vit-D-W-H` (depth, width, heads). `-wB` behind any but airbench and ViT is a base width B
+        other than the usual 16 (WRN and `resnetD`), 32 (MobileNetV2), 40 (ConvNeXt) or 64.
       dtype: compute dtype; parameters, statistics and logits are float32 whatever it is.
       dropout: rate inside the blocks of a wide ResNet.
       axis_name: the pmap axis over which BatchNorm takes its batch statistics.
-      activation: the non-linearity, everywhere in the model.
-      weight_bits, activation_bits: 2 to 8, of convolutions that round their weights, or those and
-        their inputs (`quantised.Conv`).
-      rank: in (0, 1], of convolutions that are two (`factorised.Conv`).
+      activation: the non-linearity, everywhere in the model; None is the usual one of the family:
+        ReLU, of MobileNetV2 ReLU6, of ConvNeXt and ViT GELU.
+      weight_bits, activation_bits: 2 to 8, of layers that round their weights, or those and their
+        inputs (`quantised.Conv`).
+      rank: in (0, 1], of layers that are two (`factorised.Conv`).
       shape: what else the family can be told: `shortcut` and `widths` of `cifar_resnet`, `biases`
         of `wide_resnet`, `inner` of `wide_resnet` and `resnet`, `channels` and `stem_window` of
-        `resnext`.
+        `resnext`, `patch` of `convnext`, `patch` and `pool` of `vit`.
 
     Raises:
       UserError: no such model, fewer than two classes, an option that the model does not have, or
@@ -83,17 +110,16 @@ def create(
     if not 0 <= dropout < 1:
         raise UserError(f"dropout must be in [0, 1), not {dropout}")
     require_compressible(weight_bits, activation_bits, rank)
+    family, numbers, base = parse(name)
     layers = Layers(
         dtype=jnp.dtype(dtype),
         axis_name=axis_name,
-        activation=activation,
+        activation=activation or family.activation,
         weight_bits=weight_bits,
         activation_bits=activation_bits,
         rank=rank,
     )
-    options = shape | ({"dropout": dropout} if dropout else {})
-    family, numbers, base = parse(name)
-    options |= base
+    options = shape | ({"dropout": dropout} if dropout else {}) | base
     known = inspect.getfullargspec(family.make).kwonlyargs
     if unknown := sorted(options.keys() - set(known)):
         off = "set model.dropout=0" if unknown == ["dropout"] else "leave it out"
@@ -105,7 +131,7 @@ def require_compressible(
     weight_bits: int | None, activation_bits: int | None, rank: float | None
 ) -> None:
     """Raises:
-    UserError: there are no convolutions of such bits or of such a rank.
+    UserError: there are no layers of such bits or of such a rank.
     """
     for name, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
         if bits is not None and bits not in range(2, 9):

@@ -1,4 +1,4 @@
-"""A convolution in two: one of the window with few channels, then one of 1x1."""
+"""A layer in two, with few channels between them."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -35,3 +35,17 @@ class Conv(nn.Module):
         x = self.conv(between, self.window, self.stride, name="first", **options)(x)
         biases = self.options.get("use_bias", False)
         return self.conv(self.features, (1, 1), padding=0, use_bias=biases, name="second")(x)
+
+
+class Dense(nn.Module):
+    """Two dense layers in place of one, as `Conv`; `dense` makes either, as `Layers.dense` does."""
+
+    dense: Callable[..., nn.Module]
+    features: int
+    rank: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        between = max(1, round(self.rank * min(self.features, x.shape[-1])))
+        x = self.dense(between, use_bias=False, name="first")(x)
+        return self.dense(self.features, name="second")(x)

@@ -1,8 +1,8 @@
 """The shape that every kdxai model has: named units in sequence, then a pooled linear head."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,31 @@ MOMENTUM = 0.9  # of BatchNorm's running averages
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
+class Tokens(NamedTuple):
+    """What there is at a cut of a model with a class token.
+
+    Attributes:
+      grid: [N, h, w, c] tokens of the patches.
+      token: [N, c] the class token, which has no place in the grid.
+    """
+
+    grid: jax.Array
+    token: jax.Array
+
+
+Features = jax.Array | Tokens
+
+
+def grid(features: Features) -> jax.Array:
+    """The map in what is at a cut: [N, h, w, c], or [h, w, c] of one image."""
+    return features.grid if isinstance(features, Tokens) else features
+
+
+def with_grid(features: Features, grid: jax.Array) -> Features:
+    """The same features with another map."""
+    return features._replace(grid=grid) if isinstance(features, Tokens) else grid
+
+
 @dataclass(frozen=True)
 class Layers:
     """The layers that the units of one model share; equal where they compute the same.
@@ -25,9 +50,10 @@ class Layers:
     Attributes:
       dtype: that the layers compute in; parameters and statistics stay float32.
       axis_name: the pmap axis over which BatchNorm takes its batch statistics.
-      activation: every ReLU of the model; guided backpropagation puts its own rule here.
-      weight_bits, activation_bits: of convolutions that round, see `quantised.Conv`.
-      rank: of convolutions in two, see `factorised.Conv`; those in groups stay whole.
+      activation: every non-linearity of the model, ReLU in most families; guided backpropagation
+        puts its own rule in the place of ReLU.
+      weight_bits, activation_bits: of layers that round, see `quantised.Conv`.
+      rank: of layers in two, see `factorised.Conv`; convolutions in groups stay whole.
     """
 
     dtype: Any = jnp.float32
@@ -65,10 +91,22 @@ class Layers:
         options |= {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
         return quantised.Conv(features, window, stride, **options)
 
+    def dense(self, features: int, **options: Any) -> nn.Module:
+        """`nn.Dense`, or what stands in its place."""
+        if self.rank is not None:
+            return factorised.Dense(replace(self, rank=None).dense, features, self.rank, **options)
+        options = {"dtype": self.dtype} | options
+        if self.weight_bits is None:
+            return nn.Dense(features, **options)
+        options |= {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
+        return quantised.Dense(features, **options)
+
     def norm(self, **options: Any) -> nn.BatchNorm:
-        return nn.BatchNorm(
-            momentum=MOMENTUM, epsilon=1e-5, dtype=self.dtype, axis_name=self.axis_name, **options
-        )
+        usual: dict[str, Any] = {"epsilon": 1e-5, "dtype": self.dtype}
+        return nn.BatchNorm(momentum=MOMENTUM, axis_name=self.axis_name, **usual | options)
+
+    def layer_norm(self) -> nn.LayerNorm:
+        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)
 
     def dropout(self, rate: float) -> "Dropout":
         return Dropout(rate, self.axis_name)
@@ -106,46 +144,100 @@ class Network(nn.Module):
       units: name -> module called as `unit(x, train)`, in order. Names are `stage2.block0` and the
         like; `stage2` alone means the last unit of that stage, `last` the last of all.
       num_classes: K.
+      pooling: last features -> [N, c] vectors that the head is on, in float32; None is their global
+        average.
     """
 
     units: FrozenDict[str, nn.Module]
     num_classes: int
+    pooling: nn.Module | None = None
 
     def setup(self):
         self.head = nn.Dense(self.num_classes)
 
     def __call__(
         self, x: jax.Array, train: bool = False, taps: Sequence[str] | None = None
-    ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+    ) -> jax.Array | tuple[jax.Array, dict[str, Features]]:
         """[N, H, W, C] normalised images -> [N, K] float32 logits.
 
-        With `taps`, names of stages: the logits and {tap: [N, h, w, c] map at the end of that
-        stage}, in one pass.
+        With `taps`, names of stages: the logits and {tap: features at the end of that stage}, in
+        one pass.
         """
-        maps, start = {}, 0
+        features: Features = x
+        found: dict[str, Features] = {}
+        start = 0
         for tap in sorted(taps or (), key=self.cut):
-            x = self.run(x, train, start, self.cut(tap))
-            maps[tap], start = x, self.cut(tap)
-        logits = self.pool(self.run(x, train, start, len(self.units)))
-        return logits if taps is None else (logits, maps)
+            features = self.run(features, train, start, self.cut(tap))
+            found[tap], start = features, self.cut(tap)
+        logits = self.pool(self.run(features, train, start, len(self.units)))
+        return logits if taps is None else (logits, found)
 
-    def features(self, x: jax.Array, train: bool = False, stage: str = LAST) -> jax.Array:
-        """[N, H, W, C] images -> [N, h, w, c] feature map at the end of `stage`."""
+    def features(self, x: jax.Array, train: bool = False, stage: str = LAST) -> Features:
+        """[N, H, W, C] images -> what is at the end of `stage`.
+
+        That is a [N, h, w, c] map, or, of a model with a class token, `Tokens`; `grid` is the map
+        of either.
+        """
         return self.run(x, train, 0, self.cut(stage))
 
-    def classify(self, x: jax.Array, train: bool = False, stage: str = LAST) -> jax.Array:
-        """[N, h, w, c] feature map at the end of `stage` -> [N, K] float32 logits."""
+    def classify(self, x: Features, train: bool = False, stage: str = LAST) -> jax.Array:
+        """Features at the end of `stage` -> [N, K] float32 logits."""
         return self.pool(self.run(x, train, self.cut(stage), len(self.units)))
 
-    def run(self, x: jax.Array, train: bool, start: int, stop: int) -> jax.Array:
+    def run(self, x: Features, train: bool, start: int, stop: int) -> Features:
         """The units from `start` up to `stop`."""
         for name in list(self.units)[start:stop]:
             x = self.units[name](x, train)
         return x
 
-    def pool(self, x: jax.Array) -> jax.Array:
-        """[N, h, w, c] last feature map -> [N, K] float32 logits."""
-        return self.head(x.astype(jnp.float32).mean((1, 2)))
+    def pool(self, x: Features) -> jax.Array:
+        """Last features -> [N, K] float32 logits."""
+        x = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), x)
+        return self.head(grid(x).mean((1, 2)) if self.pooling is None else self.pooling(x))
+
+    def attention(self, x: jax.Array) -> dict[str, jax.Array]:
+        """[N, H, W, C] images -> {name of a block: [N, heads, T, T] float32 attention}.
+
+        A row is a token that attends, and sums to 1 over those that it attends to. The class token,
+        where there is one, is the first; the others are the grid's, row by row. Attention rollout
+        (Abnar & Zuidema 2020) is made of these.
+
+        Raises:
+          UserError: the network has no attention.
+        """
+        found = {}
+        for name, unit in self.units.items():
+            if hasattr(unit, "attention"):
+                found[name] = unit.attention(x)
+            x = unit(x, False)
+        if not found:
+            raise UserError(
+                "the model has no attention, as CNNs have none; take a vision transformer (vit-...)"
+            )
+        return found
+
+    def attended(self, x: jax.Array, attention: Mapping[str, jax.Array]) -> dict[str, Features]:
+        """{name of a block: features at its end} as functions of the blocks' own attention alone.
+
+        Each block attends as it is told, to what comes into it in a usual pass, as a constant. So
+        the gradient of a score of each block's features by all attention is that of LeGrad
+        (Bousselham et al. 2024), in one backward pass; `classify` at the last block makes the
+        logits of any.
+
+        Args:
+          attention: as of `attention`.
+        """
+        found = {}
+        for name, unit in self.units.items():
+            if name in attention:
+                found[name] = unit(jax.lax.stop_gradient(x), False, attention[name])
+            x = unit(x, False)
+        return found
+
+    @property
+    def has_cam(self) -> bool:
+        """Whether the head is linear on the global average of the last map: CAM is defined."""
+        return self.pooling is None
 
     @property
     def dtype(self) -> Any:
@@ -180,6 +272,18 @@ class Network(nn.Module):
                 f"the model has no stage '{stage}'; it can be cut at: {', '.join([*names, LAST])}"
             )
         return ends[-1]
+
+
+def require_divisible(images: jax.Array, patch: int) -> None:
+    """Raises:
+    UserError: patches of so many pixels a side do not divide [N, H, W, C] images.
+    """
+    height, width = images.shape[1:3]
+    if height % patch or width % patch:
+        raise UserError(
+            f"patches of {patch}x{patch} pixels do not divide images of {height}x{width}; take "
+            "images of another size, or a model of other patches"
+        )
 
 
 def inner_widths(inner: Sequence[int] | None, blocks: int) -> Sequence[int | None]:

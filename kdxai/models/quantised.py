@@ -1,4 +1,4 @@
-"""A convolution that computes with few levels, and whose gradient is that of rounding nothing."""
+"""Layers that compute with few levels, and whose gradient is that of rounding nothing."""
 
 from functools import partial
 from typing import Any
@@ -32,20 +32,45 @@ class Conv(nn.Conv):
         assert isinstance(self.kernel_size, tuple)
         size = (*self.kernel_size, x.shape[-1] // self.feature_group_count, self.features)
         kernel = self.param("kernel", self.kernel_init, size, jnp.float32)
-        levels, step = on_levels(kernel, jnp.abs(kernel).max((0, 1, 2)), self.weight_bits)
-        x, integers = x.astype(jnp.float32), False
-        if self.activation_bits is not None:
-            limit = self.variable("batch_stats", "range", jnp.ones, ())
-            x, step_of_input = on_levels(x, limit.value, self.activation_bits)
-            step = step * step_of_input
-            # Elsewhere the same whole numbers are multiplied as floats: over integers a CPU takes
-            # four times as long, and CUDA's convolutions of them do not return int32.
-            integers = jax.default_backend() == "tpu"
+        x, levels, step = rounded(self, x, kernel)
+        # Elsewhere the same whole numbers are multiplied as floats: over integers a CPU takes four
+        # times as long, and CUDA's convolutions of them do not return int32.
+        integers = self.activation_bits is not None and jax.default_backend() == "tpu"
         options = self.strides, self.padding, self.feature_group_count
         y = convolve(x, levels, *options, integers) * step
         if self.use_bias:
             y += self.param("bias", self.bias_init, (self.features,), jnp.float32)
         return y.astype(self.dtype)
+
+
+class Dense(nn.Dense):
+    """`nn.Dense` on rounded weights and inputs, as `Conv`."""
+
+    weight_bits: int = 8
+    activation_bits: int | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        x, levels, step = rounded(self, x, kernel)
+        y = x @ levels * step
+        if self.use_bias:
+            y += self.param("bias", self.bias_init, (self.features,), jnp.float32)
+        return y.astype(self.dtype)
+
+
+def rounded(
+    layer: Conv | Dense, x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What a layer multiplies: its inputs, its weights, and the step of their products."""
+    largest = jnp.abs(kernel).max(tuple(range(kernel.ndim - 1)))
+    levels, step = on_levels(kernel, largest, layer.weight_bits)
+    x = x.astype(jnp.float32)
+    if layer.activation_bits is not None:
+        limit = layer.variable("batch_stats", "range", jnp.ones, ())
+        x, step_of_input = on_levels(x, limit.value, layer.activation_bits)
+        step = step * step_of_input
+    return x, levels, step
 
 
 def on_levels(values: jax.Array, largest: jax.Array, bits: int) -> tuple[jax.Array, jax.Array]:

@@ -71,6 +71,11 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
         if isinstance(one.model, External):
             require_head(one.name, one.model)
             require_drawn(one.model, SOUND, masks=dataset.test.mask is not None)
+        elif not one.model.model.has_cam:
+            raise UserError(
+                f"an audit draws CAM, for which '{one.name}' has no linear head on the average of "
+                "its last map; leave it out"
+            )
     content = ", ".join(dict.fromkeys(names) if config.study else (one.name for one in found))
     runs.claim(workdir, config, dict.fromkeys(("models", "study"), content))
     records = climb(found, dataset, config, workdir, chosen)

@@ -1,8 +1,7 @@
 """Whatever about a run can be wrong before its first step."""
 
 import math
-from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -120,14 +119,14 @@ def require_maps(
     """The feature maps that a run's objective reads.
 
     Raises:
-      UserError: student or teacher lacks a stage, or the teacher is one of logits alone.
+      UserError: student or teacher lacks a stage or a head, or the teacher is one of logits alone.
     """
     objective = objectives.choose(config)
-    require_stages(student, objective.taps, "objective.student_stages")
+    require_read(student, objective, "student")
     if objective.teacher_taps:
         teachers.require_directory(config.teacher)
     if isinstance(teacher, models.Network):
-        require_stages(teacher, objective.teacher_taps, "objective.teacher_stages")
+        require_read(teacher, objective, "teacher")
 
 
 def require_teacher(config: ConfigDict, dataset: Dataset) -> str:
@@ -136,19 +135,27 @@ def require_teacher(config: ConfigDict, dataset: Dataset) -> str:
     Raises:
       UserError: as `teachers.require_fitting`; it lacks a stage, or is no directory and has none.
     """
-    if taps := objectives.choose(config).teacher_taps:
+    objective = objectives.choose(config)
+    if objective.teacher_taps:
         teachers.require_directory(config.teacher)
         live = trained.load(config.teacher)
-        require_stages(live.model, taps, "objective.teacher_stages")
+        require_read(live.model, objective, "teacher")
     return teachers.require_fitting(config.teacher, dataset)
 
 
-def require_stages(model: models.Network, stages: Iterable[str], setting: str) -> None:
+def require_read(
+    model: models.Network, objective: objectives.Objective, role: Literal["student", "teacher"]
+) -> None:
     """Raises:
-    UserError: the model lacks one of the stages that a setting names.
+    UserError: the model lacks a stage or a head that the objective reads of it.
     """
-    for stage in stages:
+    if objective.heads and not model.has_cam:
+        raise UserError(
+            f"the objective reads class activation maps, which the {role} does not have: its head "
+            "is not on the average of its last map; choose another objective"
+        )
+    for stage in objective.taps if role == "student" else objective.teacher_taps:
         try:
             model.cut(stage)
         except UserError as error:
-            raise UserError(f"{setting}: {error}") from error
+            raise UserError(f"objective.{role}_stages: {error}") from error

@@ -138,8 +138,8 @@ def channels(
 ) -> dict[str, int]:
     """Those of the feature maps at some stages."""
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    _, maps = jax.eval_shape(partial(model.apply, taps=taps), variables, image)
-    return {tap: maps[tap].shape[-1] for tap in taps}
+    _, found = jax.eval_shape(partial(model.apply, taps=taps), variables, image)
+    return {tap: models.grid(found[tap]).shape[-1] for tap in taps}
 
 
 def compute_dtype(name: str) -> Any:

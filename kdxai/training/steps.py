@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from kdxai.data import augment
 from kdxai.devices import AXIS
-from kdxai.models import Network
+from kdxai.models import Network, grid, with_grid
 from kdxai.training.objectives import Objective, Outputs, cross_entropy
 from kdxai.training.state import REGRESSOR, Totals, TrainState, variables_of
 
@@ -121,14 +121,18 @@ def outputs_of(
       mode: how it is applied, in training or evaluation.
     """
     run = partial(model.apply, variables, mutable=["batch_stats"], **mode)
-    (logits, maps), updates = cast(Any, run(images, taps=taps))
+    (logits, found), updates = cast(Any, run(images, taps=taps))
+
+    def classify(stage: str, maps: jax.Array) -> jax.Array:
+        return run(with_grid(found[stage], maps), stage=stage, method="classify")[0]
+
     outputs = Outputs(
         logits,
         # In the order of the objective; whatever the network computes in, losses are float32.
-        {tap: maps[tap].astype(jnp.float32) for tap in taps},
+        {tap: grid(found[tap]).astype(jnp.float32) for tap in taps},
         (images.shape[1], images.shape[2]),
-        lambda stage, features: run(features, stage=stage, method="classify")[0],
-        variables["params"]["head"]["kernel"],
+        classify,
+        variables["params"]["head"]["kernel"] if model.has_cam else None,
     )
     return outputs, updates
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+from functools import partial
 
 import chex
 import jax
@@ -31,6 +32,21 @@ WIDE = {
     "resnext29-4x8": lambda: networks.resnext(29, 4, 8),
     "resnext11-32x4": lambda: networks.resnext(11, 32, 4, window=1, outputs=256),
 }
+LIBRARIES = {
+    "googlenet": lambda: networks.GoogLeNet(10, 64),
+    "mobilenetv2": lambda: networks.mobilenetv2(10, 32),
+    "mobilenetv2-w24": lambda: networks.mobilenetv2(10, 24),
+    "convnext-2-2-6-2": lambda: networks.convnext((2, 2, 6, 2), 40, patch=4),
+    "vit-3-96-3": lambda: networks.vit(3, 96, 3, "avg"),
+    "vit-4-64-4": lambda: networks.vit(4, 64, 4, "token"),
+}
+
+
+def made(make, *arguments):
+    try:
+        return make(*arguments)
+    except ModuleNotFoundError as error:
+        pytest.skip(f"{error.name} is not installed")
 
 
 def assert_same_logits(name, network, size=32):
@@ -47,6 +63,64 @@ def test_logits_agree_with_pytorch(name):
     assert_same_logits(name, WIDE[name]())
 
 
+@pytest.mark.parametrize("name", sorted(LIBRARIES))
+def test_logits_agree_with_libraries(name):
+    assert_same_logits(name, made(LIBRARIES[name]))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "theirs"),
+    [
+        ("convnext-2-2-6-2", {"patch": 4}, "convnext_atto"),
+        ("convnext-2-2-6-2-w48", {"patch": 4}, "convnext_femto"),
+        ("convnext-2-2-6-2-w64", {"patch": 4}, "convnext_pico"),
+        ("convnext-2-2-8-2-w80", {"patch": 4}, "convnext_nano"),
+        ("convnext-3-3-9-3-w96", {"patch": 4}, "convnext_tiny"),
+        ("vit-12-192-3", {"patch": 16, "pool": "token"}, "vit_tiny_patch16_224"),
+        ("vit-12-384-6", {"patch": 16, "pool": "token"}, "vit_small_patch16_224"),
+    ],
+)
+def test_as_many_parameters_as_timm(name, options, theirs):
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    with torch.device("meta"):
+        network = timm.create_model(theirs)
+    model = models.create(name, num_classes=1000, **options)
+    images = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    own = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert own == sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("pool", ["avg", "token"])
+def test_attention_and_its_gradient_are_timms(pool):
+    """Of a ViT whose last block's attention is a leaf of PyTorch's graph."""
+    network = made(networks.vit, 2, 16, 4, pool)
+    state = random_weights(networks.shapes(network), seed=2)
+    network.load_state_dict({name: torch.tensor(array) for name, array in state.items()})
+    held = []
+    for block in network.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda _, __, out: held.append(out))
+    images = random_images()[:2]
+    outputs = network.eval()(torch.tensor(images.transpose(0, 3, 1, 2)))
+    (expected,) = torch.autograd.grad(outputs[:, 3].sum(), held[-1:])
+    converted = weights.convert(state, "vit-2-16-4")
+    model = models.create(**converted.architecture, num_classes=5)
+    apply = partial(model.apply, converted.variables)
+    attention = apply(images, method="attention")
+    assert [*attention] == ["block0", "block1"]
+    for own, its in zip(attention.values(), held, strict=True):
+        np.testing.assert_allclose(own, its.detach().numpy(), rtol=0, atol=1e-5)
+
+    def score(attention):
+        found = apply(images, attention, method="attended")["block1"]
+        return apply(found, stage="block1", method="classify")[:, 3].sum()
+
+    gradient = jax.grad(score)(attention)
+    np.testing.assert_allclose(gradient["block1"], expected.numpy(), rtol=0, atol=1e-4)
+    assert not np.any(gradient["block0"])
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_logits_agree_with_torchvision(name):
     library = pytest.importorskip("torchvision", reason="torchvision is not installed").models
@@ -55,7 +129,7 @@ def test_logits_agree_with_torchvision(name):
 
 @pytest.mark.parametrize("name", sorted(networks.SMALL))
 def test_stored_logits_are_up_to_date(name):
-    state = random_weights(networks.shapes(network := networks.SMALL[name]()), seed=0)
+    state = random_weights(networks.shapes(network := made(networks.SMALL[name])), seed=0)
     outputs = networks.logits(network, state, random_images())
     np.testing.assert_allclose(outputs, networks.stored()[name]["logits"], rtol=0, atol=1e-5)
 

@@ -1,6 +1,6 @@
 """Small networks in PyTorch, named as public repositories name theirs -> torch_networks.json.
 
-    pip install torch
+    pip install torch torchvision timm
     cd tests && python -m references.torch_networks
 
 The file holds the shapes of the weights, which are random by a seed, and the logits of three
@@ -157,6 +157,81 @@ class BiasedWideResNet(nn.Module):  # meliketoy's
         return self.linear(F.relu(self.bn1(x)).mean((2, 3)))
 
 
+class GoogLeNet(nn.Module):
+    """torchvision's blocks behind a 3x3 stem, their channels times `base` / 64."""
+
+    def __init__(self, classes, base):
+        super().__init__()
+        from torchvision.models.googlenet import BasicConv2d, Inception
+
+        stages = {
+            "3": [(64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)],
+            "4": [
+                (192, 96, 208, 16, 48, 64),
+                (160, 112, 224, 24, 64, 64),
+                (128, 128, 256, 24, 64, 64),
+                (112, 144, 288, 32, 64, 64),
+                (256, 160, 320, 32, 128, 128),
+            ],
+            "5": [(256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128)],
+        }
+        inputs, self.order = 192 * base // 64, []
+        self.conv1 = BasicConv2d(3, inputs, kernel_size=3, padding=1)
+        for stage, blocks in stages.items():
+            for letter, channels in zip("abcde", blocks, strict=False):
+                one, _, two, _, three, four = widths = [c * base // 64 for c in channels]
+                name = f"inception{stage}{letter}"
+                self.add_module(name, Inception(inputs, *widths))
+                self.order.append(name)
+                inputs = one + two + three + four
+        self.fc = nn.Linear(inputs, classes)
+
+    def forward(self, x):
+        x = self.conv1(x)
+        for name in self.order:
+            if name in ("inception4a", "inception5a"):
+                x = F.max_pool2d(x, 3, 2, 1)
+            x = getattr(self, name)(x)
+        return self.fc(x.mean((2, 3)))
+
+
+def mobilenetv2(classes, base):
+    """torchvision's, with a stride of 1 where the images are small."""
+    from torchvision.models import MobileNetV2
+
+    stages = [
+        [1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2],
+        [6, 320, 1, 1],
+    ]  # fmt: skip
+    network = MobileNetV2(classes, base / 32, inverted_residual_setting=stages)
+    network.features[0][0].stride = (1, 1)
+    return network
+
+
+def convnext(depths, base, patch=1, classes=5):
+    from timm.models.convnext import ConvNeXt
+
+    dims = [base * 2**stage for stage in range(4)]
+    return ConvNeXt(depths=depths, dims=dims, patch_size=patch, num_classes=classes)
+
+
+def vit(depth, width, heads, pool, patch=4, size=32, classes=5):
+    """timm's; with `avg` the norm stands before the average, so that the head is linear on it."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    more = {"class_token": False, "fc_norm": False} if pool == "avg" else {}
+    return VisionTransformer(
+        size,
+        patch,
+        num_classes=classes,
+        global_pool=pool,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        **more,
+    )
+
+
 def basic(counts, base):
     return [[(base * 2**s,) * 2] * count for s, count in enumerate(counts)]
 
@@ -199,6 +274,11 @@ SMALL = {
     "resnext11-2x2-w4": lambda: resnext(11, 2, 2, 4),
     # As pytorch-cifar has them: a 1x1 stem, twice as many channels as between.
     "resnext11-4x1-w3": lambda: resnext(11, 4, 1, 3, window=1, outputs=8),
+    "googlenet-w8": lambda: GoogLeNet(5, 8),
+    "mobilenetv2-w4": lambda: mobilenetv2(5, 4),
+    "convnext-1-1-2-1-w4": lambda: convnext((1, 1, 2, 1), 4),
+    "vit-2-8-2": lambda: vit(2, 8, 2, "avg"),
+    "vit-2-12-3": lambda: vit(2, 12, 3, "token", patch=8),
 }
 
 

@@ -1,6 +1,7 @@
 """Tensors of a file into the variables of a network: every one is used once, or none."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,11 +12,19 @@ from flax import traverse_util
 from kdxai import models
 from kdxai.errors import UserError, printable
 from kdxai.models.cifar_resnet import cifar_resnet
+from kdxai.models.convnext import convnext
+from kdxai.models.googlenet import googlenet
+from kdxai.models.mobilenetv2 import mobilenetv2
 from kdxai.models.resnet import imagenet_resnet, resnet
 from kdxai.models.resnext import resnext
+from kdxai.models.vit import vit
+from kdxai.models.weights.convnext import CONVNEXT
+from kdxai.models.weights.googlenet import GOOGLENET
+from kdxai.models.weights.mobilenetv2 import MOBILENETV2
 from kdxai.models.weights.resnet import CIFAR_RESNET, RESNET
 from kdxai.models.weights.resnext import RESNEXT
 from kdxai.models.weights.source import Reader, Shape, Source
+from kdxai.models.weights.vit import VIT
 from kdxai.models.weights.wide_resnet import WIDE_RESNET
 from kdxai.models.wide_resnet import wide_resnet
 
@@ -25,6 +34,10 @@ READERS: dict[Any, Reader] = {
     imagenet_resnet: RESNET,
     wide_resnet: WIDE_RESNET,
     resnext: RESNEXT,
+    googlenet: GOOGLENET,
+    mobilenetv2: MOBILENETV2,
+    convnext: CONVNEXT,
+    vit: VIT,
 }
 # Left by DataParallel, torch.compile and the classes that hold a network.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
@@ -50,8 +63,8 @@ def convert(state: Mapping[str, Any], name: str) -> Converted:
 
     Names of modules are those of torchvision, timm and the common repositories for CIFAR: the
     tables of this package. The number of classes, the kind of shortcut and the widths are found in
-    the weights. BatchNorm's epsilon stands in no file: it is taken to be 1e-5, as all of these
-    have it.
+    the weights. The epsilon of norms stands in no file: it is taken to be as these have it, 1e-5
+    of BatchNorm (GoogLeNet 1e-3), 1e-6 of a norm of tokens.
 
     Args:
       state: name -> array; kernels as PyTorch has them, output channels first.
@@ -103,7 +116,7 @@ def fill(state: Mapping[str, np.ndarray], name: str) -> Converted:
     family, numbers, base = models.parse(name)
     reader = READERS[family.make]
     source = Source(state, reader.table)
-    usual = (family.make.__kwdefaults__ or {})["base_width"]
+    usual = (family.make.__kwdefaults__ or {}).get("base_width", 0)
     options = reader.options(source, numbers, base.get("base_width", usual))
     head, stem = source.shape("head"), source.shape("stem/Conv_0")
     for module, shape, dimensions in (("head", head, 2), ("stem/Conv_0", stem, 4)):
@@ -111,37 +124,44 @@ def fill(state: Mapping[str, np.ndarray], name: str) -> Converted:
             raise Misfit(source.name(module), shape or None, None)
     network = models.create(name, num_classes=head[0], **options)
     leaves, unused = {}, dict(state)
-    for path, shape in variables_of(network, stem[1]):
+    side = reader.side(source)
+    for path, shape in variables_of(network, (1, side, side, stem[1])):
         module = "/".join(path[1:-1]).removeprefix("units_")
         key = source.name(module, path[-1])
-        expected = torch_layout(shape)
+        is_kernel = path[-1] == "kernel"
+        expected = torch_layout(shape) if is_kernel else shape
         tensor = unused.pop(key, None)
-        if tensor is None or tensor.shape != expected:
+        if tensor is None or (fitted := without_ones(tensor, expected)).shape != expected:
             raise Misfit(key, None if tensor is None else tensor.shape, expected)
-        leaves[path] = jnp.asarray(ours(tensor), jnp.float32)
+        leaves[path] = jnp.asarray(ours(fitted) if is_kernel else fitted, jnp.float32)
     for key, tensor in unused.items():
         raise Misfit(key, tensor.shape, None)
     return Converted({"name": name, **options}, head[0], traverse_util.unflatten_dict(leaves))
 
 
-def variables_of(network: models.Network, channels: int) -> Iterator[tuple[tuple[str, ...], Shape]]:
+def variables_of(network: models.Network, images: Shape) -> Iterator[tuple[tuple[str, ...], Shape]]:
     """The path and shape of every variable in the order of the network, kernels first: they tell
     most about what does not fit."""
-    images = jnp.zeros((1, 32, 32, channels))
-    flat = traverse_util.flatten_dict(jax.eval_shape(network.init, jax.random.key(0), images))
-    order = [*(f"units_{unit}" for unit in network.units), "head"]
+    init = partial(network.init, jax.random.key(0))
+    flat = traverse_util.flatten_dict(jax.eval_shape(init, jnp.zeros(images)))
+    order = [*(f"units_{unit}" for unit in network.units), "pooling", "head"]
     for path in sorted(flat, key=lambda path: (order.index(path[1]), path[-1] != "kernel", path)):
         yield path, flat[path].shape
 
 
 def torch_layout(shape: Shape) -> Shape:
     """Of [h, w, inputs, outputs] and [inputs, outputs], the outputs come first in PyTorch."""
-    return (*shape[:-3:-1], *shape[:-2]) if len(shape) > 1 else shape
+    return (*shape[:-3:-1], *shape[:-2])
+
+
+def without_ones(tensor: np.ndarray, shape: Shape) -> np.ndarray:
+    """Axes of one before or behind all others dropped, where that makes the shape: positions have a
+    batch axis, and a dense layer may be a convolution of 1x1."""
+    ones = (1,) * (tensor.ndim - len(shape))
+    return tensor.reshape(shape) if tensor.shape in (ones + shape, shape + ones) else tensor
 
 
 def ours(tensor: np.ndarray) -> np.ndarray:
-    if tensor.ndim < 2:
-        return tensor
     return np.moveaxis(tensor, (0, 1), (-1, -2))
 
 

@@ -106,7 +106,7 @@ def on_maps(
     Args:
       term: (the student's outputs, the teacher's) -> [B].
       weight: the usual one of the term, from the authors' code or that of libraries.
-      last: it is defined at the last map alone.
+      last: it is defined at the last map alone, which a linear head pools.
     """
 
     def make(config: ConfigDict) -> Objective:
@@ -121,7 +121,9 @@ def on_maps(
         reads = objective.reads + (() if last else STAGES)
         if config.objective.weight == 0:
             return objective._replace(reads=reads)
-        return objective._replace(taps=own, teacher_taps=its, regressor=regressor, reads=reads)
+        return objective._replace(
+            taps=own, teacher_taps=its, regressor=regressor, reads=reads, heads=last
+        )
 
     return make
 

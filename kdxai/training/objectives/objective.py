@@ -15,8 +15,8 @@ class Outputs(NamedTuple):
         the objective names them. The student's and the teacher's are pairs in that order.
       size: (H, W) of the images.
       classify: (stage, [B, h, w, c] map at its end) -> [B, K] logits, as in the pass that gave
-        these; None where only logits are known.
-      head: [c, K] weights of the linear head on the pooled last map, or None.
+        these, with its class tokens; None where only logits are known.
+      head: [c, K] weights of the linear head on the pooled last map; None where there is none.
       regressor: parameters of the objective's own, trained with the student's: see `Objective`.
     """
 
@@ -45,6 +45,7 @@ class Objective(NamedTuple):
     regressor: (key, {tap of the student: its channels}, the same of the teacher) -> parameters
       that are trained with the student's and are no part of it; None where it has none.
     reads: settings of the group `objective` that it reads.
+    heads: whether it reads both networks' linear heads on the pooled last map.
     """
 
     loss: Loss
@@ -53,3 +54,4 @@ class Objective(NamedTuple):
     teacher_taps: tuple[str, ...] = ()
     regressor: Regressor | None = None
     reads: tuple[str, ...] = ()
+    heads: bool = False
