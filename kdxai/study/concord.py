@@ -65,9 +65,11 @@ def concord(records: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> p
     np.add.at(sizes, place, known)
     every = np.ones((1, len(images)))
     drawn = [weighted(counts, sums, sizes) for counts in drawn_counts(len(images), resamples, seed)]
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
+    centre, means = weighted(every, sums, sizes)[0], np.concatenate(drawn)
+    # A resample may hold none of the few images in which both prefer a method.
+    low, high = np.quantile(np.where(np.isnan(means), centre, means), [0.025, 0.975], axis=0)
     values = {
-        "rho": weighted(every, sums, sizes)[0],
+        "rho": centre,
         "ci_low": low,
         "ci_high": high,
         "share": known.mean(0),

@@ -64,6 +64,9 @@ def test_what_prefers_no_method_says_nothing():
     row = at(table, "insertion", "increase")
     assert np.isnan(row.rho) and row.share == 0 and np.isnan(row.rho_of_means)
     assert np.isfinite(at(table, "insertion", "adcc").rho)
+    rows.loc[rows.image == 3, "increase"] = rows.number % 2.0
+    row = at(concord(rows, resamples=20), "insertion", "increase")
+    assert row.share == 1 / 6 and row.ci_low <= row.rho <= row.ci_high
 
 
 def test_a_metric_that_a_network_or_a_method_lacks():
