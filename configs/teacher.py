@@ -11,13 +11,8 @@ accuracy 96.0 %; time and accuracy here: not measured yet.
 
     python launch/train.py --config configs/teacher.py:accurate --workdir runs/teacher
 
-airbench-64-256-256, 12 epochs: test accuracy 92.4 % after 30 minutes on two CPU cores that have
-bfloat16.
-
-    python launch/train.py --config configs/teacher.py:vit --workdir runs/teacher
-
-A vision transformer of 6 blocks, 64 channels and 4 heads on patches of 4x4 pixels; AdamW, warm-up
-and cosine as is usual for ViT, 15 epochs. Its accuracy is not measured yet.
+airbench-64-256-256, 20 epochs, smooth labels, cutout: test accuracy 93.4 % after 57 minutes on two
+CPU cores that have bfloat16, beside other work.
 """
 
 from ml_collections import ConfigDict
@@ -54,6 +49,9 @@ def get_config(recipe: str = "published") -> ConfigDict:
         config.optim.warmup_epochs = 0.5
     elif recipe == "accurate":
         config = training.airbench()
+        config.epochs = 20
+        config.augment.cutout = 8
+        config.optim.label_smoothing = 0.2
     elif recipe == "vit":
         config.model.name = "vit-6-64-4"
         config.model.dropout = 0.0

@@ -85,7 +85,7 @@ def airbench() -> ConfigDict:
     biases. What differs is for few epochs with an average where airbench has a maximum: batches of
     250, a quarter of the factor of the biases, and `head_factor`, which does what its 1/9 of the
     logits does; validation images chose them. Statistics of BatchNorm are averaged as everywhere
-    here, labels are not smoothed.
+    here, and labels are not smoothed.
     """
     config = default()
     config.model.name = "airbench-64-256-256"
