@@ -1,4 +1,4 @@
-"""A convolution whose gradient is fast on a CPU."""
+"""Convolutions that are fast on a CPU, or whose gradients are."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Padding = tuple[tuple[int, int], ...]
@@ -30,6 +31,38 @@ def conv_general_dilated(
     if any(stride != 1 for stride in strides) or options.get("feature_group_count", 1) != 1:
         return lax.conv_general_dilated(x, kernel, strides, padding, **options)
     return _convolve(x, kernel, tuple(map(tuple, padding)))
+
+
+def depthwise(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    **options: Any,
+) -> jax.Array:
+    """`lax.conv_general_dilated`, of each channel by itself as a sum of shifted images.
+
+    XLA has a CPU walk through its loops for convolutions in groups; the sum is 13 to 35 times as
+    fast, its gradient by the image 5 to 16 times (7x7 and 3x3, 16 x 16 pixels). Sums are float32.
+    """
+    if kernel.shape[2] != 1 or kernel.shape[3] != x.shape[-1]:
+        return lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    return _shifted(x, kernel, tuple(strides), tuple(map(tuple, padding)))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _shifted(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: Padding
+) -> jax.Array:
+    wide = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    total = jnp.zeros((), jnp.float32)
+    for place in np.ndindex(*kernel.shape[:2]):
+        part = wide
+        for axis in (0, 1):
+            last = wide.shape[1 + axis] - kernel.shape[axis] + place[axis]
+            part = lax.slice_in_dim(part, place[axis], last + 1, strides[axis], 1 + axis)
+        total += part * kernel[place][0].astype(jnp.float32)
+    return total.astype(x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -11,7 +11,7 @@ from flax.core import FrozenDict
 
 from kdxai.errors import UserError
 from kdxai.models import factorised, quantised
-from kdxai.models.convolution import conv_general_dilated
+from kdxai.models.convolution import conv_general_dilated, depthwise
 
 LAST = "last"  # the cut at the feature map that the head pools
 MOMENTUM = 0.9  # of BatchNorm's running averages
@@ -73,15 +73,19 @@ class Layers:
             return factorised.Conv(
                 whole, features, window, stride, self.rank, FrozenDict(options), name=name
             )
+        own = None
+        if jax.default_backend() == "cpu" and options.get("feature_group_count", 1) > 1:
+            own = depthwise
         # Of reverse mode alone, so that networks that are not trained have forward mode too.
-        own_gradient = jax.default_backend() == "cpu" and (
+        elif jax.default_backend() == "cpu" and (
             self.dtype == jnp.bfloat16 or self.axis_name is not None
-        )
+        ):
+            own = conv_general_dilated
         usual: dict[str, Any] = {
             "use_bias": False,
             "padding": 1,
             "dtype": self.dtype,
-            "conv_general_dilated": conv_general_dilated if own_gradient else None,
+            "conv_general_dilated": own,
             # He et al. 2015, on the fan-out, as the reference code of both families has it.
             "kernel_init": HE_FAN_OUT,
         }

@@ -1,5 +1,7 @@
 """The same numbers as JAX's own convolution, forwards and backwards."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from jax import lax
 
 from kdxai import models
-from kdxai.models.convolution import FEWEST, conv_general_dilated
+from kdxai.models.convolution import FEWEST, conv_general_dilated, depthwise
 
 RNG = np.random.default_rng(0)
 
@@ -35,6 +37,34 @@ def test_values_and_gradients_are_those_of_jax(stride, groups, window, padding):
     both = results(conv_general_dilated), results(lax.conv_general_dilated)
     for ours, theirs in zip(*both, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "padding", "groups"),
+    [
+        (3, (1, 1), ((1, 1), (1, 1)), 4),
+        (3, (2, 2), ((1, 1), (1, 1)), 4),
+        (2, (2, 1), ((0, 1), (1, 0)), 4),
+        (7, (1, 1), ((3, 3), (3, 3)), 4),
+        (3, (2, 2), ((1, 1), (1, 1)), 2),  # not of each channel by itself
+    ],
+)
+def test_channels_by_themselves_are_those_of_jax(window, stride, padding, groups):
+    x = jnp.float32(RNG.normal(size=(2, 7, 6, 4)))
+    kernel = jnp.float32(RNG.normal(size=(window, window, 4 // groups, 4)))
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+
+    @partial(jax.jit, static_argnums=0)
+    def results(convolution):
+        run = lambda x, kernel: convolution(x, kernel, stride, padding, **options)  # noqa: E731
+        y, pull = jax.vjp(run, x, kernel)
+        return y, *pull(y**2)
+
+    for ours, theirs in zip(results(depthwise), results(lax.conv_general_dilated), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+    half = depthwise(*map(jnp.bfloat16, (x, kernel)), stride, padding, **options)
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float32(half), results(depthwise)[0], rtol=0.02, atol=0.2)
 
 
 @pytest.mark.parametrize("images", [FEWEST, 2 * FEWEST + 17])
