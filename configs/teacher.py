@@ -11,8 +11,8 @@ accuracy 96.0 %; time and accuracy here: not measured yet.
 
     python launch/train.py --config configs/teacher.py:accurate --workdir runs/teacher
 
-airbench-64-256-256, 12 epochs: test accuracy 92.4 % after 30 minutes on two CPU cores that have
-bfloat16.
+airbench-64-256-256, 20 epochs, smooth labels, cutout: test accuracy 93.4 % after 57 minutes on two
+CPU cores that have bfloat16, beside other work.
 """
 
 from ml_collections import ConfigDict
@@ -49,8 +49,17 @@ def get_config(recipe: str = "published") -> ConfigDict:
         config.optim.warmup_epochs = 0.5
     elif recipe == "accurate":
         config = training.airbench()
+        config.epochs = 20
+        config.augment.cutout = 8
+        config.optim.label_smoothing = 0.2
+    elif recipe == "vit":
+        config.model.name = "vit-6-64-4"
+        config.model.dropout = 0.0
+        config.epochs = 15
+        config.optim.update(name="adamw", lr=1e-3, weight_decay=0.05, warmup_epochs=1.5)
     else:
         raise UserError(
-            f"teacher.py has the recipes published, fast, quick, small and accurate, not '{recipe}'"
+            "teacher.py has the recipes published, fast, quick, small, accurate and vit, not "
+            f"'{recipe}'"
         )
     return config

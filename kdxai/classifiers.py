@@ -1,5 +1,6 @@
 """Any model -> a classifier that can be explained, compiled and spread over devices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -70,6 +71,8 @@ def _own_classifier(model: Trained, protocol: Protocol) -> Classifier:
         head=variables["params"]["head"]["kernel"] if own_head else None,
         guided=guided,
         grid=Partial(grid),
+        attention=Partial(Attention(network), variables) if network.attentive else None,
+        attended=Partial(Attended(network), variables) if network.attentive else None,
     )
 
 
@@ -110,6 +113,35 @@ class Part:
         return _first(output)
 
 
+@dataclass(frozen=True)
+class Attention:
+    """The attention of each block, as a function of a network's variables and one image."""
+
+    model: Network
+
+    def __call__(self, variables: Any, image: jax.Array) -> tuple[jax.Array, ...]:
+        found: Any = self.model.apply(variables, image[None], method="attention")
+        return _first(tuple(found[name] for name in self.model.attentive))
+
+
+@dataclass(frozen=True)
+class Attended:
+    """[L, K] logits of what each block makes of given attention."""
+
+    model: Network
+
+    def __call__(self, variables: Any, given: tuple[jax.Array, Sequence[jax.Array]]) -> jax.Array:
+        image, attention = given
+        names = self.model.attentive
+        told = {name: one[None] for name, one in zip(names, attention, strict=True)}
+        made: Any = self.model.apply(variables, image[None], told, method="attended")
+        head: Any = partial(self.model.apply, variables, stage=names[-1], method="classify")
+        return jnp.concatenate([head(made[name]) for name in names])
+
+
+OWN = (Part, Attention, Attended)
+
+
 def _first(outputs: Any) -> Any:
     """That of the one image of a batch."""
     return jax.tree.map(lambda leaf: leaf[0].astype(jnp.float32), outputs)
@@ -124,9 +156,9 @@ def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
     Raises:
       UserError: its functions do not fit each other, or it has fewer than two outputs.
     """
-    parts = (classifier.features, classifier.classify, classifier.guided, classifier.grid)
-    functions = [getattr(part, "func", None) for part in parts if part is not None]
-    if all(isinstance(function, Part) or function is grid for function in functions):
+    parts = (part for part in classifier if isinstance(part, Partial) or callable(part))
+    functions = [getattr(part, "func", None) for part in parts]
+    if all(isinstance(function, OWN) or function is grid for function in functions):
         return classifier
     images = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     # Lambdas, as JAX keeps what it has traced by the function.
@@ -137,12 +169,18 @@ def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
             "for one output z of a sigmoid, return [0, z]"
         )
     cuts = [jax.eval_shape(lambda one: classifier.features(one), image) for image in images]
+    attended = []
+    if classifier.attention is not None:
+        shown = classifier.attention
+        attended = [(one, jax.eval_shape(lambda image: shown(image), one)) for one in images]
     return Classifier(
         features=lift(classifier.features, *images),
         classify=lift(classifier.classify, *cuts),
         head=classifier.head,
         guided=classifier.guided and lift(classifier.guided, *images),
         grid=classifier.grid and lift(classifier.grid, *cuts),
+        attention=classifier.attention and lift(classifier.attention, *images),
+        attended=classifier.attended and lift(classifier.attended, *attended),
         background=classifier.background,
         earlier=tuple(as_pytree(one, *shapes) for one in classifier.earlier),
     )

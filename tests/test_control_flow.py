@@ -85,6 +85,7 @@ def test_measures_of_a_method_of_many_gradients(trained):
     truth = IMAGES[..., 0] > 0
     prepared = {
         "randomisation": np.zeros((2, 16, 16), np.float32),
+        "smoothed_randomisation": np.zeros((2, 16, 16), np.float32),
         "cascade": {"top_down": {"head": np.zeros((2, 16, 16), np.float32)}},
         "grid": np.stack([IMAGES] * 3, 1),
     }

@@ -19,7 +19,9 @@ from kdxai.evaluate.chunks import chunk_size, chunks, computing, each, stack
 from kdxai.evaluate.preparation import admit_prepared, is_classifier, require_logits_of_all
 from kdxai.explain import Classifier
 from kdxai.measures import MEASURES, Subject
+from kdxai.measures.measure import SMOOTHING
 from kdxai.metrics.finite import require_finite
+from kdxai.metrics.randomisation import smoothed
 from kdxai.protocol import Protocol
 
 
@@ -125,19 +127,31 @@ def entry_prepared(entry: Entry, measure: str, mean: jax.Array, std: jax.Array) 
     return jax.tree.map(ready, (entry.prepared or {}).get(measure))
 
 
-@partial(jax.jit, static_argnames="protocol")
+@partial(jax.jit, static_argnames=("protocol", "copies"))
 def drawn_maps(
     classifier: Classifier,
     entries: Entry,
     normalisation: tuple[ArrayLike, ArrayLike],
     protocol: Protocol,
+    copies: int = 0,
 ) -> jax.Array:
-    """[N, H, W] maps in [0, 1] for the class `label`, drawn as those of `measured_rows`."""
+    """[N, H, W] maps in [0, 1] for the class `label`, drawn as those of `measured_rows`.
+
+    Args:
+      copies: see `measures.Preparation`.
+    """
 
     def one(shared: Any, entry: Entry) -> jax.Array:
         classifier, normalisation = shared
         image = augment.normalise(entry.image, *normalisation)
-        return draw(protocol, classifier, image, entry.label, entry.mask, entry.key).heatmap
+
+        def heatmap(classifier: Classifier, image: jax.Array) -> jax.Array:
+            return draw(protocol, classifier, image, entry.label, entry.mask, entry.key).heatmap
+
+        if not copies:
+            return heatmap(classifier, image)
+        noise = jax.random.fold_in(entry.key, SMOOTHING)
+        return smoothed(heatmap, noise, samples=copies)(classifier, image)
 
     return each(one, (classifier, normalisation), entries)
 
@@ -156,12 +170,17 @@ def with_prepared(
         logits = logits_of(given.classifier, some.image, given.normalisation)
         shown = some._replace(label=logits.argmax(1))
 
-    def share(one: Any) -> Any:
+    def share(copies: int, one: Any) -> Any:
         if is_classifier(one):
-            return drawn_maps(one, shown, given.normalisation, protocol)
+            return drawn_maps(one, shown, given.normalisation, protocol, copies)
         return one[part]
 
-    return some._replace(prepared=jax.tree.map(share, prepared, is_leaf=is_classifier))
+    def shares(name: str, tree: Any) -> Any:
+        preparation = MEASURES[name].preparation
+        copies = preparation.copies if preparation else 0
+        return jax.tree.map(partial(share, copies), tree, is_leaf=is_classifier)
+
+    return some._replace(prepared={name: shares(name, tree) for name, tree in prepared.items()})
 
 
 def evaluate(

@@ -10,6 +10,7 @@ In place of a class a method takes any function of the logits to one number, suc
 `targets`. Of a model that has more than a grid at its cut, `Classifier(grid=...)` picks the map.
 """
 
+from kdxai.explain.attention import attention_rollout, le_grad
 from kdxai.explain.averages import over_networks, smooth, smooth_grad_cam_plus_plus
 from kdxai.explain.cam import (
     ablation_cam,
@@ -73,6 +74,8 @@ METHODS: dict[str, Method] = {
     "guided_backpropagation": Method(guided_backpropagation, on_image=True, needs=("guided",)),
     "guided_grad_cam": Method(guided_grad_cam, needs=("guided",)),
     "occlusion": Method(occlusion, batch=("chunk",), on_image=True, require=require_cover),
+    "attention_rollout": Method(attention_rollout, on_image=True, needs=("attention",)),
+    "le_grad": Method(le_grad, on_image=True, needs=("attention", "attended")),
     "expected_gradients": Method(
         expected_gradients, batch=("chunk", "samples"), on_image=True, needs=("background",)
     ),

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
+from kdxai.measures.axioms import AXIOMS
 from kdxai.measures.core import CORE, LOCALISATION, scores, ssim_fits
 from kdxai.measures.grid import MOSAIC
+from kdxai.measures.maps import COMPACTNESS, RANKING
 from kdxai.measures.measure import (
     Column,
     Measure,
@@ -21,9 +23,10 @@ from kdxai.measures.measure import (
     Subject,
     Values,
 )
-from kdxai.measures.perturbation import PERTURBATION, ROAD
-from kdxai.measures.randomisation import CASCADE, RANDOMISATION
-from kdxai.measures.robustness import SENSITIVITY
+from kdxai.measures.perturbation import ARCC, PERTURBATION, ROAD
+from kdxai.measures.randomisation import CASCADE, RANDOMISATION, SMOOTHED
+from kdxai.measures.removal import CORRELATION, REGIONS
+from kdxai.measures.robustness import SENSITIVITY, STABILITY
 
 __all__ = [
     "MEASURES",
@@ -45,22 +48,30 @@ __all__ = [
     "versions",
 ]
 
-# In the order of a table's lines. What costs nothing is always measured, all else when asked for.
+# In the order of a table's lines. What has no cost is always measured, all else when asked for.
 MEASURES: dict[str, Measure] = {
     "core": CORE,
     "perturbation": PERTURBATION,
     "road": ROAD,
+    "arcc": ARCC,
+    "correlation": CORRELATION,
+    "regions": REGIONS,
+    "compactness": COMPACTNESS,
     "sensitivity": SENSITIVITY,
+    "stability": STABILITY,
+    "axioms": AXIOMS,
     "randomisation": RANDOMISATION,
+    "smoothed_randomisation": SMOOTHED,
     "cascade": CASCADE,
     "grid": MOSAIC,
     "localisation": LOCALISATION,
+    "ranking": RANKING,
 }
 DEGENERATE = ("", "zero", "constant")
 
 
 def optional() -> list[str]:
-    """The measures that cost further forward passes, by the names a config asks for."""
+    """The measures that are made when asked for, by the names a config asks with."""
     return [name for name, measure in MEASURES.items() if measure.cost]
 
 

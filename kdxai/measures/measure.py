@@ -13,6 +13,7 @@ from kdxai.models.trained import Trained
 from kdxai.protocol import Protocol
 
 Values = dict[str, jax.Array]
+SMOOTHING = 6  # what an image's key is folded with for the noise of `Preparation.copies`
 Model = Trained | External
 
 
@@ -78,6 +79,7 @@ class Preparation(NamedTuple):
       suits: whether a model has what it takes; of others the measure is missing.
       lack: what those others lack, as "whose ..." behind their names.
       of_split: whether it depends on images of the split that are not measured.
+      copies: of an image under noise, whose maps are averaged; 0 for the map of the image itself.
     """
 
     what: str
@@ -85,6 +87,7 @@ class Preparation(NamedTuple):
     suits: Callable[[Model], bool] = lambda model: True
     lack: str = ""
     of_split: bool = False
+    copies: int = 0
 
 
 class Column(NamedTuple):
@@ -105,8 +108,8 @@ class Measure(NamedTuple):
     Attributes:
       compute: Subject -> name -> number. A column may be missing, as of images too small for it.
       columns: every name that `compute` may give.
-      cost: copies of an image that further forward passes have in flight, times those of the map;
-        0 where there are none, and then it is always measured.
+      cost: copies of an image that further forward passes have in flight, times those of the map,
+        and at least 1; or 0, and then it is always measured.
       preparation: what `Subject.prepared` is made by, or None.
       tiles: how many times as high and wide as the image the images are that it has explained.
       details: whether `compute` may follow a column by others, `NAME_...`, which no table shows.

@@ -1,4 +1,4 @@
-"""What the answer does while pixels are taken away or put in: 40 forward passes each."""
+"""What the answer does while pixels are taken away or put in: 40 forward passes, or 10 for ARCC."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,28 +6,46 @@ from functools import partial
 import jax
 
 from kdxai.measures.measure import Column, Measure, Subject, Values
-from kdxai.metrics import baselines, perturbation, road
+from kdxai.metrics import adcc, baselines, coherency, complexity, perturbation, road
 
 
-def by_perturbation(subject: Subject) -> Values:
-    """Deletion, insertion and their kin against the protocol's baseline."""
+def fill(subject: Subject) -> perturbation.Fill:
+    """Removed pixels take the values of the protocol's baseline."""
     known: dict[str, Callable[[jax.Array], jax.Array]] = {
         "blur": baselines.blur,
         "mean": baselines.mean,
         "black": partial(baselines.black, mean=subject.mean, std=subject.std),
     }
-    baseline = known[subject.protocol.baseline](subject.image)
-    fill = perturbation.replace(subject.image, baseline)
-    curves = perturbation.curves(subject.probability, subject.explanation.heatmap, fill)
+    return perturbation.replace(subject.image, known[subject.protocol.baseline](subject.image))
+
+
+def imputation(subject: Subject) -> perturbation.Fill:
+    """ROAD's noisy linear imputation."""
+    # The paper's noise is for images in [0, 1].
+    return road.fill(subject.image, jax.random.fold_in(subject.key, 1), noise=0.01 / subject.std)
+
+
+def by_perturbation(subject: Subject) -> Values:
+    """Deletion, insertion and their kin against the protocol's baseline."""
+    heatmap = subject.explanation.heatmap
+    curves = perturbation.curves(subject.probability, heatmap, fill(subject))
     return {name: metric(curves) for name, metric in perturbation.METRICS.items()}
 
 
 def by_road(subject: Subject) -> Values:
-    """ROAD, least minus most relevant first, with noisy linear imputation."""
-    # The paper's noise is for images in [0, 1].
-    fill = road.fill(subject.image, jax.random.fold_in(subject.key, 1), noise=0.01 / subject.std)
-    curves = perturbation.curves(subject.probability, subject.explanation.heatmap, fill)
+    """ROAD, least minus most relevant first."""
+    heatmap = subject.explanation.heatmap
+    curves = perturbation.curves(subject.probability, heatmap, imputation(subject))
     return {"road": perturbation.symmetric_relevance_gain(curves)}
+
+
+def by_arcc(subject: Subject) -> Values:
+    """ARCC as published, whatever the protocol takes for similarity and complexity."""
+    e = subject.explanation
+    curves = perturbation.curves(subject.probability, e.heatmap, imputation(subject), steps=5)
+    gain = road.gain(curves)
+    alike = coherency.coherency(coherency.pearson(e.heatmap, e.heatmap_masked))
+    return {"arcc": adcc.arcc(alike, complexity.l1(e.heatmap), gain), "arcc_road": gain}
 
 
 PERTURBATION = Measure(
@@ -43,3 +61,11 @@ PERTURBATION = Measure(
     cost=10,
 )
 ROAD = Measure(by_road, {"road": Column("ROAD (least - most relevant)", 1)}, cost=10)
+ARCC = Measure(
+    by_arcc,
+    {
+        "arcc": Column("ARCC (mean of images)", 1),
+        "arcc_road": Column("ROAD at 20, 40, 60 and 80 %", 1),
+    },
+    cost=3,
+)

@@ -12,12 +12,21 @@ from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.externals import External
 from kdxai.measures.core import ssim_fits
-from kdxai.measures.measure import Column, Measure, Model, Preparation, Subject, Values
+from kdxai.measures.measure import (
+    SMOOTHING,
+    Column,
+    Measure,
+    Model,
+    Preparation,
+    Subject,
+    Values,
+)
 from kdxai.metrics import coherency, randomisation
 from kdxai.models.trained import Trained
 from kdxai.protocol import Protocol
 
 DIRECTIONS = ("top_down", "bottom_up")
+COPIES = 10  # of an image under noise; Hedstroem et al. 2023 take 50
 
 
 def by_randomisation(subject: Subject) -> Values:
@@ -35,6 +44,17 @@ def by_randomisation(subject: Subject) -> Values:
             jax.random.fold_in(subject.key, 3),
         ),
     }
+
+
+def by_smoothed(subject: Subject) -> Values:
+    """As `by_randomisation`, of maps averaged over noisy copies of the image."""
+    smoothed = randomisation.smoothed(
+        lambda classifier, image: subject.draw(classifier, image, subject.explanation.class_index),
+        jax.random.fold_in(subject.key, SMOOTHING),
+        samples=COPIES,
+    )
+    own = smoothed(subject.classifier, subject.image)
+    return {"smoothed_randomised_similarity": coherency.spearman(own, subject.prepared)}
 
 
 def by_cascade(subject: Subject) -> Values:
@@ -145,6 +165,12 @@ def _content(leaf: Any) -> tuple[Any, ...]:
     return array.shape, str(array.dtype), array.tobytes()
 
 
+SHUFFLED = Preparation(
+    "a classifier of randomised parameters",
+    lambda source: randomised(source.model, source.protocol),
+    has_parameters,
+    lack="whose parameters cannot be seen",
+)
 RANDOMISATION = Measure(
     by_randomisation,
     {
@@ -153,12 +179,13 @@ RANDOMISATION = Measure(
         "other_class_similarity": Column("Similarity, another class", -1),
     },
     cost=1,
-    preparation=Preparation(
-        "a classifier of randomised parameters",
-        lambda source: randomised(source.model, source.protocol),
-        has_parameters,
-        lack="whose parameters cannot be seen",
-    ),
+    preparation=SHUFFLED,
+)
+SMOOTHED = Measure(
+    by_smoothed,
+    {"smoothed_randomised_similarity": Column("Similarity, shuffled parameters (smoothed)", -1)},
+    cost=COPIES,
+    preparation=SHUFFLED._replace(copies=COPIES),
 )
 CASCADE = Measure(
     by_cascade,

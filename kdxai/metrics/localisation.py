@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
-from kdxai.metrics.arrays import inside, one_map
+from kdxai.metrics.arrays import ascending, inside, one_map
+from kdxai.metrics.coherency import average_ranks
 from kdxai.metrics.finite import where_finite
 from kdxai.scaling import headroom
 
@@ -46,6 +47,39 @@ def iou(heatmap: jax.Array, mask: jax.Array, threshold: float = 0.5) -> jax.Arra
     mask = inside(mask, energy)
     overlap = (found & mask).sum().astype(jnp.float32) / (found | mask).sum()
     return where_finite(overlap, heatmap)
+
+
+def auc(heatmap: jax.Array, mask: jax.Array) -> jax.Array:
+    """Area under the ROC curve: how well the map tells the mask's pixels from the others.
+
+    The chance that a pixel inside is more relevant than one outside, ties counted as half; in
+    [0, 1], higher is better. 0.5 for a constant map, and where there is no inside or no outside.
+    """
+    energy = _positive(heatmap)
+    mask = inside(mask, energy)
+    within = mask.sum().astype(jnp.float32)
+    without = mask.size - within
+    mean_rank = jnp.where(mask, average_ranks(energy), 0.0).sum() / jnp.maximum(within, 1)
+    above = (mean_rank - (within + 1) / 2) / jnp.maximum(without, 1)
+    return where_finite(jnp.where((within == 0) | (without == 0), 0.5, above), heatmap)
+
+
+def top_k_intersection(heatmap: jax.Array, mask: jax.Array, fraction: float = 0.1) -> jax.Array:
+    """Share of the most relevant `fraction` of the pixels that lies in the mask, in [0, 1].
+
+    Theiner et al. 2022, after the top-k intersection of two maps of Ghorbani et al. 2019; for that
+    one see `agreement.top_k_iou`. Higher is better. Of pixels that tie with the last of the top as
+    many count as are missing, by the share of them inside, which is what a fair draw would score: a
+    constant map scores the mask's share of the area.
+    """
+    energy = _positive(heatmap)
+    mask = inside(mask, energy)
+    k = max(1, round(fraction * energy.size))
+    edge = ascending(energy)[-k]
+    above, tied = energy > edge, energy == edge
+    share = (tied & mask).sum().astype(jnp.float32) / jnp.maximum(tied.sum(), 1)
+    found = (above & mask).sum() + (k - above.sum()) * share
+    return where_finite(found / k, heatmap)
 
 
 def area(mask: jax.Array) -> jax.Array:
@@ -105,3 +139,5 @@ METRICS = {
     "pointing_game": pointing_game,
     "iou": iou,
 }
+# Likewise, of the order of the pixels alone.
+RANKINGS = {"auc": auc, "top_k_intersection": top_k_intersection}

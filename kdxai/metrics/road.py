@@ -12,7 +12,18 @@ import jax.numpy as jnp
 from jax.scipy.sparse.linalg import cg
 
 from kdxai.metrics.arrays import one_image
-from kdxai.metrics.perturbation import Fill
+from kdxai.metrics.perturbation import Curves, Fill
+
+
+def gain(curves: Curves) -> jax.Array:
+    """Mean over the inner points of insertion - deletion: what ARCC takes of ROAD, in [-1, 1].
+
+    Domeniconi et al. 2026 remove 20, 40, 60 and 80 % of the pixels, least and most relevant first:
+    curves of 5 steps. It is twice the `ROADCombined` of the library grad-cam, but for ties: those
+    go by `perturbation.ranks`, where grad-cam removes all pixels that reach a threshold. 0 in
+    expectation for a random map, and so for a constant one; higher is better.
+    """
+    return curves.insertion[1:-1].mean() - curves.deletion[1:-1].mean()
 
 
 def fill(image: jax.Array, key: jax.Array, noise: jax.Array | float = 0.01) -> Fill:

@@ -22,9 +22,11 @@ from kdxai.explain import Classifier
 from kdxai.measures import Model
 from kdxai.protocol import Protocol
 from kdxai.report import cards, facts, figures, html, markdown
+from kdxai.report.concord import draw as draw_concord
 from kdxai.report.figures import Panel
 from kdxai.report.networks import Networks, matrices, networks, pictured
 from kdxai.report.tables import LADDER, MAIN
+from kdxai.study import concord
 from kdxai.study.audit import Audit
 from kdxai.study.identity import sha256
 from kdxai.study.measure import Measured
@@ -40,7 +42,8 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     `claims.csv`, `trust.csv`, `ladder.csv`, `figures/`, `report.html`, `report.md`, `study.json`;
     where several networks were compared, `floors.csv`, `noise.csv` and `matrix.csv` (how alike all
     networks explain), and of a sweep `compression.csv` (every network), `sweep.csv` (every metric)
-    and `forgotten.csv` (the images that compression forgets).
+    and `forgotten.csv` (the images that compression forgets); of three methods or more
+    `concord.csv`, which metrics agree about them.
 
     Returns:
       Table 1.
@@ -59,12 +62,17 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
             one.networks.assign(dense=one.dense) for one in many.sweeps
         )
         found["sweep"], found["forgotten"] = many.tables
+    if measured.records.method.nunique() > 2:
+        found["concord"] = concord.concord(measured.records)
     for file, table in (dict(measured.tables) | {k: v for k, v in found.items() if len(v)}).items():
         write_table(workdir / f"{file}.csv", table, float_format="%.6g")
     few = measured._replace(members=pictured(measured.members, many))
     panels = explain_first(few)
     pictures = draw_figures(few, panels, workdir / "figures")
     pictures += draw_networks(many, workdir / "figures")
+    if "concord" in found:
+        draw_concord(workdir / "figures" / "concord.png", found["concord"])
+        pictures.append("concord.png")
     results = {f"{name}, seed {seed}": own for (name, seed), own in told.items()}
     provenance = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),

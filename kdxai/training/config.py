@@ -37,9 +37,12 @@ def default() -> ConfigDict:
             "model": {
                 "name": "wrn-28-10",
                 "dropout": 0.0,
+                "patch": placeholder(int),  # pixels a side, of ViT and ConvNeXt; None: the usual
+                "pool": placeholder(str),  # mean, token: what the head of a ViT is on; None: mean
                 "dtype": "auto",  # bfloat16 where that is faster, else float32
             },
             "optim": {
+                "name": placeholder(str),  # sgd, adamw; None: sgd
                 "lr": 0.1,
                 "momentum": 0.9,
                 "nesterov": True,
@@ -82,7 +85,7 @@ def airbench() -> ConfigDict:
     biases. What differs is for few epochs with an average where airbench has a maximum: batches of
     250, a quarter of the factor of the biases, and `head_factor`, which does what its 1/9 of the
     logits does; validation images chose them. Statistics of BatchNorm are averaged as everywhere
-    here, labels are not smoothed.
+    here, and labels are not smoothed.
     """
     config = default()
     config.model.name = "airbench-64-256-256"

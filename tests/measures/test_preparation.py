@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
+from scipy import stats
 
-from kdxai import External, evaluate, measures, models
+from kdxai import External, drawing, evaluate, measures, models
 from kdxai.classifiers import as_classifier
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
@@ -111,6 +112,19 @@ def test_a_cascade_randomises_whole_stages_from_either_end(name, stages, monkeyp
         jax.tree.map(np.testing.assert_array_equal, last.features.args, whole.features.args)
 
 
+def test_a_norm_ahead_of_the_head_is_randomised_with_it(monkeypatch):
+    monkeypatch.setattr(
+        randomisation, "shuffled", lambda one: jax.tree.map(np.negative, one.variables)
+    )
+    one = trained("convnext-1-1-1-1-w4")
+    cascade = randomisation.cascade(one, Protocol("grad_cam"))
+    stages = ["stem", "stage1", "stage2", "stage3", "stage4", "head"]
+    assert [name.partition("_")[2] for name in cascade["bottom_up"]] == stages
+    first, *_, last = cascade["top_down"].values()
+    assert changed(one.variables, first) == {"pooling", "head"}
+    assert changed(one.variables, last) == {*one.model.units, "pooling", "head"}
+
+
 def test_a_cascade_takes_the_memory_of_two_models():
     one = trained("plain3-w2")
     cascade = randomisation.cascade(one, Protocol())
@@ -158,7 +172,8 @@ def closed(function, weights):
 def test_what_a_model_does_not_show_is_said_to_be_missing():
     every = measures.optional()
     assert measures.lacking(external(), every) == ["cascade"]
-    assert measures.lacking(external(make=closed), every) == ["randomisation", "cascade"]
+    shuffled = ["randomisation", "smoothed_randomisation"]
+    assert measures.lacking(external(make=closed), every) == [*shuffled, "cascade"]
     assert measures.lacking(trained("plain3-w2"), every) == []
     for one in (external(), external(make=closed)):
         assert randomisation.cascade(one, PROTOCOL) is None
@@ -172,17 +187,35 @@ def test_of_any_model_what_it_has_is_prepared_and_measured():
     chosen, every = np.array([7, 2, 11]), measures.optional()
     model = external()
     prepared = evaluate.prepare(model, IMAGES, LABELS, PROTOCOL, every, chosen=chosen)
-    assert set(prepared) == {"randomisation", "grid"}
+    assert set(prepared) == {"randomisation", "smoothed_randomisation", "grid"}
     partners = evaluate.mosaic_partners(
         model.classifier, IMAGES, LABELS, PROTOCOL, mean=MEAN, std=STD
     )
     np.testing.assert_array_equal(prepared["grid"], IMAGES[partners[chosen]])
-    extra = ["randomisation", "grid"]
+    extra = [*prepared]
     options = {"mean": MEAN, "std": STD, "extra": extra, "ids": chosen}
     rows = evaluate.evaluate(
         model.classifier, IMAGES[chosen], LABELS[chosen], PROTOCOL, prepared=prepared, **options
     )
     assert {column for name in extra for column in MEASURES[name].columns} <= set(rows)
+    assert [*rows.smoothed_randomised_similarity] == pytest.approx(
+        [smoothed_similarity(model, prepared["randomisation"], i) for i in chosen], abs=1e-4
+    )
+
+
+def smoothed_similarity(model, other, i):
+    """Spearman of the mean maps of ten noisy copies, with the noise of this image's key."""
+    image = (IMAGES[i] / 255 - MEAN) / STD
+    noise = jax.random.normal(
+        jax.random.fold_in(jax.random.fold_in(jax.random.key(0), i), 6), (10, *image.shape)
+    )
+    noisy = jnp.float32(image + 0.1 * np.ptp(image) * noise)
+    c = model.classifier(jnp.float32(image)).argmax()
+    maps = [
+        jax.vmap(lambda x, one=one: drawing.draw(PROTOCOL, one, x, c).heatmap)(noisy).mean(0)
+        for one in (model.classifier, other)
+    ]
+    return stats.spearmanr(*map(np.ravel, maps))[0]
 
 
 def test_further_images_are_uint8_and_one_for_each():

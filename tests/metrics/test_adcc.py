@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from kdxai.metrics.adcc import adcc
+from kdxai.metrics.adcc import adcc, arcc
 
 
 def test_is_the_harmonic_mean():
@@ -42,3 +42,13 @@ def test_monotone():
     assert (np.diff([adcc(c, 0.4, 0.2) for c in grid]) > 0).all()
     assert (np.diff([adcc(0.8, c, 0.2) for c in grid]) < 0).all()
     assert (np.diff([adcc(0.8, 0.4, d) for d in grid]) < 0).all()
+
+
+def test_arcc_is_the_harmonic_mean_with_road_in_its_range():
+    coherency, complexity, road = np.random.default_rng(1).uniform(0.01, 0.99, size=(3, 200))
+    got = jax.vmap(arcc)(*np.float32([coherency, complexity, road]))
+    np.testing.assert_allclose(got, scipy.stats.hmean([coherency, 1 - complexity, road]), rtol=2e-5)
+    assert arcc(0.7, 0.2, -0.3) == arcc(0.7, 0.2, 0.0) == 0
+    assert arcc(0.7, 0.2, 1.2) == arcc(0.7, 0.2, 1.0) > 0.8
+    assert arcc(1.0, 0.0, 1.0) == 1
+    assert np.isnan(arcc(0.7, 0.2, np.nan))

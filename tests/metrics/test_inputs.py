@@ -11,19 +11,25 @@ from kdxai.errors import UserError
 from kdxai.metrics import adcc as of_three
 from kdxai.metrics import (
     agreement,
+    axioms,
     baselines,
     coherency,
+    compactness,
     complexity,
+    correlation,
     faithfulness,
     localisation,
     perturbation,
     randomisation,
+    regions,
     road,
     robustness,
 )
 
 SIDE = 12
 KEY = jax.random.key(0)
+SQUARES = regions.squares((SIDE, SIDE), 4)
+SETS = regions.each_alone(SQUARES)
 REMOVED = np.random.default_rng(8).random((SIDE, SIDE)) < 0.3
 DTYPES = [np.bool_, np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32]
 
@@ -31,6 +37,10 @@ DTYPES = [np.bool_, np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32]
 def mean(image):
     """A score that takes any image."""
     return jnp.asarray(image, jnp.float32).mean() / 255
+
+
+def removed(relevance, drops):
+    return correlation.Removals(jnp.asarray(relevance, jnp.float32), jnp.asarray(drops, "f"))
 
 
 def fill_of(image, baseline):
@@ -42,7 +52,17 @@ OF_MAPS = {
     **{name: lambda a, b, f=f: f(a) for name, f in complexity.METRICS.items()},
     **{name: lambda a, b, f=f: f(a, b) for name, f in agreement.METRICS.items()},
     **{name: lambda a, b, f=f: f(a, b) for name, f in localisation.METRICS.items()},
+    **{name: lambda a, b, f=f: f(a, b) for name, f in localisation.RANKINGS.items()},
+    **{name: lambda a, b, f=f: f(a) for name, f in compactness.METRICS.items()},
     "agreement": agreement.agreement,
+    "input_shift": axioms.input_shift,
+    "completeness_gap": lambda a, b: axioms.completeness_gap(a, jnp.float32(7)),
+    "removals": lambda a, b: correlation.removals(
+        mean, a, perturbation.replace(IMAGES[0], IMAGES[1]), SETS
+    ),
+    "curve": lambda a, b: regions.curve(
+        mean, a, perturbation.replace(IMAGES[0], IMAGES[1]), SQUARES
+    ),
     "area": lambda a, b: localisation.area(a),
     "grid_pointing_game": lambda a, b: localisation.grid_pointing_game(a, 2, (2, 2)),
     "histogram_entropy": lambda a, b: randomisation.histogram_entropy(a),
@@ -64,6 +84,12 @@ OF_IMAGES = {
     "sensitivity": lambda x, y: robustness.sensitivity(
         lambda image: image.mean(-1), x, KEY, samples=2
     ),
+    "stability": lambda x, y: robustness.stability(
+        lambda image: image.mean(-1),
+        lambda image: (image.mean((0, 1)), image),
+        x,
+        jnp.asarray([x, y], jnp.float32),
+    ),
 }
 OF_LOGITS = {
     **{name: lambda z, w, f=f: f(z, w, 2) for name, f in faithfulness.METRICS.items()},
@@ -73,20 +99,38 @@ OF_LOGITS = {
     "centred_logit": lambda z, w: faithfulness.centred_logit(z, 1),
     "coherency": lambda z, w: coherency.coherency(z[0]),
     "adcc": lambda z, w: of_three.adcc(z[0], z[1], w[0]),
+    "arcc": lambda z, w: of_three.arcc(z[0], z[1], w[0]),
+    "correlation": lambda z, w: correlation.correlation(removed(z, w)),
+    "monotonicity_correlation": lambda z, w: correlation.monotonicity_correlation(removed(z, w)),
+    "infidelity": lambda z, w: correlation.infidelity(removed(z, w), scaled=True),
+    "selectivity": lambda z, w: regions.selectivity(jnp.asarray(z, jnp.float32)),
+    "irof": lambda z, w: regions.irof(jnp.asarray(z, jnp.float32)),
+    "monotonicity": lambda z, w: regions.monotonicity(jnp.asarray(z, jnp.float32)),
     # Of curves.
     **{
         name: lambda z, w, f=f: f(
             perturbation.Curves(*map(jnp.asarray, (np.arange(SIDE) / (SIDE - 1), z, w)))
         )
-        for name, f in perturbation.METRICS.items()
+        for name, f in (perturbation.METRICS | {"gain": road.gain}).items()
     },
 }
 # Of images of several cells, of models or of finished numbers.
 OTHERS = {
     *("mosaic", "shuffled", "cascade", "parameter_randomisation"),
     *("efficient_parameter_randomisation", "random_logit"),
-    *("average_ranks", "centred", "top"),  # parts of others
+    *("average_ranks", "centred", "top", "tree_length"),  # parts of others
+    *(
+        "every_score",
+        "neighbours",
+        "random_subsets",
+        "squares",
+        "each_alone",
+        "sensitivity_n",
+        "smoothed",
+    ),
 }
+# Loops, which are compiled at every call: of one dtype.
+COMPILED = {"curve", "removals", "stability", *compactness.METRICS}
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(2, SIDE, SIDE, 3)).astype(np.float32)
 
@@ -94,6 +138,7 @@ IMAGES = RNG.normal(size=(2, SIDE, SIDE, 3)).astype(np.float32)
 def test_no_function_is_forgotten():
     modules = [agreement, baselines, coherency, complexity, faithfulness, localisation]
     modules += [perturbation, randomisation, road, robustness, of_three]
+    modules += [axioms, compactness, correlation, regions]
     public = {
         name
         for module in modules
@@ -130,10 +175,13 @@ def test_integers_are_the_numbers_they_are(dtype):
         two((SIDE,), dtype),
     )
     for name, function in OF_MAPS.items():
+        if name in COMPILED and dtype is not np.uint8:
+            continue
         if "curve" not in name or dtype in (np.bool_, np.uint8, np.int8):
             assert_same(function, *maps)
-    for function in OF_IMAGES.values():
-        assert_same(function, *images)
+    for name, function in OF_IMAGES.items():
+        if name not in COMPILED or dtype is np.uint8:
+            assert_same(function, *images)
     for function in OF_LOGITS.values():
         assert_same(function, *logits)
 

@@ -11,6 +11,7 @@ from kdxai.metrics.localisation import grid_pointing_game, mosaic
 
 METRICS = {name: jax.jit(metric) for name, metric in localisation.METRICS.items()}
 energy_pointing_game, pointing_game, iou = METRICS.values()
+auc, top_k_intersection = (jax.jit(metric) for metric in localisation.RANKINGS.values())
 
 MASK = np.zeros((8, 8), bool)
 MASK[2:6, 2:4] = True  # 8 of 64 pixels
@@ -67,6 +68,28 @@ def test_a_single_pixel(name):
     heatmap[4, 2] = 0.2
     assert METRICS[name](heatmap, MASK) == (0.125 if name == "iou" else 1.0)
     assert METRICS[name](heatmap, ~MASK) == 0.0
+
+
+def test_auc_is_the_share_of_pairs_in_order():
+    coarse = np.round(HEATMAP, 1) - 0.3  # ties, and what is negative counts as 0
+    inside, outside = (np.maximum(coarse[where], 0) for where in (MASK, ~MASK))
+    pairs = (inside[:, None] > outside) + (inside[:, None] == outside) / 2
+    np.testing.assert_allclose(auc(coarse, MASK), pairs.mean(), rtol=1e-6)
+    np.testing.assert_allclose(auc(coarse, ~MASK), 1 - pairs.mean(), rtol=1e-6)
+    assert auc(MASK + 0.1, MASK) == 1
+    assert auc(np.ones((8, 8)), MASK) == auc(np.full((8, 8), -2.0), MASK) == 0.5
+    assert auc(HEATMAP, np.zeros_like(MASK)) == auc(HEATMAP, np.ones_like(MASK)) == 0.5
+
+
+def test_top_k_counts_ties_by_their_share():
+    order = np.argsort(-HEATMAP, axis=None)[:6]  # a tenth of 64, rounded
+    assert top_k_intersection(HEATMAP, MASK) == pytest.approx(MASK.ravel()[order].mean())
+    few = np.zeros((8, 8), np.float32)
+    few[2, 2], few[0, 0] = 2, 1
+    # One inside, one outside, and four of the 62 others, of which 7 are inside.
+    assert top_k_intersection(few, MASK) == pytest.approx((1 + 4 * 7 / 62) / 6)
+    assert top_k_intersection(np.ones((8, 8)), MASK) == pytest.approx(8 / 64)
+    assert top_k_intersection(MASK * 0.7, MASK) == pytest.approx(1)
 
 
 def test_grid_pointing_game_finds_the_cell_of_its_image():

@@ -14,6 +14,7 @@ from kdxai.metrics.randomisation import (
     parameter_randomisation,
     random_logit,
     shuffled,
+    smoothed,
 )
 
 RNG = np.random.default_rng(0)
@@ -100,6 +101,19 @@ def test_a_map_of_the_image_alone_fails_and_unchanged_parameters_change_nothing(
     np.testing.assert_allclose(edges, 1.0, atol=1e-6)
     same = parameter_randomisation(product_map, TRAINED, TRAINED, ["head", "stem"], IMAGE)
     np.testing.assert_allclose(same, 1.0, atol=1e-6)
+
+
+def test_smoothed_maps_are_means_over_the_same_noise():
+    key = jax.random.key(4)
+    explain = smoothed(lambda p, x: p * x**2, key, samples=6, noise=0.2)
+    noise = np.asarray(jax.random.normal(key, (6, 4, 4)), np.float64)
+    want = 3 * np.mean((IMAGE + 0.2 * np.ptp(IMAGE) * noise) ** 2, 0)
+    np.testing.assert_allclose(explain(3.0, IMAGE), want, rtol=1e-5)
+    # Noise of its own for each parameter would lower the similarity of equal ones.
+    similarity = parameter_randomisation(
+        smoothed(product_map, key, samples=3), TRAINED, TRAINED, ["head"], IMAGE
+    )
+    np.testing.assert_allclose(similarity, 1, atol=1e-6)
 
 
 def test_efficient_randomisation_by_hand():

@@ -112,3 +112,10 @@ def test_curves_of_a_known_map(sign):
     if sign == 1:  # 16 of 144 pixels are the square: the first step takes it whole
         assert abs(got.deletion[1]) < 0.02
         np.testing.assert_allclose(got.insertion[1:], 1.0, atol=1e-5)
+
+
+def test_gain_is_of_the_inner_points():
+    ends = perturbation.Curves(
+        jnp.linspace(0, 1, 4), jnp.float32([9, 1, 2, 7]), jnp.float32([5, 4, 6, 8])
+    )
+    assert road.gain(ends) == 3.5

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdxai.metrics.robustness import sensitivity
+from kdxai.metrics.robustness import neighbours, sensitivity, stability
 
 IMAGE = np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32)
 KEY = jax.random.key(3)
@@ -56,3 +56,45 @@ def test_serves_gradients():
 
     got = jax.jit(lambda image, key: sensitivity(saliency, image, key))(IMAGE, KEY)
     assert 0 < got.average <= got.maximum
+
+
+def answers(image):
+    """Logits and a representation of two parts, one of them with a zero."""
+    return image.sum((0, 1)), {"a": image[0], "b": jnp.stack([image.mean(), 0 * image.sum()])}
+
+
+def test_stability_matches_a_loop_in_float64():
+    explain = lambda image: jnp.maximum(image[..., 0], 0)  # noqa: E731
+    noisy = neighbours(IMAGE, KEY, 1.5, 8)
+    got = jax.jit(lambda x, n: stability(explain, answers, x, n, floor=0.2))(IMAGE, noisy)
+
+    def numbers(image):
+        image = np.asarray(image, np.float64)
+        parts = np.concatenate([image[0].ravel(), [image.mean(), 0]])
+        return np.maximum(image[..., 0], 0), image, parts, image.sum((0, 1))
+
+    before, many = numbers(IMAGE), [numbers(x) for x in noisy]
+    relative = lambda a, b: np.linalg.norm((a - b) / np.maximum(np.abs(b), 0.2))  # noqa: E731
+    lengths = [np.linalg.norm(e - before[0]) / np.linalg.norm(x - IMAGE) for e, x, *_ in many]
+    same = [one for one in many if one[3].argmax() == before[3].argmax()]
+    assert 0 < len(same) < len(many)  # the noise changes some predictions
+    moved = np.array([[relative(a, b) for a, b in zip(o, before, strict=True)] for o in same])
+    outputs = [np.linalg.norm(one[3] - before[3]) for one in same]
+    want = {
+        "lipschitz": max(lengths),
+        "relative_input": (moved[:, 0] / moved[:, 1]).max(),
+        "relative_representation": (moved[:, 0] / moved[:, 2]).max(),
+        "relative_output": (moved[:, 0] / np.maximum(outputs, 0.2)).max(),
+    }
+    for name, value in want.items():
+        np.testing.assert_allclose(getattr(got, name), value, rtol=1e-4, err_msg=name)
+
+
+def test_what_stays_and_what_has_no_neighbour_of_its_class():
+    noisy = neighbours(IMAGE, KEY, 0.1, 3)
+    measure = jax.jit(
+        lambda explain, noisy: stability(explain, answers, IMAGE, noisy), static_argnums=0
+    )
+    assert measure(lambda image: jnp.ones((5, 4)), noisy) == (0, 0, 0, 0)
+    found = measure(lambda image: image[..., 0], -noisy)
+    assert found.lipschitz > 0 and found[1:] == (0, 0, 0)

@@ -52,6 +52,19 @@ def test_all_files(measured, tmp_path):
     assert len(told["models"]["student, seed 1"]["sha256"]) == 64
 
 
+def test_of_three_methods_it_is_said_which_metrics_agree(measured, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [measured.records]
+    for method in ("edges", "random"):
+        noise = rng.normal(size=(len(rows[0]), 2))
+        rows.append(rows[0].assign(method=method, adcc=noise[:, 0], average_drop=-noise[:, 0]))
+    files = written(measured._replace(records=pd.concat(rows)), tmp_path / "out")
+    assert {"concord.csv", "figures/concord.png"} <= files
+    table = pd.read_csv(tmp_path / "out" / "concord.csv").set_index(["metric", "other"])
+    assert table.loc[("adcc", "average_drop"), "rho"] > 0.3
+    assert "](figures/concord.png)" in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_a_missing_history_stops_no_report(measured, tmp_path, recwarn):
     (tmp_path / "teacher, seed 0" / history.HISTORY).unlink()
     (tmp_path / "student, seed 0" / history.HISTORY).write_bytes(b"\xff\x00,1\n")
