@@ -5,17 +5,17 @@ Needs the extra `bench`: importing this module without it is an ImportError.
 """
 
 import os
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # ScoreCAM's bars would tear the table
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import quantus
 import torch
-from captum.attr import LayerAttribution, LayerGradCam
+from captum.attr import LRP, GradientShap, KernelShap, LayerAttribution, LayerGradCam
 from pytorch_grad_cam import GradCAM, ScoreCAM
 from pytorch_grad_cam.metrics.arcc import Coherency, Complexity
 from pytorch_grad_cam.metrics.cam_mult_image import DropInConfidence
@@ -26,10 +26,14 @@ from pytorch_grad_cam.utils.model_targets import (
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.networks import convert, images_of
 from benchmarks.tasks import (
     ALPHA,
+    CELLS,
     CHANNELS,
+    DRAWS,
     LEARNING_RATE,
+    MASKS,
     STEPS,
     TEMPERATURE,
     Inputs,
@@ -37,177 +41,23 @@ from benchmarks.tasks import (
     Work,
     forward_flops,
 )
-from kdxai.errors import UserError
+from kdxai.explain.rise import draw_mask
 
+OWN_DRAWS = "draws other random numbers"
 RESCALED = "scales its map again after resizing"
 ALIGNED = "resizes its masks with aligned corners"
 
 
-class Block(nn.Module):
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv0 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
-        self.norm0 = nn.BatchNorm2d(width)
-        self.conv1 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.shortcut = nn.Sequential()
-        if inputs != width or stride != 1:
-            conv = nn.Conv2d(inputs, width, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(width))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.relu(self.norm0(self.conv0(x)))
-        return self.relu(self.norm1(self.conv1(y)) + self.shortcut(x))
-
-
-class ResNet(nn.Module):
-    """What `kdxai.models.resnet` is, in the idiom of torchvision."""
-
-    def __init__(self, channels: list[tuple[int, int, int]], classes: int) -> None:
-        """`channels`: inputs, width and stride of each block."""
-        super().__init__()
-        width = channels[0][0]
-        self.conv = nn.Conv2d(3, width, 3, 1, 1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.blocks = nn.Sequential(*(Block(*block) for block in channels))
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(channels[-1][1], classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.blocks(self.relu(self.norm(self.conv(x))))
-        return self.head(self.pool(x).flatten(1))
-
-
-class Convolution(nn.Module):
-    def __init__(self, inputs: int, width: int, pooled: bool) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, width, 3, 1, 1, bias=False)
-        self.pool = nn.MaxPool2d(2) if pooled else nn.Identity()
-        self.norm = nn.BatchNorm2d(width)
-        self.norm.weight.requires_grad_(False)
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.relu(self.norm(self.pool(self.conv(x))))
-
-
-class Airbench(nn.Module):
-    """What `kdxai.models.airbench` is."""
-
-    def __init__(self, channels: list[tuple[int, int]], classes: int) -> None:
-        """`channels`: inputs and width of each convolution behind the first."""
-        super().__init__()
-        self.whitening = nn.Conv2d(3, channels[0][0], 2, bias=False)
-        self.whitening.weight.requires_grad_(False)
-        self.relu = nn.ReLU(inplace=True)
-        self.blocks = nn.Sequential(
-            *(Convolution(*pair, pooled=i in (0, 2)) for i, pair in enumerate(channels))
-        )
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(channels[-1][1], classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.blocks(self.relu(self.whitening(x)))
-        return self.head(self.pool(x).flatten(1))
-
-
-def convert(inputs: Inputs) -> nn.Module:
-    """The model of the inputs with the same weights, in evaluation mode.
-
-    Raises:
-      UserError: it is not one of kdxai's ResNets or airbench networks.
-    """
-    units = list(inputs.trained.model.units)
-    params, stats = (inputs.trained.variables[name] for name in ("params", "batch_stats"))
-    names = [name for name in units if name.startswith("stage")]
-    if units == ["whitening", *names]:
-        net, state = _airbench(names, params, stats)
-    elif units == ["stem", *names] and "BatchNorm_0" in params["units_stem"]:
-        net, state = _resnet(names, params, stats)
-    else:
-        raise UserError(
-            "the PyTorch peers are ResNets and airbench networks; choose model=resnet18, or "
-            "peers=False"
-        )
-    state |= {
-        "head.weight": _tensor(params["head"]["kernel"]).T,
-        "head.bias": _tensor(params["head"]["bias"]),
-    }
-    missing, unexpected = net.load_state_dict(state, strict=False)
-    assert not unexpected and all(key.endswith("num_batches_tracked") for key in missing)
-    return net.eval()
-
-
-def _airbench(
-    names: list[str], params: Mapping[str, Any], stats: Mapping[str, Any]
-) -> tuple[nn.Module, dict[str, Any]]:
-    kernels = [params[f"units_{name}"]["Conv_0"]["kernel"].shape for name in names]
-    state = _conv("whitening", stats["units_whitening"])
-    for i, name in enumerate(names):
-        own, its = params[f"units_{name}"], stats[f"units_{name}"]["BatchNorm_0"]
-        norm = own["BatchNorm_0"] | {"scale": np.ones_like(its["mean"])}
-        state |= _conv(f"blocks.{i}.conv", own["Conv_0"]) | _norm(f"blocks.{i}.norm", norm, its)
-    return Airbench([shape[2:] for shape in kernels], params["head"]["bias"].size), state
-
-
-def _resnet(
-    names: list[str], params: Mapping[str, Any], stats: Mapping[str, Any]
-) -> tuple[nn.Module, dict[str, Any]]:
-    stem = params["units_stem"]
-    kernels = [params[f"units_{name}"]["Conv_0"]["kernel"].shape for name in names]
-    strides = [2 if a != b else 1 for _, _, a, b in kernels]
-    net = ResNet(
-        [(a, b, s) for (_, _, a, b), s in zip(kernels, strides, strict=True)],
-        params["head"]["bias"].size,
-    )
-    state = {
-        **_conv("conv", stem["Conv_0"]),
-        **_norm("norm", stem["BatchNorm_0"], stats["units_stem"]["BatchNorm_0"]),
-    }
-    for i, name in enumerate(names):
-        p, s = params[f"units_{name}"], stats[f"units_{name}"]
-        for j in (0, 1):
-            state |= _conv(f"blocks.{i}.conv{j}", p[f"Conv_{j}"])
-            state |= _norm(f"blocks.{i}.norm{j}", p[f"BatchNorm_{j}"], s[f"BatchNorm_{j}"])
-        if "shortcut" in p:
-            state |= _conv(f"blocks.{i}.shortcut.0", p["shortcut"])
-            state |= _norm(f"blocks.{i}.shortcut.1", p["shortcut_norm"], s["shortcut_norm"])
-    return net, state
-
-
-def _tensor(values: Any) -> torch.Tensor:
-    return torch.tensor(np.asarray(values))
-
-
-def _conv(name: str, params: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    return {f"{name}.weight": _tensor(params["kernel"]).permute(3, 2, 0, 1).contiguous()}
-
-
-def _norm(name: str, params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        f"{name}.weight": _tensor(params["scale"]),
-        f"{name}.bias": _tensor(params["bias"]),
-        f"{name}.running_mean": _tensor(stats["mean"]),
-        f"{name}.running_var": _tensor(stats["var"]),
-    }
-
-
-def _images(inputs: Inputs) -> torch.Tensor:
-    return torch.tensor(inputs.images).permute(0, 3, 1, 2).contiguous()
-
-
 def draw(method: type, inputs: Inputs) -> Work:
     """A map class of grad-cam, of the predicted classes."""
-    net, images = convert(inputs), _images(inputs)
+    net, images = convert(inputs), images_of(inputs)
     explain = method(net, [net.blocks[-1]])
     return Work(lambda: explain(images, None), len(images))
 
 
 def captum_grad_cam(inputs: Inputs) -> Work:
     """Captum's, which is told the class and stops its backward pass at the cut."""
-    net, images = convert(inputs), _images(inputs)
+    net, images = convert(inputs), images_of(inputs)
     classes, explain = torch.tensor(inputs.classes.tolist()), LayerGradCam(net, net.blocks[-1])
 
     def call() -> np.ndarray:
@@ -219,16 +69,82 @@ def captum_grad_cam(inputs: Inputs) -> Work:
     return Work(call, len(images))
 
 
+def in_unit_range(attributions: torch.Tensor) -> np.ndarray:
+    """[N, 3, H, W] -> [N, H, W], summed over channels and scaled to [0, 1]."""
+    maps = attributions.detach().sum(1)
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return ((maps - low) / (high - low)).numpy()
+
+
+def gradient_shap(inputs: Inputs) -> Work:
+    """Captum's without noise, which is Expected Gradients; the batch is its own background."""
+    net, images = convert(inputs), images_of(inputs)
+    classes, explain = torch.tensor(inputs.classes.tolist()), GradientShap(net)
+    options = {"n_samples": DRAWS, "stdevs": 0.0, "target": classes}
+    return Work(lambda: in_unit_range(explain.attribute(images, images, **options)), len(images))
+
+
+def lrp(inputs: Inputs) -> Work:
+    """Captum's, whose epsilon is next to nothing and whose hooks no ReLU may work in place for."""
+    net, images = convert(inputs), images_of(inputs)
+    for module in net.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    classes = torch.tensor(inputs.classes.tolist())
+
+    explain = LRP(net)
+    return Work(lambda: in_unit_range(explain.attribute(images, target=classes)), len(images))
+
+
+def kernel_shap(inputs: Inputs) -> Work:
+    """Captum's, image by image, 64 coalitions at a time."""
+    net, images = convert(inputs), images_of(inputs)
+    places = torch.arange(images.shape[-1]) * CELLS // images.shape[-1]
+    options = {
+        "feature_mask": (CELLS * places[:, None] + places)[None, None],
+        "n_samples": MASKS,
+        "perturbations_per_eval": 64,
+    }
+    explain = KernelShap(net)
+
+    def call() -> np.ndarray:
+        pairs = zip(images, inputs.classes.tolist(), strict=True)
+        found = [explain.attribute(one[None], target=c, **options) for one, c in pairs]
+        return in_unit_range(torch.cat(found))
+
+    return Work(call, len(images))
+
+
+def rise(inputs: Inputs) -> Work:
+    """As the authors' code has it: the same masks for all images, 64 at a time, image by image."""
+    net, images = convert(inputs), images_of(inputs)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), np.arange(MASKS))
+    masks = torch.tensor(
+        np.asarray(jax.vmap(lambda key: draw_mask(key, images.shape[2:], 7, 0.5))(keys))
+    )[:, None]
+
+    def one(image: torch.Tensor, c: int) -> torch.Tensor:
+        scores = torch.cat([net(image * some).softmax(1)[:, c] for some in masks.split(64)])
+        return (scores[:, None, None, None] * masks).sum(0)
+
+    def call() -> np.ndarray:
+        with torch.no_grad():
+            pairs = zip(images, inputs.classes.tolist(), strict=True)
+            return in_unit_range(torch.stack([one(*pair) for pair in pairs]))
+
+    return Work(call, len(images))
+
+
 def adcc(inputs: Inputs) -> Work:
     """ADCC of a batch, of the parts that grad-cam has for it."""
-    net, images = convert(inputs), _images(inputs)
+    net, images = convert(inputs), images_of(inputs)
     explain = GradCAM(net, [net.blocks[-1]])
     return Work(lambda: _adcc(net, explain, images), len(images))
 
 
 def adcc_by_image(inputs: Inputs) -> Work:
     """The same, one image at a time: how the authors of ADCC publish it."""
-    net, images = convert(inputs), _images(inputs)
+    net, images = convert(inputs), images_of(inputs)
     explain = GradCAM(net, [net.blocks[-1]])
     one = lambda i: _adcc(net, explain, images[i : i + 1])  # noqa: E731
     return Work(lambda: np.concatenate([one(i) for i in range(len(images))]), len(images))
@@ -247,7 +163,7 @@ def _adcc(net: nn.Module, explain: GradCAM, images: torch.Tensor) -> np.ndarray:
 
 def deletion(inputs: Inputs) -> Work:
     """Quantus' pixel flipping, read where the values that are gone make whole pixels."""
-    net, images = convert(inputs), _images(inputs).numpy()
+    net, images = convert(inputs), images_of(inputs).numpy()
     metric = quantus.PixelFlipping(
         features_in_step=images[0].size // STEPS,
         perturb_baseline=0.0,
@@ -277,7 +193,7 @@ def _precision(inputs: Inputs) -> torch.autocast:
 
 def forward(inputs: Inputs) -> Work:
     """Logits of a batch."""
-    net, images = convert(inputs), _images(inputs)
+    net, images = convert(inputs), images_of(inputs)
 
     def call() -> np.ndarray:
         with torch.no_grad(), _precision(inputs):
@@ -294,7 +210,7 @@ def train_step(inputs: Inputs, *, distil: bool = False, layout: Any = None) -> W
     """
     layout = layout or torch.contiguous_format
     net, teacher = (convert(inputs).to(memory_format=layout) for _ in range(2))
-    net, images = net.train(), _images(inputs).contiguous(memory_format=layout)
+    net, images = net.train(), images_of(inputs).contiguous(memory_format=layout)
     labels = torch.tensor(inputs.classes.tolist())
     sgd = torch.optim.SGD(
         net.parameters(), LEARNING_RATE, momentum=0.9, weight_decay=5e-4, nesterov=True
@@ -330,6 +246,10 @@ PEERS: dict[str, tuple[Peer, ...]] = {
     ),
     "deletion": (Peer("Quantus", deletion, target=2.5),),
     "score_cam": (Peer("grad-cam", partial(draw, ScoreCAM), 10, ALIGNED),),
+    "expected_gradients": (Peer("captum", gradient_shap, 1, OWN_DRAWS),),
+    "lrp_epsilon": (Peer("captum", lrp, target=1),),
+    "rise": (Peer("PyTorch, image by image", rise, 5),),
+    "kernel_shap": (Peer("captum, image by image", kernel_shap, 5, OWN_DRAWS),),
     "forward": (Peer("PyTorch", forward),),
     "train_step": (
         Peer("PyTorch", train_step),

@@ -19,7 +19,7 @@ from kdxai.explain import METHODS, Classifier
 from kdxai.explain.maps import min_max, resize
 from kdxai.metrics import adcc, baselines, coherency, complexity, faithfulness, perturbation
 from kdxai.models.trained import Trained
-from kdxai.protocol import Protocol
+from kdxai.protocol import SOUND, Protocol
 from kdxai.training import config as training
 from kdxai.training import objectives, optimisers, steps
 from kdxai.training.feed import share
@@ -28,6 +28,8 @@ from kdxai.training.state import Totals, TrainState
 CHANNELS = 3
 STEPS = 24  # of a deletion curve: Quantus flips a divisor of H W of the 3 H W values at once
 LEARNING_RATE, TEMPERATURE, ALPHA = 0.01, 6.0, 0.95  # of the timed steps
+DRAWS = 64  # of Expected Gradients
+MASKS, CELLS = 512, 4  # of RISE and KernelSHAP, and cells a side of the latter
 MATRIX = 2048
 COPIED = 2**28  # bytes
 ROOT = Path(__file__).parents[1]
@@ -107,15 +109,16 @@ class Task(NamedTuple):
     slow: bool = False
 
 
-def draw(method: str, inputs: Inputs) -> Work:
+def draw(method: str, inputs: Inputs, **options: float) -> Work:
     """Maps of the predicted classes, in [0, 1] on the image's grid: [N, H, W]."""
     explain = METHODS[method]
 
     def one(classifier: Classifier, image: jax.Array) -> jax.Array:
         class_index = classifier(image).argmax()
-        return resize(min_max(explain(classifier, image, class_index)), image.shape[:2])
+        found = explain(classifier, image, class_index, **options)
+        return resize(min_max(found), image.shape[:2])
 
-    return _vmapped(one, inputs, inputs.images)
+    return _vmapped(one, inputs, inputs.images, protocol=Protocol(method=method))
 
 
 def adcc_of_grad_cam(inputs: Inputs) -> Work:
@@ -323,13 +326,16 @@ def _jit(function: Callable[..., Any], inputs: Inputs, **options: Any) -> Callab
     return jax.jit(function, compiler_options=devices.compiler_options(_dtype(inputs)), **options)
 
 
-def _vmapped(one: Callable[..., Any], inputs: Inputs, *arrays: np.ndarray) -> Work:
+def _vmapped(
+    one: Callable[..., Any], inputs: Inputs, *arrays: np.ndarray, protocol: Protocol = SOUND
+) -> Work:
     """`one(classifier, *an entry of each array)` over a batch, as `evaluate` does it."""
 
     def every(classifier: Classifier, *entries: jax.Array) -> jax.Array:
         return jax.vmap(partial(one, classifier))(*entries)
 
-    return _divided(every, classifiers.as_classifier(inputs.trained), inputs, *arrays)
+    classifier = classifiers.as_classifier(inputs.trained, protocol, inputs.pixels)
+    return _divided(every, classifier, inputs, *arrays)
 
 
 def _divided(
@@ -369,6 +375,18 @@ TASKS: dict[str, Task] = {
     "deletion": Task(f"deletion, {STEPS} steps", deletion),
     "perturbation": Task("insertion and deletion, 20 steps each", perturb),
     "score_cam": Task("Score-CAM", partial(draw, "score_cam"), heavy=True),
+    "expected_gradients": Task(
+        f"Expected Gradients, {DRAWS} draws",
+        partial(draw, "expected_gradients", samples=DRAWS),
+        heavy=True,
+    ),
+    "lrp_epsilon": Task("LRP-epsilon", partial(draw, "lrp_epsilon", epsilon=0.0)),
+    "rise": Task(f"RISE, {MASKS} masks", partial(draw, "rise", samples=MASKS), heavy=True),
+    "kernel_shap": Task(
+        f"KernelSHAP of {CELLS} x {CELLS} cells, {MASKS} coalitions",
+        partial(draw, "kernel_shap", samples=MASKS, segments=CELLS),
+        heavy=True,
+    ),
     "start": Task(
         "start to first step, nothing compiled",
         partial(start, False),

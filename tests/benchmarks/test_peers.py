@@ -25,7 +25,7 @@ def test_the_converted_network_gives_the_same_logits(name):
     inputs = run.inputs(ConfigDict(CONFIG | {"model": name}))
     ours = inputs.trained.model.apply(inputs.trained.variables, inputs.images)
     with peers.torch.no_grad():
-        theirs = peers.convert(inputs)(peers._images(inputs)).numpy()
+        theirs = peers.convert(inputs)(peers.images_of(inputs)).numpy()
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
@@ -34,7 +34,9 @@ def test_every_peer_agrees(name, inputs):
     _, *rows = run.compare(TASKS[name], peers.PEERS[name], inputs.first(2), 1, limit=60)
     for row in rows:
         assert row.ratio is not None, row
-        assert row.agreement > (0.99 if row.note else 0.999), row
+        least = 0.99 if row.note else 0.999
+        # Two maps of other random numbers have in common what is not chance.
+        assert row.agreement > (0.3 if row.note == peers.OWN_DRAWS else least), row
 
 
 def test_values_not_only_shapes_agree(inputs):
