@@ -1,36 +1,61 @@
 """Any model -> a classifier that can be explained, compiled and spread over devices."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
 from kdxai import devices, explain
+from kdxai.data import augment
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.externals import External
 from kdxai.lifting import lift
 from kdxai.models import LAST, Features, Network, grid
 from kdxai.models.trained import Trained
-from kdxai.protocol import SOUND, Protocol
+from kdxai.protocol import SOUND, Protocol, needs
+
+BACKGROUND = 64  # images at most, of those that stand for the data
 
 
-def as_classifier(model: Trained | External, protocol: Protocol = SOUND) -> Classifier:
+def as_classifier(
+    model: Trained | External, protocol: Protocol = SOUND, images: Any = None
+) -> Classifier:
     """A model as a classifier of one normalised image, cut and run as a protocol says.
 
     Of a kdxai model it is a pytree: the parameters are leaves, so it can be an argument of a jitted
     function.
+
+    Args:
+      images: [N, H, W, C] uint8 of a split. Some, spread evenly over it, are the background of a
+        method that needs one.
 
     Raises:
       UserError: the model has no such stage, or the protocol sets what it does not do.
     """
     if isinstance(model, External):
         require_obeyed(model.classifier, protocol)
-        return model.classifier
+        found = model.classifier
+    else:
+        found = _own_classifier(model, protocol)
+        if needs(protocol.method, "earlier"):
+            cuts = (replace(protocol, stage=one) for one in _earlier(model.model, protocol.stage))
+            found = found._replace(earlier=tuple(_own_classifier(model, one) for one in cuts))
+    missing = needs(protocol.method, "background") and found.background is None
+    if images is None or not missing:
+        return found
+    places = np.linspace(0, len(images) - 1, min(BACKGROUND, len(images))).round().astype(int)
+    some = augment.normalise(images[places], model.mean, model.std)
+    return found._replace(background=some)
+
+
+def _own_classifier(model: Trained, protocol: Protocol) -> Classifier:
     network, variables = model.model, model.variables
     half = partial(Part, model=network, stage=protocol.stage, mode=protocol.mode)
     guided = None  # the rule is one of ReLUs
@@ -46,7 +71,16 @@ def as_classifier(model: Trained | External, protocol: Protocol = SOUND) -> Clas
         head=variables["params"]["head"]["kernel"] if own_head else None,
         guided=guided,
         grid=Partial(grid),
+        attention=Partial(Attention(network), variables) if network.attentive else None,
+        attended=Partial(Attended(network), variables) if network.attentive else None,
     )
+
+
+def _earlier(network: Network, stage: str) -> list[str]:
+    """The stages that end ahead of a cut."""
+    names = dict.fromkeys(name.partition(".")[0] for name in network.units)
+    last = network.cut(stage)
+    return [name for name in names if name.startswith("stage") and network.cut(name) < last]
 
 
 @dataclass(frozen=True)
@@ -79,6 +113,35 @@ class Part:
         return _first(output)
 
 
+@dataclass(frozen=True)
+class Attention:
+    """The attention of each block, as a function of a network's variables and one image."""
+
+    model: Network
+
+    def __call__(self, variables: Any, image: jax.Array) -> tuple[jax.Array, ...]:
+        found: Any = self.model.apply(variables, image[None], method="attention")
+        return _first(tuple(found[name] for name in self.model.attentive))
+
+
+@dataclass(frozen=True)
+class Attended:
+    """[L, K] logits of what each block makes of given attention."""
+
+    model: Network
+
+    def __call__(self, variables: Any, given: tuple[jax.Array, Sequence[jax.Array]]) -> jax.Array:
+        image, attention = given
+        names = self.model.attentive
+        told = {name: one[None] for name, one in zip(names, attention, strict=True)}
+        made: Any = self.model.apply(variables, image[None], told, method="attended")
+        head: Any = partial(self.model.apply, variables, stage=names[-1], method="classify")
+        return jnp.concatenate([head(made[name]) for name in names])
+
+
+OWN = (Part, Attention, Attended)
+
+
 def _first(outputs: Any) -> Any:
     """That of the one image of a batch."""
     return jax.tree.map(lambda leaf: leaf[0].astype(jnp.float32), outputs)
@@ -93,9 +156,9 @@ def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
     Raises:
       UserError: its functions do not fit each other, or it has fewer than two outputs.
     """
-    parts = (classifier.features, classifier.classify, classifier.guided, classifier.grid)
-    functions = [getattr(part, "func", None) for part in parts if part is not None]
-    if all(isinstance(function, Part) or function is grid for function in functions):
+    parts = (part for part in classifier if isinstance(part, Partial) or callable(part))
+    functions = [getattr(part, "func", None) for part in parts]
+    if all(isinstance(function, OWN) or function is grid for function in functions):
         return classifier
     images = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     # Lambdas, as JAX keeps what it has traced by the function.
@@ -106,12 +169,20 @@ def as_pytree(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
             "for one output z of a sigmoid, return [0, z]"
         )
     cuts = [jax.eval_shape(lambda one: classifier.features(one), image) for image in images]
+    attended = []
+    if classifier.attention is not None:
+        shown = classifier.attention
+        attended = [(one, jax.eval_shape(lambda image: shown(image), one)) for one in images]
     return Classifier(
         features=lift(classifier.features, *images),
         classify=lift(classifier.classify, *cuts),
         head=classifier.head,
         guided=classifier.guided and lift(classifier.guided, *images),
         grid=classifier.grid and lift(classifier.grid, *cuts),
+        attention=classifier.attention and lift(classifier.attention, *images),
+        attended=classifier.attended and lift(classifier.attended, *attended),
+        background=classifier.background,
+        earlier=tuple(as_pytree(one, *shapes) for one in classifier.earlier),
     )
 
 

@@ -98,6 +98,11 @@ def takes(method: str, name: str) -> bool:
     return method != TRUTH and METHODS[method].takes(name)
 
 
+def needs(method: str, field: str) -> bool:
+    """Whether a method cannot do without a field of `Classifier`."""
+    return method != TRUTH and field in METHODS[method].needs
+
+
 def checked_options(method: str, options: Mapping[str, Any]) -> dict[str, Option]:
     """A method's options that are not its defaults.
 

@@ -73,8 +73,9 @@ def test_the_count_sees_what_it_looks_for(trained):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_methods(method, trained):
-    classifier = classifiers.as_classifier(trained)
-    draw = partial(drawing.draw, Protocol(method=method), classifier)
+    protocol = Protocol(method=method)
+    classifier = classifiers.as_classifier(trained, protocol, IMAGES)
+    draw = partial(drawing.draw, protocol, classifier)
     traced = jax.make_jaxpr(jax.vmap(draw))(jnp.zeros((2, 16, 16, 3)), LABELS)
     assert gradients_in_loops(traced.jaxpr) == 0
 

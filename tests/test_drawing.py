@@ -5,7 +5,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from kdxai.drawing import stretched
+from kdxai import models
+from kdxai.drawing import require_defined, stretched
+from kdxai.errors import UserError
+from kdxai.protocol import Protocol
 
 RNG = np.random.default_rng(0)
 
@@ -43,3 +46,15 @@ def test_every_pixel_is_cut_as_exact_numbers_are(mean, std, dtype):
     mean, std = dtype(mean), dtype(std)
     expected = [exact(image, mean.tolist(), std.tolist()) for image in images]
     np.testing.assert_array_equal(stretched(np.stack(images), mean, std), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("convnext-1-1-1-1-w4", {}), ("vit-1-8-2", {"pool": "token"})]
+)
+def test_cam_of_a_head_that_is_on_no_average(name, options):
+    model = models.create(name, num_classes=3, **options)
+    for protocol in (Protocol(), Protocol(foreign_head=True)):
+        with pytest.raises(UserError, match="CAM needs a linear head on the global average .* use"):
+            require_defined(model, protocol, masks=False)
+    require_defined(model, Protocol("grad_cam"), masks=False)
+    require_defined(models.create("vit-1-8-2", num_classes=3), Protocol(), masks=False)

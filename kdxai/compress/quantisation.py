@@ -60,6 +60,8 @@ def quantise(trained: Trained, *, bits: int, images: np.ndarray | None = None) -
     statistics = flatten_dict(dict(trained.variables.get("batch_stats", {})))
     statistics = {path: leaf for path, leaf in statistics.items() if path[-1] != "range"}
     variables = {**trained.variables, "batch_stats": unflatten_dict(statistics)}
+    if not statistics:
+        del variables["batch_stats"]
     if images is not None:
         images = inputs.images(images)
         settings["calibration"] = len(images)

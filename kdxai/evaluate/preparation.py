@@ -132,7 +132,7 @@ def admit_prepared(
 
     def check(measure: str, part: Any) -> Any:
         if is_classifier(part):
-            return everywhere(part, shape[1:])
+            return everywhere(part._replace(background=given.classifier.background), shape[1:])
         part = np.asarray(part)
         if part.dtype != np.uint8 or part.shape[:1] + part.shape[-3:] != shape:
             raise UserError(

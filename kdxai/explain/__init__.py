@@ -10,6 +10,8 @@ In place of a class a method takes any function of the logits to one number, suc
 `targets`. Of a model that has more than a grid at its cut, `Classifier(grid=...)` picks the map.
 """
 
+from kdxai.explain.attention import attention_rollout, le_grad
+from kdxai.explain.averages import over_networks, smooth, smooth_grad_cam_plus_plus
 from kdxai.explain.cam import (
     ablation_cam,
     cam,
@@ -23,7 +25,11 @@ from kdxai.explain.cam import (
     xgrad_cam,
 )
 from kdxai.explain.classifier import Classifier
+from kdxai.explain.coalitions import kernel_shap, lime, require_segments
 from kdxai.explain.controls import centred_gaussian, edges, random
+from kdxai.explain.decomposition import deep_lift, lrp_epsilon, lrp_z_plus
+from kdxai.explain.expectation import expected_gradients, gradient_shap
+from kdxai.explain.full_gradient import full_grad, full_gradient
 from kdxai.explain.gradients import (
     gradient,
     gradient_x_input,
@@ -38,10 +44,12 @@ from kdxai.explain.gradients import (
 )
 from kdxai.explain.maps import min_max, resize
 from kdxai.explain.method import Method, Option
+from kdxai.explain.newer_cam import eigen_grad_cam, finer_cam, refine_cam, shapley_cam
 from kdxai.explain.occlusion import occlusion, require_cover
+from kdxai.explain.rise import rise
 
 METHODS: dict[str, Method] = {
-    "cam": Method(cam),
+    "cam": Method(cam, needs=("head",)),
     "grad_cam": Method(grad_cam),
     "grad_cam_plus_plus": Method(grad_cam_plus_plus),
     "hires_cam": Method(hires_cam),
@@ -51,6 +59,11 @@ METHODS: dict[str, Method] = {
     "ablation_cam": Method(ablation_cam, batch=("chunk",)),
     "eigen_cam": Method(eigen_cam),
     "grad_cam_elementwise": Method(grad_cam_elementwise),
+    "eigen_grad_cam": Method(eigen_grad_cam),
+    "shapley_cam": Method(shapley_cam),
+    "finer_cam": Method(finer_cam),
+    "smooth_grad_cam_plus_plus": Method(smooth_grad_cam_plus_plus, batch=("chunk", "samples")),
+    "refine_cam": Method(refine_cam, needs=("earlier",)),
     "gradient": Method(gradient, on_image=True),
     "gradient_x_input": Method(gradient_x_input, on_image=True),
     "smooth_grad": Method(smooth_grad, batch=("chunk", "samples"), on_image=True),
@@ -58,9 +71,24 @@ METHODS: dict[str, Method] = {
         var_grad, batch=("chunk", "samples"), on_image=True, require=require_variance
     ),
     "integrated_gradients": Method(integrated_gradients, batch=("chunk", "steps"), on_image=True),
-    "guided_backpropagation": Method(guided_backpropagation, on_image=True),
-    "guided_grad_cam": Method(guided_grad_cam),
+    "guided_backpropagation": Method(guided_backpropagation, on_image=True, needs=("guided",)),
+    "guided_grad_cam": Method(guided_grad_cam, needs=("guided",)),
     "occlusion": Method(occlusion, batch=("chunk",), on_image=True, require=require_cover),
+    "attention_rollout": Method(attention_rollout, on_image=True, needs=("attention",)),
+    "le_grad": Method(le_grad, on_image=True, needs=("attention", "attended")),
+    "expected_gradients": Method(
+        expected_gradients, batch=("chunk", "samples"), on_image=True, needs=("background",)
+    ),
+    "gradient_shap": Method(
+        gradient_shap, batch=("chunk", "samples"), on_image=True, needs=("background",)
+    ),
+    "deep_lift": Method(deep_lift, on_image=True),
+    "lrp_epsilon": Method(lrp_epsilon, on_image=True),
+    "lrp_z_plus": Method(lrp_z_plus, on_image=True),
+    "full_grad": Method(full_grad, on_image=True),
+    "rise": Method(rise, batch=("chunk", "samples"), on_image=True),
+    "kernel_shap": Method(kernel_shap, batch=("chunk",), on_image=True, require=require_segments),
+    "lime": Method(lime, batch=("chunk", "samples"), on_image=True, require=require_segments),
     "random": Method(random),
     "centred_gaussian": Method(centred_gaussian),
     "edges": Method(edges, on_image=True),
@@ -77,8 +105,11 @@ __all__ = [
     "Classifier",
     "Method",
     "default_options",
+    "full_gradient",
     "guided_relu",
     "integrated_gradients_with_error",
     "min_max",
+    "over_networks",
     "resize",
+    "smooth",
 ]

@@ -62,7 +62,7 @@ def cam(
         )
     value, slope = jax.value_and_grad(score)(classifier.classify(features), class_index)
     weights = spread_nan(value, (classifier.head * slope).sum(-1))
-    return _rectify((found.astype(jnp.float32) * weights).sum(-1), relu)
+    return rectify((found.astype(jnp.float32) * weights).sum(-1), relu)
 
 
 def grad_cam(
@@ -72,13 +72,13 @@ def grad_cam(
 
     Selvaraju et al. 2017, "Grad-CAM", Eqs. 1 and 2.
     """
-    features, gradient = _features_and_gradient(classifier, image, class_index)
+    features, gradient = features_and_gradient(classifier, image, class_index)
     return weighted(features, gradient, relu=relu)
 
 
 def weighted(features: jax.Array, gradient: jax.Array, *, relu: bool = True) -> jax.Array:
     """Grad-CAM of a feature map A [h, w, k] and a gradient g of its shape."""
-    return _rectify((features * gradient.mean((0, 1))).sum(-1), relu)
+    return rectify((features * gradient.mean((0, 1))).sum(-1), relu)
 
 
 def grad_cam_plus_plus(
@@ -96,11 +96,11 @@ def grad_cam_plus_plus(
     and the denominator near 0 or below it: such a sum counts as 0.
     Left out is the factor exp(y_c) of dY/dA: it scales the whole map, and overflows.
     """
-    features, gradient = _features_and_gradient(classifier, image, class_index)
+    features, gradient = features_and_gradient(classifier, image, class_index)
     positive = _positive(gradient)
     # Where g is not positive its weight is 0 whatever the denominator.
     weights = (positive / (2 + positive * _positive(features.sum((0, 1))))).sum((0, 1))
-    return _rectify((features * weights).sum(-1), relu)
+    return rectify((features * weights).sum(-1), relu)
 
 
 def hires_cam(
@@ -111,8 +111,8 @@ def hires_cam(
     Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM". With `relu=False` the values are
     contributions: ahead of one linear layer, pooled or not, they sum to y_c less its bias.
     """
-    features, gradient = _features_and_gradient(classifier, image, class_index)
-    return _rectify((features * gradient).sum(-1), relu)
+    features, gradient = features_and_gradient(classifier, image, class_index)
+    return rectify((features * gradient).sum(-1), relu)
 
 
 def xgrad_cam(
@@ -124,10 +124,10 @@ def xgrad_cam(
     In a channel of both signs its sum of A may be next to nothing, and the quotient without bound;
     a mean weighted by |A| lies between the channel's gradients. A dead channel gets weight 0.
     """
-    features, gradient = _features_and_gradient(classifier, image, class_index)
+    features, gradient = features_and_gradient(classifier, image, class_index)
     magnitude = jnp.abs(features)
-    weights = _divide((gradient * magnitude).sum((0, 1)), magnitude.sum((0, 1)))
-    return _rectify((features * weights).sum(-1), relu)
+    weights = divide((gradient * magnitude).sum((0, 1)), magnitude.sum((0, 1)))
+    return rectify((features * weights).sum(-1), relu)
 
 
 def layer_cam(
@@ -138,8 +138,8 @@ def layer_cam(
     Jiang et al. 2021, "LayerCAM", where A >= 0. A negative feature with a positive gradient counts
     against the class.
     """
-    features, gradient = _features_and_gradient(classifier, image, class_index)
-    return _rectify((features * _positive(gradient)).sum(-1), relu)
+    features, gradient = features_and_gradient(classifier, image, class_index)
+    return rectify((features * _positive(gradient)).sum(-1), relu)
 
 
 def grad_cam_elementwise(
@@ -150,7 +150,7 @@ def grad_cam_elementwise(
     From the library pytorch-grad-cam (Gildenblat 2021); it has no paper. The ReLU is inside the
     sum, so unlike HiResCAM no channel cancels another. Where A < 0 a negative gradient is evidence.
     """
-    features, gradient = _features_and_gradient(classifier, image, class_index)
+    features, gradient = features_and_gradient(classifier, image, class_index)
     return _positive(features * gradient).sum(-1)
 
 
@@ -196,7 +196,7 @@ def score_cam(
         (jnp.int32(0), jnp.full(size, empty)),
     )
     weights = spread_nan(scores, jax.nn.softmax(scores))
-    return _rectify((features * weights).sum(-1), relu)
+    return rectify((features * weights).sum(-1), relu)
 
 
 def ablation_cam(
@@ -222,10 +222,8 @@ def ablation_cam(
         return score(classifier.classify(jax.tree.map(jnp.subtract, features, part)), class_index)
 
     whole = score(classifier.classify(features), class_index)
-    weights = _divide(
-        whole - jax.lax.map(ablated_score, channels, batch_size=chunk), jnp.abs(whole)
-    )
-    return _rectify((found.astype(jnp.float32) * weights).sum(-1), relu)
+    weights = divide(whole - jax.lax.map(ablated_score, channels, batch_size=chunk), jnp.abs(whole))
+    return rectify((found.astype(jnp.float32) * weights).sum(-1), relu)
 
 
 def eigen_cam(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
@@ -236,27 +234,31 @@ def eigen_cam(classifier: Classifier, image: jax.Array, class_index: Target) -> 
     positive number, so that for features after a ReLU no value is negative. Ahead of one that sum
     may be next to nothing, and then a small change of the image can turn the sign.
     """
-    features = at_cut(classifier, image)[1].astype(jnp.float32)
-    matrix = features.reshape(-1, features.shape[-1])
+    projection = project(at_cut(classifier, image)[1].astype(jnp.float32))
+    return jnp.where(projection.sum() < 0, -projection, projection)
+
+
+def project(values: jax.Array) -> jax.Array:
+    """[h, w, k] -> [h, w], on the first right singular vector [k] of [h w, k], of either sign."""
+    matrix = values.reshape(-1, values.shape[-1])
     # By power iteration, squaring the smaller Gram matrix: a batched SVD inside a compiled program
     # has hung on two CPU threads (jaxlib 0.10.2).
     tall = matrix.shape[0] >= matrix.shape[1]
     matmul = partial(jnp.matmul, precision="highest")
     power = matmul(matrix.T, matrix) if tall else matmul(matrix, matrix.T)
     for _ in range(SQUARINGS):
-        power = _divide(power, jnp.trace(power))
+        power = divide(power, jnp.trace(power))
         power = matmul(power, power)
     vector = power[:, jnp.argmax(jnp.diagonal(power))]
-    vector = _divide(vector, jnp.linalg.norm(vector))
+    vector = divide(vector, jnp.linalg.norm(vector))
     if tall:
         projection = matmul(matrix, vector)
     else:
         projection = vector * jnp.linalg.norm(matmul(matrix.T, vector))
-    projection = projection.reshape(features.shape[:2])
-    return jnp.where(projection.sum() < 0, -projection, projection)
+    return projection.reshape(values.shape[:2])
 
 
-def _features_and_gradient(
+def features_and_gradient(
     classifier: Classifier, image: jax.Array, class_index: Target
 ) -> tuple[jax.Array, jax.Array]:
     """The feature map A [h, w, k] and dy_c/dA [h, w, k], both in float32."""
@@ -265,7 +267,7 @@ def _features_and_gradient(
     return found.astype(jnp.float32), grid(classifier, gradient)
 
 
-def _rectify(values: jax.Array, relu: bool) -> jax.Array:
+def rectify(values: jax.Array, relu: bool) -> jax.Array:
     return _positive(values) if relu else values
 
 
@@ -274,6 +276,6 @@ def _positive(values: jax.Array) -> jax.Array:
     return jnp.where(values < 0, 0, values)
 
 
-def _divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     """numerator / denominator, or the numerator where the denominator is 0."""
     return numerator / jnp.where(denominator == 0, 1, denominator)

@@ -1,6 +1,6 @@
 """The contract between kdxai's explanations and any JAX model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +29,13 @@ class Classifier(NamedTuple):
         `guided_relu`. Only guided backpropagation and Guided Grad-CAM need it.
       grid: what `features` returns -> the [h, w, c] feature map in it. It picks and arranges
         values and computes none, so that of a gradient it gives that of the map.
+      attention: [H, W, C] image -> [heads, T, T] of each block of a transformer, T tokens, those of
+        the grid last. Attention rollout and LeGrad need it.
+      attended: (image, such attention), as one pair -> [L, K] logits of the features of each block
+        alone, where it attends as told to what usually comes into it. Only LeGrad needs it.
+      background: [n, H, W, C] images that stand for the data, normalised as those explained are.
+        Only Expected Gradients and GradientSHAP need them.
+      earlier: the same model cut ahead of this cut, the finest map first. Only RefineCAM needs it.
     """
 
     features: Callable[[jax.Array], Any]
@@ -36,6 +43,10 @@ class Classifier(NamedTuple):
     head: jax.Array | None = None
     guided: Callable[[jax.Array], jax.Array] | None = None
     grid: Callable[[Any], jax.Array] | None = None
+    attention: Callable[[jax.Array], Sequence[jax.Array]] | None = None
+    attended: Callable[[tuple[jax.Array, Any]], jax.Array] | None = None
+    background: jax.Array | None = None
+    earlier: tuple["Classifier", ...] = ()
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """[H, W, C] image -> [K] logits."""

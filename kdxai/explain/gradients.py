@@ -13,6 +13,7 @@ the gradients of `chunk` images (times the caller's own batch), and of one image
 per repeat.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ def gradient(classifier: Classifier, image: jax.Array, class_index: Target) -> j
 
     Simonyan et al. 2014, "Deep Inside Convolutional Networks", Section 3.1.
     """
-    return _sensitivity(score_and_gradient(classifier, one_image(image), class_index)[1])
+    return sensitivity(score_and_gradient(classifier, one_image(image), class_index)[1])
 
 
 def gradient_x_input(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
@@ -40,7 +41,7 @@ def gradient_x_input(classifier: Classifier, image: jax.Array, class_index: Targ
     Shrikumar et al. 2016, "Not Just a Black Box".
     """
     image = one_image(image)
-    return _contribution(image * score_and_gradient(classifier, image, class_index)[1])
+    return contribution(image * score_and_gradient(classifier, image, class_index)[1])
 
 
 def smooth_grad(
@@ -60,7 +61,7 @@ def smooth_grad(
     gets the same noise, unless the caller folds in its index.
     """
     gradients = _noisy_gradients(classifier, image, class_index, key, samples, noise, chunk)
-    return _sensitivity(gradients.mean(0))
+    return sensitivity(gradients.mean(0))
 
 
 def var_grad(
@@ -83,7 +84,7 @@ def var_grad(
     """
     require_variance(samples=samples)
     gradients = _noisy_gradients(classifier, image, class_index, key, samples, noise, chunk)
-    return _sensitivity(gradients.var(0))
+    return sensitivity(gradients.var(0))
 
 
 def require_variance(*, samples: int, **_: Any) -> None:
@@ -111,7 +112,7 @@ def integrated_gradients(
     chunk: int = 16,
 ) -> jax.Array:
     """Integrated Gradients, summed over channels; see `integrated_gradients_with_error`."""
-    return _contribution(
+    return contribution(
         integrated_gradients_with_error(
             classifier, image, class_index, baseline=baseline, steps=steps, chunk=chunk
         ).values
@@ -138,7 +139,7 @@ def integrated_gradients_with_error(
     change = image - baseline
     times = (jnp.arange(steps, dtype=change.dtype) + 0.5) / steps
     points = baseline + times[:, None, None, None] * change
-    values = change * _gradients(classifier, points, class_index, chunk).mean(0)
+    values = change * gradients_at(classifier, points, class_index, chunk).mean(0)
     start = score(
         classifier(jnp.broadcast_to(baseline, image.shape).astype(image.dtype)), class_index
     )
@@ -175,7 +176,7 @@ def guided_backpropagation(
     Raises:
       UserError: the classifier has no `guided`, or one without a `guided_relu`.
     """
-    return _sensitivity(_guided_gradient(classifier, image, class_index))
+    return sensitivity(_guided_gradient(classifier, image, class_index))
 
 
 def guided_grad_cam(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
@@ -188,7 +189,7 @@ def guided_grad_cam(classifier: Classifier, image: jax.Array, class_index: Targe
       UserError: the classifier has no `guided`, or one without a `guided_relu`.
     """
     weights = resize(grad_cam(classifier, image, class_index), image.shape[:2])
-    return weights * _sensitivity(_guided_gradient(classifier, image, class_index))
+    return weights * sensitivity(_guided_gradient(classifier, image, class_index))
 
 
 def _guided_gradient(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
@@ -228,39 +229,48 @@ def _noisy_gradients(
     chunk: int,
 ) -> jax.Array:
     """[samples, H, W, C]: dy_c/dx at noisy copies of the image."""
+    points = noisy_copies(one_image(image), key, samples, noise)
+    return gradients_at(classifier, points, class_index, chunk)
+
+
+def noisy_copies(image: jax.Array, key: jax.Array | None, samples: int, noise: float) -> jax.Array:
+    """[samples, H, W, C]: Gaussian noise added, its deviation `noise` times the image's range."""
     key = jax.random.key(0) if key is None else key
-    image = one_image(image)
     deviation = noise * (image.max() - image.min())
     # Drawn in float32 whatever the image's dtype, so that every precision sees the same noise.
     offsets = deviation * jax.random.normal(key, (samples, *image.shape), jnp.float32)
-    points = (image + offsets).astype(image.dtype)
-    return _gradients(classifier, points, class_index, chunk)
+    return (image + offsets).astype(image.dtype)
 
 
-def _gradients(
+def gradients_at(
     classifier: Classifier, points: jax.Array, class_index: Target, chunk: int
 ) -> jax.Array:
-    """[n, H, W, C] images -> dy_c/dx at each.
+    """[n, H, W, C] images -> dy_c/dx at each."""
+    return in_chunks(
+        lambda point: score_and_gradient(classifier, point, class_index)[1], points, chunk
+    )
+
+
+def in_chunks(
+    function: Callable[[jax.Array], jax.Array], points: jax.Array, chunk: int
+) -> jax.Array:
+    """`function` of each of [n, ...] points, `chunk` at a time.
 
     A Python loop over chunks, not lax.map: on a CPU a convolution's gradient inside an XLA loop
     is ten and more times slower (jax#12868).
     """
-
-    def gradient_at(point: jax.Array) -> jax.Array:
-        return score_and_gradient(classifier, point, class_index)[1]
-
     done: list[jax.Array] = []
     for start in range(0, len(points), chunk):
         # The barrier makes a chunk wait for the one before, or all would be in memory at once (as
         # they are on a CPU with JAX 0.10, whose compiler drops the barrier).
         ready, done = jax.lax.optimization_barrier((points[start : start + chunk], done))
-        done.append(jax.vmap(gradient_at)(ready))
+        done.append(jax.vmap(function)(ready))
     return jnp.concatenate(done)
 
 
-def _sensitivity(derivative: jax.Array) -> jax.Array:
+def sensitivity(derivative: jax.Array) -> jax.Array:
     return spread_nan(derivative, jnp.abs(derivative).max(-1))
 
 
-def _contribution(values: jax.Array) -> jax.Array:
+def contribution(values: jax.Array) -> jax.Array:
     return values.sum(-1)

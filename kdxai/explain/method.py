@@ -13,13 +13,21 @@ from kdxai.errors import UserError
 
 # What options may be, least and most. Their defaults say which are whole numbers.
 RANGES: dict[str, tuple[float, float]] = {
+    "alpha": (0, 100),
     "baseline": (-math.inf, math.inf),
+    "cells": (1, 1000),
     "chunk": (1, 100_000),
+    "epsilon": (0, 1000),
     "noise": (0, 100),
-    "samples": (1, 4096),
+    "others": (1, 100_000),
+    "probability": (1e-3, 1),
+    "ridge": (1e-6, 1e6),
+    "samples": (1, 65_536),
+    "segments": (1, 1000),
     "sigma": (1e-3, 1e3),
     "steps": (1, 4096),
     "stride": (1, 100_000),
+    "width": (1e-2, 100),
     "window": (1, 100_000),
 }
 GIVEN = ("key", "relu")  # by the caller: they are no options of the method
@@ -35,12 +43,14 @@ class Method:
       draw: the function. Its options are its keyword-only parameters with numbers as defaults.
       batch: options whose least is how many copies of an image are on the device at once.
       on_image: whether the map is the same wherever the classifier is cut.
+      needs: fields of `Classifier` beside the two functions that it cannot do without.
       require: called with all options where they depend on each other; raises UserError.
     """
 
     draw: Callable[..., jax.Array]
     batch: tuple[str, ...] = ()
     on_image: bool = False
+    needs: tuple[str, ...] = ()
     require: Callable[..., None] | None = None
 
     def __call__(self, *arguments: Any, **options: Any) -> jax.Array:

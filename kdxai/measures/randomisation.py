@@ -104,11 +104,12 @@ def randomised(model: Model, protocol: Protocol) -> Classifier | None:
         return None
     if not isinstance(model, External):
         return with_variables(model, shuffled(model), protocol)
-    leaves, structure = jax.tree.flatten(model.classifier)
+    background = model.classifier.background  # no parameter
+    leaves, structure = jax.tree.flatten(model.classifier._replace(background=None))
     own = {_content(leaf): leaf for leaf in leaves if _is_parameter(leaf)}
     fresh = randomisation.shuffled(own, jax.random.key(0))
     changed = [fresh[_content(leaf)] if _is_parameter(leaf) else leaf for leaf in leaves]
-    return jax.tree.unflatten(structure, changed)
+    return jax.tree.unflatten(structure, changed)._replace(background=background)
 
 
 def cascade(model: Model, protocol: Protocol) -> dict[str, dict[str, Classifier]] | None:

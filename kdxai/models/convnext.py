@@ -4,7 +4,7 @@ from flax import linen as nn
 from flax.core import FrozenDict
 
 from kdxai.errors import UserError
-from kdxai.models.network import Layers, Network, require_divisible
+from kdxai.models.network import Layers, Network, require_patches
 
 WINDOW = 7
 MLP = 4  # times as wide as the block
@@ -22,7 +22,7 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         del train
-        require_divisible(x, self.patch)
+        require_patches(x.shape, self.patch)
         return self.layers.layer_norm()(patches(self.layers, self.width, self.patch)(x))
 
 

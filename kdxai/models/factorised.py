@@ -43,9 +43,10 @@ class Dense(nn.Module):
     dense: Callable[..., nn.Module]
     features: int
     rank: float
+    options: Mapping[str, Any]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         between = max(1, round(self.rank * min(self.features, x.shape[-1])))
-        x = self.dense(between, use_bias=False, name="first")(x)
-        return self.dense(self.features, name="second")(x)
+        x = self.dense(between, name="first", **{**self.options, "use_bias": False})(x)
+        return self.dense(self.features, name="second", **self.options)(x)

@@ -94,7 +94,8 @@ class Layers:
     def dense(self, features: int, **options: Any) -> nn.Module:
         """`nn.Dense`, or what stands in its place."""
         if self.rank is not None:
-            return factorised.Dense(replace(self, rank=None).dense, features, self.rank, **options)
+            whole = replace(self, rank=None).dense
+            return factorised.Dense(whole, features, self.rank, FrozenDict(options))
         options = {"dtype": self.dtype} | options
         if self.weight_bits is None:
             return nn.Dense(features, **options)
@@ -205,15 +206,15 @@ class Network(nn.Module):
         Raises:
           UserError: the network has no attention.
         """
-        found = {}
-        for name, unit in self.units.items():
-            if hasattr(unit, "attention"):
-                found[name] = unit.attention(x)
-            x = unit(x, False)
-        if not found:
+        if not self.attentive:
             raise UserError(
                 "the model has no attention, as CNNs have none; take a vision transformer (vit-...)"
             )
+        found = {}
+        for name, unit in self.units.items():
+            if name in self.attentive:
+                found[name] = unit.attention(x)
+            x = unit(x, False)
         return found
 
     def attended(self, x: jax.Array, attention: Mapping[str, jax.Array]) -> dict[str, Features]:
@@ -233,6 +234,11 @@ class Network(nn.Module):
                 found[name] = unit(jax.lax.stop_gradient(x), False, attention[name])
             x = unit(x, False)
         return found
+
+    @property
+    def attentive(self) -> tuple[str, ...]:
+        """The units that have attention."""
+        return tuple(name for name, unit in self.units.items() if hasattr(unit, "attention"))
 
     @property
     def has_cam(self) -> bool:
@@ -274,11 +280,11 @@ class Network(nn.Module):
         return ends[-1]
 
 
-def require_divisible(images: jax.Array, patch: int) -> None:
+def require_patches(shape: tuple[int, ...], patch: int) -> None:
     """Raises:
-    UserError: patches of so many pixels a side do not divide [N, H, W, C] images.
+    UserError: patches of so many pixels a side do not divide images of a shape [N, H, W, C].
     """
-    height, width = images.shape[1:3]
+    height, width = shape[1:3]
     if height % patch or width % patch:
         raise UserError(
             f"patches of {patch}x{patch} pixels do not divide images of {height}x{width}; take "

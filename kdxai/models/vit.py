@@ -6,7 +6,7 @@ from flax import linen as nn
 from flax.core import FrozenDict
 
 from kdxai.errors import UserError
-from kdxai.models.network import Features, Layers, Network, Tokens, require_divisible
+from kdxai.models.network import Features, Layers, Network, Tokens, require_patches
 
 POOLS = ("mean", "token")
 MLP = 4  # times as wide as the tokens
@@ -23,7 +23,7 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         del train
-        require_divisible(x, self.patch)
+        require_patches(x.shape, self.patch)
         window = (self.patch, self.patch)
         init = nn.initializers.lecun_normal()
         conv = self.layers.conv(

@@ -24,7 +24,7 @@ from kdxai.explain import Classifier
 from kdxai.externals import External
 from kdxai.measures import Model
 from kdxai.progress import progress
-from kdxai.protocol import Protocol
+from kdxai.protocol import Protocol, needs
 from kdxai.report import cards, gallery
 from kdxai.report.gallery import SIDE, Explained, Map, Prediction
 from kdxai.report.overlay import overlay
@@ -219,16 +219,20 @@ def prepare(
             f"{name} takes images of {channels} channel{'s' * (channels > 1)}, but pictures are "
             "RGB; give a model of RGB images"
         )
-    made: dict[tuple[str, str], Classifier] = {}  # parameters are put on the devices once
+    made: dict[tuple[str, str, bool], Classifier] = {}  # parameters are on the devices once
+    ways: dict[Protocol, Classifier] = {}
     for one in protocols:
+        if needs(one.method, "background"):
+            raise UserError(f"{one.method} needs a data set's images; take integrated_gradients")
         if isinstance(model, External):
             wanted.require_drawn(model, one, masks=False)
         else:
             drawing.require_defined(model.model, one, masks=False)
-        if (one.stage, one.mode) not in made:
+        cut = one.stage, one.mode, needs(one.method, "earlier")
+        if cut not in made:
             classifier = classifiers.as_classifier(model, one)
-            made[one.stage, one.mode] = classifiers.everywhere(classifier, (height, width, 3))
-    ways = {one: made[one.stage, one.mode] for one in protocols}
+            made[cut] = classifiers.everywhere(classifier, (height, width, 3))
+        ways[one] = made[cut]
     return Prepared(name, model, ways, [class_number(one, model, name) for one in classes])
 
 

@@ -268,7 +268,8 @@ def explain_images(
     entries = Entry(indices, test.image[indices], test.label[indices], mask)
     normalisation = np.float32(model.mean), np.float32(model.std)
     with evaluate.computing(None):
-        classifier = classifiers.everywhere(classifiers.as_classifier(model, protocol), shape)
+        classifier = classifiers.as_classifier(model, protocol, test.image)
+        classifier = classifiers.everywhere(classifier, shape)
         parts = evaluate.chunks(
             size, evaluate.chunk_size(protocol, (), shape[:2]), f"{protocol.method} maps"
         )

@@ -12,7 +12,7 @@ from kdxai import classifiers, evaluate
 from kdxai.data.datasets import Split
 from kdxai.measures import Model
 from kdxai.metrics.agreement import METRICS
-from kdxai.protocol import Protocol
+from kdxai.protocol import Protocol, needs
 from kdxai.study import lines
 from kdxai.study.design import Pair
 from kdxai.study.distances import Pairwise
@@ -35,14 +35,16 @@ class View(NamedTuple):
 
     def depends(self, *models: Model) -> list[str]:
         """What anything depends on that is drawn by these models."""
-        images = self.shelf.images(self.split, self.images)
-        return [*map(self.shelf.model, models), images, repr(self.protocol)]
+        images = [self.shelf.images(self.split, self.images)]
+        if needs(self.protocol.method, "background"):
+            images.append(self.shelf.images(self.split))
+        return [*map(self.shelf.model, models), *images, repr(self.protocol)]
 
     def show(self, model: Model, name: str, **options: Any) -> evaluate.Shown:
         """`evaluate.show` of the images."""
         some = self.split.select(self.images)
         return evaluate.show(
-            classifiers.as_classifier(model, self.protocol),
+            classifiers.as_classifier(model, self.protocol, self.split.image),
             some.image,
             self.protocol,
             mean=model.mean,
@@ -176,7 +178,7 @@ def compared(view: View, one: Member, other: Member) -> pd.DataFrame:
     def rows() -> pd.DataFrame:
         some = view.split.select(view.images)
         found = evaluate.compare(
-            classifiers.as_classifier(one.model, view.protocol),
+            classifiers.as_classifier(one.model, view.protocol, view.split.image),
             reference(view, other),
             some.image,
             view.protocol,

@@ -13,7 +13,7 @@ import pandas as pd
 from kdxai import classifiers, evaluate, measures
 from kdxai.data.datasets import Dataset, Split
 from kdxai.measures import Model
-from kdxai.protocol import Protocol
+from kdxai.protocol import Protocol, needs
 from kdxai.study import alike, checks, distances, stats
 from kdxai.study.design import Design
 from kdxai.study.distances import Pairwise
@@ -199,7 +199,7 @@ def explained(
             model, split.image, split.label, protocol, extra, chosen=images, name=name
         )
         found = evaluate.evaluate(
-            classifiers.as_classifier(model, protocol),
+            classifiers.as_classifier(model, protocol, split.image),
             some.image,
             some.label,
             protocol,
@@ -215,7 +215,7 @@ def explained(
 
     depends: list[Any] = [shelf.model(model), shelf.images(split, images), repr(protocol)]
     depends.append(measures.versions(extra))
-    if any(measures.of_split(name) for name in extra):
+    if any(measures.of_split(name) for name in extra) or needs(protocol.method, "background"):
         depends.append(shelf.images(split))
     return shelf.kept(columns, depends, rows)
 

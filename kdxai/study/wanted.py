@@ -162,7 +162,8 @@ def require_drawn(model: External, protocol: Protocol, masks: bool) -> None:
     Raises:
       UserError: the protocol sets what it does not do, or the method does not suit it.
     """
-    classifier = classifiers.as_classifier(model, protocol)
+    some = np.zeros((1, *model.image_shape), np.uint8)
+    classifier = classifiers.as_classifier(model, protocol, some)
     image = jax.ShapeDtypeStruct(tuple(model.image_shape), jnp.float32)
     mask = jax.ShapeDtypeStruct(image.shape[:2], bool) if masks else None
 

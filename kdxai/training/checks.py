@@ -11,9 +11,11 @@ from kdxai.errors import UserError
 from kdxai.externals import External
 from kdxai.models import trained
 from kdxai.models.airbench import require_whitenable
+from kdxai.models.network import require_patches
 from kdxai.settings import flatten
 from kdxai.training import objectives, optimisers
 from kdxai.training import teacher as teachers
+from kdxai.training.config import default
 from kdxai.training.program import compute_dtype, create_model
 
 
@@ -76,6 +78,7 @@ def check(
     model = create_model(config, len(dataset.class_names))
     if "whitening" in model.units:
         require_whitenable(dataset.train.image.shape)
+    require_patches(dataset.train.image.shape, getattr(model.units.get("stem"), "patch", 1))
     require_maps(config, model, teacher)
     return model
 
@@ -108,6 +111,7 @@ def check_settings(config: ConfigDict, dataset: Dataset) -> None:
             f"augment.pad and augment.cutout are numbers of pixels from 0, below {side} and up to "
             f"{side} for these images, not {config.augment.pad} and {config.augment.cutout}"
         )
+    optimisers.require_read(config.optim, default().optim)
     optimisers.learning_rate(config.optim, config.epochs, size // config.batch_size)
     compute_dtype(config.model.dtype)
     objectives.choose(config)

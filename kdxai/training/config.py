@@ -37,9 +37,12 @@ def default() -> ConfigDict:
             "model": {
                 "name": "wrn-28-10",
                 "dropout": 0.0,
+                "patch": placeholder(int),  # pixels a side, of ViT and ConvNeXt; None: the usual
+                "pool": placeholder(str),  # mean, token: what the head of a ViT is on; None: mean
                 "dtype": "auto",  # bfloat16 where that is faster, else float32
             },
             "optim": {
+                "name": placeholder(str),  # sgd, adamw; None: sgd
                 "lr": 0.1,
                 "momentum": 0.9,
                 "nesterov": True,

@@ -1,4 +1,4 @@
-"""The learning rate of a run and what its gradients become: schedule, SGD, Lookahead."""
+"""The learning rate of a run and what its gradients become: schedule, SGD, AdamW, Lookahead."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +17,9 @@ SCHEDULES = ("cosine", "step", "triangle")
 # Of the triangle, as in airbench94 (Jordan 2024): fractions of the highest rate, and of the steps.
 FIRST, PEAK, FINAL = 0.2, 0.23, 0.07
 EVERY = 5  # steps between two looks of Lookahead
+SGD = "sgd"  # the usual one
+# The settings that each optimiser alone reads.
+OWN = {SGD: ("momentum", "nesterov", "bias_factor", "head_factor"), "adamw": ()}
 
 
 def learning_rate(optim: ConfigDict, epochs: float, steps_per_epoch: int) -> optax.Schedule:
@@ -62,24 +65,56 @@ def step_schedule(optim: ConfigDict, total: int, warmup: int) -> optax.Schedule:
     )
 
 
+def require_read(optim: ConfigDict, usual: ConfigDict) -> None:
+    """Raises:
+    UserError: there is no such optimiser, or a setting is made that it does not read.
+
+    Args:
+      usual: the settings with their defaults.
+    """
+    name = optim.name or SGD
+    if name not in OWN:
+        raise UserError(f"optim.name is {', '.join(OWN)}, not '{name}'")
+    for setting in (one for other, own in OWN.items() if other != name for one in own):
+        if optim[setting] != usual[setting]:
+            raise UserError(
+                f"the optimiser '{name}' does not read optim.{setting}; leave it at "
+                f"{usual[setting]}"
+            )
+
+
 def optimizer(
     optim: ConfigDict, schedule: optax.Schedule, total: int
 ) -> optax.GradientTransformation:
-    """SGD with momentum; the weight decay is part of the gradient, as in the published recipes.
+    """SGD with momentum, or AdamW.
+
+    Of SGD the weight decay is part of the gradient, as in the published recipes, and of all
+    parameters. AdamW (Loshchilov & Hutter 2019) decays the weights by themselves, times the
+    learning rate as in PyTorch; of kernels alone, as usual: not of biases, norms, layer scales,
+    position embeddings and class tokens.
 
     Args:
       total: steps of the whole training, which Lookahead counts.
     """
-    steps = [
-        optax.add_decayed_weights(optim.weight_decay),
-        optax.sgd(schedule, momentum=optim.momentum, nesterov=optim.nesterov),
-    ]
+    if optim.name == "adamw":
+        steps = [optax.adamw(schedule, weight_decay=optim.weight_decay, mask=are_kernels)]
+    else:
+        steps = [
+            optax.add_decayed_weights(optim.weight_decay),
+            optax.sgd(schedule, momentum=optim.momentum, nesterov=optim.nesterov),
+        ]
     factors = {"bias": optim.bias_factor, "head": optim.head_factor}
     if factors := {part: f for part, f in factors.items() if f is not None}:
         steps.insert(0, scale_gradients(factors))
     if optim.lookahead is not None:
         steps.append(lookahead(optim.lookahead, total))
     return optax.chain(*steps)
+
+
+def are_kernels(params: Any) -> Any:
+    """Which of the parameters are those of convolutions and dense layers."""
+    flat = traverse_util.flatten_dict(params)
+    return traverse_util.unflatten_dict({path: path[-1] == "kernel" for path in flat})
 
 
 def scale_gradients(factors: Mapping[str, float]) -> optax.GradientTransformation:

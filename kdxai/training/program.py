@@ -159,4 +159,6 @@ def create_model(config: ConfigDict, num_classes: int, **options: Any) -> models
 
 def architecture(config: ConfigDict) -> dict[str, Any]:
     """What `models.create` makes the model of, but for the number of classes."""
-    return {name: value for name, value in config.model.items() if name != "dtype"}
+    return {
+        name: value for name, value in config.model.items() if name != "dtype" and value is not None
+    }

@@ -39,10 +39,10 @@ def require_fitting(config: ConfigDict, dataset: Dataset) -> str:
     start = trained.load(config.start)
     teachers.require_alike("start weights and training", start._asdict(), dataset)
     own, asked = (
-        {key: value for key, value in one.items() if key not in ("dtype", "dropout")}
+        {key: _listed(value) for key, value in one.items() if key not in ("dtype", "dropout")}
         for one in (start.architecture, config.model.to_dict())
     )
-    own, asked = ({key: _listed(value) for key, value in one.items()} for one in (own, asked))
+    asked = {key: value for key, value in asked.items() if value is not None}
     if own != asked:
         raise UserError(
             f"the model of {config.start} is another than the one to be trained: "

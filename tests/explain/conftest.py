@@ -25,7 +25,8 @@ def build(data: dict[str, np.ndarray]) -> Build:
     """build(cut, scale=1, bias=True) -> a CNN of three convolutions, pooling and a linear head.
 
     The cut is "middle" (after the second convolution, so that y_c is not linear in the features)
-    or "last". `scale` multiplies the logits, also where it is negative.
+    or "last". `scale` multiplies the logits, also where it is negative. It has all that a method
+    can ask for.
     """
 
     def convolve(x: jax.Array, kernel: str, stride: int = 1) -> jax.Array:
@@ -52,8 +53,24 @@ def build(data: dict[str, np.ndarray]) -> Build:
             return top(body(stem(x, guided_relu), guided_relu))
 
         relu = jax.nn.relu
+        early = Classifier(
+            lambda x: relu(convolve(x, "kernel1")),
+            lambda a: top(body(relu(convolve(a, "kernel2", 2)), relu)),
+        )
+        middle = Classifier(
+            lambda x: stem(x, relu),
+            lambda a: top(body(a, relu)),
+            guided=guided,
+            background=data["image"][::-1] + 0.5,
+            earlier=(early,),
+        )
         if cut == "middle":
-            return Classifier(lambda x: stem(x, relu), lambda a: top(body(a, relu)), None, guided)
-        return Classifier(lambda x: body(stem(x, relu), relu), top, scale * data["head"], guided)
+            return middle
+        return middle._replace(
+            features=lambda x: body(stem(x, relu), relu),
+            classify=top,
+            head=scale * data["head"],
+            earlier=(middle,),
+        )
 
     return build

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kdxai.explain import METHODS, Classifier, integrated_gradients_with_error, resize
+from kdxai.explain.expectation import along_paths
 
 CUTS = pytest.mark.parametrize("cut", ["middle", "last"])
 
@@ -52,6 +53,12 @@ def test_grad_cam_elementwise(cut, build, data):
 
 
 @CUTS
+@pytest.mark.parametrize(("name", "options"), [("shapley_cam", {}), ("finer_cam", {"alpha": 0.6})])
+def test_newer_class_activation_maps(name, options, cut, build, data):
+    assert_close(explain(name, build(cut), data, relu=False, **options), data[f"{name}/{cut}"])
+
+
+@CUTS
 def test_ablation_cam_keeps_its_sign_where_the_logit_is_negative(cut, build, data):
     signs = np.sign(data["logits"][[0, 1], data["class_index"]])
     assert list(signs) == [-1, 1], "the references should hold one logit of each sign"
@@ -90,6 +97,19 @@ def test_occlusion(build, data):
     maps = explain("occlusion", build("last"), data, window=5, stride=3, baseline=0.3)
     # The library gives every channel of a pixel the whole fall.
     assert_close(maps, data["occlusion"][..., 0])
+
+
+def test_kernel_shap_of_all_coalitions(build, data):
+    """Of a 2 x 2 grid there are 14; the library takes the mean over all 24 orders."""
+    options = {"segments": 2, "samples": 14, "baseline": 0.3}
+    maps = explain("kernel_shap", build("last"), data, **options)
+    assert_close(maps, data["shapley_values"][..., 0])
+
+
+def test_expected_gradients_at_given_draws(build, data):
+    starts, ends, times = (data[f"path/{name}"] for name in ("starts", "images", "times"))
+    draw = jax.jit(lambda *given: along_paths(build("last"), *given, data["class_index"][0], 4))
+    assert_close(draw(ends, starts, times), data["path"])
 
 
 @pytest.mark.parametrize("name", ["larger", "smaller"])

@@ -18,9 +18,7 @@ EMBED, QUERY, KEY, VALUE, HEAD, TOKEN = (
 )
 # Of the methods that read the cut, those that this model has all that they ask for.
 ON_GRID = sorted(
-    name
-    for name, method in METHODS.items()
-    if not method.on_image and name not in ("cam", "guided_grad_cam")
+    name for name, method in METHODS.items() if not method.on_image and not method.needs
 )
 
 

@@ -8,6 +8,7 @@ from jax.tree_util import Partial
 from scipy import stats
 
 from kdxai import External, drawing, evaluate, measures, models
+from kdxai.classifiers import as_classifier
 from kdxai.errors import UserError
 from kdxai.explain import Classifier
 from kdxai.measures import MEASURES, randomisation
@@ -29,6 +30,45 @@ def trained(name):
     )
     architecture = {"name": name}
     return Trained(model, architecture, values, MEAN, STD, tuple("abcde"), (16, 16, 3), {})
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_images_that_stand_for_the_data(own):
+    """They are those of the split, normalised, and no parameters that are shuffled."""
+    protocol = Protocol("expected_gradients", options={"samples": 2})
+    model = trained("plain3-w4")
+    if not own:
+        found = as_classifier(model)._replace(grid=None)
+        model = External(found, MEAN, STD, tuple("abcde"), (12, 12, 3))
+    many = np.concatenate([IMAGES] * 11)
+    background = as_classifier(model, protocol, many).background
+    assert background.shape == (64, 12, 12, 3)
+    np.testing.assert_allclose(
+        np.asarray(background)[[0, -1]], (IMAGES[[0, -1]] / 255 - 0.5) / 0.25, atol=1e-6
+    )
+    classifier = as_classifier(model, protocol, IMAGES)
+    assert len(classifier.background) == 12
+    assert as_classifier(model, PROTOCOL, IMAGES).background is None
+    shuffled = randomisation.randomised(model, protocol)
+    assert shuffled.background is None
+    if not own:
+        model = model._replace(classifier=classifier)
+        np.testing.assert_array_equal(
+            randomisation.randomised(model, protocol).background, classifier.background
+        )
+        return
+    options = {"mean": MEAN, "std": STD, "extra": ["randomisation"]}
+    prepared = {"randomisation": shuffled}
+    rows = evaluate.evaluate(classifier, IMAGES, LABELS, protocol, prepared=prepared, **options)
+    assert rows["randomised_similarity"].between(-1, 1).all()
+
+
+def test_earlier_cuts_are_those_of_the_stages():
+    model = trained("plain4-w4")
+    for stage, ends in (("last", ["stage1", "stage2"]), ("stage2", ["stage1"]), ("stage1", [])):
+        classifier = as_classifier(model, Protocol("refine_cam", stage=stage))
+        assert [one.features.func.stage for one in classifier.earlier] == ends
+    assert as_classifier(model, PROTOCOL).earlier == ()
 
 
 def changed(before, classifier):
@@ -70,6 +110,19 @@ def test_a_cascade_randomises_whole_stages_from_either_end(name, stages, monkeyp
     for stages in cascade.values():
         last = list(stages.values())[-1]
         jax.tree.map(np.testing.assert_array_equal, last.features.args, whole.features.args)
+
+
+def test_a_norm_ahead_of_the_head_is_randomised_with_it(monkeypatch):
+    monkeypatch.setattr(
+        randomisation, "shuffled", lambda one: jax.tree.map(np.negative, one.variables)
+    )
+    one = trained("convnext-1-1-1-1-w4")
+    cascade = randomisation.cascade(one, Protocol("grad_cam"))
+    stages = ["stem", "stage1", "stage2", "stage3", "stage4", "head"]
+    assert [name.partition("_")[2] for name in cascade["bottom_up"]] == stages
+    first, *_, last = cascade["top_down"].values()
+    assert changed(one.variables, first) == {"pooling", "head"}
+    assert changed(one.variables, last) == {*one.model.units, "pooling", "head"}
 
 
 def test_a_cascade_takes_the_memory_of_two_models():

@@ -1,3 +1,5 @@
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,17 @@ def shapes_of(name, size=32, **options):
         ("airbench-4-5-6", 30 + 9 * (96 + 16 + 20 + 25 + 30 + 36) + 70, (7, 7, 6)),
         # By hand: the stem, blocks of 4, 8 and 16 channels, the last BatchNorm, the head.
         ("wrn-10-1-w4", 108 + 304 + 920 + 3632 + 32 + 170, (8, 8, 16)),
+        # torchvision's blocks and head of 10 classes, behind a stem of 3 x 3 pixels.
+        ("googlenet", 6_500_168 - 990 * 1025 + 192 * (27 + 2), (8, 8, 1024)),
+        ("mobilenetv2", 3_504_872 - 990 * 1281, (4, 4, 1280)),  # torchvision's
+        # timm's atto, a pixel in place of the stem's 4 x 4.
+        ("convnext-2-2-6-2", 3_695_520 - 990 * 321 - 40 * 45, (4, 4, 320)),
+        # timm's tiny ViT of 16 x 16 pixels, less its class token, with patches of 4 x 4.
+        (
+            "vit-12-192-3",
+            5_717_416 - 990 * 193 - 192 * (3 * 240 + 2 + 132),
+            (8, 8, 192),
+        ),
     ],
 )
 def test_sizes(name, parameters, grid):
@@ -49,34 +62,64 @@ NARROW = [
     "resnet8-w4",
     "airbench-4-5-6",
 ]
+OTHERS = {
+    "resnet18-imagenet-w2": {},
+    "convnext-1-1-2-1-w4": {},
+    "vit-2-8-2": {},
+    "vit-3-8-2": {"pool": "token"},
+}
 
 
-@pytest.fixture(scope="module", params=[*NARROW, "resnet18-imagenet-w2"])
+@pytest.fixture(scope="module", params=[*NARROW, *OTHERS])
 def network(request):
-    model = models.create(request.param, num_classes=7)
+    model = models.create(request.param, num_classes=7, **OTHERS.get(request.param, {}))
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
-    return model, model.init(jax.random.key(0), images), images
+    shapes, rng = jax.eval_shape(model.init, jax.random.key(0), images), np.random.default_rng(0)
+
+    def random(path, like):  # quicker than to compile the initialisers
+        if path[-1].key in ("scale", "var"):
+            return jnp.float32(rng.uniform(0.5, 1.5, like.shape))
+        return jnp.float32(rng.normal(0, max(np.prod(like.shape[:-1]), 9) ** -0.5, like.shape))
+
+    return model, jax.tree_util.tree_map_with_path(random, shapes), images
+
+
+def two_stages(model):
+    return [*dict.fromkeys(name.partition(".")[0] for name in model.units)][1:3]
 
 
 def test_every_cut_is_the_whole(network):
     model, variables, images = network
     logits = model.apply(variables, images)
     chex.assert_shape(logits, (2, 7))
-    for stage in [*model.units, "stage2", models.LAST]:
+    for stage in [*model.units, *two_stages(model), models.LAST]:
         features = model.apply(variables, images, stage=stage, method="features")
         again = model.apply(variables, features, stage=stage, method="classify")
         np.testing.assert_allclose(again, logits, atol=1e-5, err_msg=stage)
 
 
+@pytest.mark.parametrize("name", ["googlenet-w8", "mobilenetv2-w4"])
+def test_deep_networks_are_cut_like_others(name):
+    """By shapes alone, which is quick."""
+    model, variables = shapes_of(name, size=16)
+    images = jnp.zeros((2, 16, 16, 3))
+    for stage in [*model.units][::6]:
+        features, classify = (
+            partial(model.apply, stage=stage, method=half) for half in ("features", "classify")
+        )
+        found = jax.eval_shape(features, variables, images)
+        assert jax.eval_shape(classify, variables, found).shape == (2, 10)
+
+
 def test_one_pass_gives_logits_and_taps(network):
     model, variables, images = network
-    taps = (models.LAST, "stage1", "stage2")  # in any order
+    taps = (models.LAST, *two_stages(model))  # in any order
     logits, maps = model.apply(variables, images, taps=taps)
     np.testing.assert_array_equal(logits, model.apply(variables, images))
     assert set(maps) == set(taps)
     for tap, one in maps.items():
         features = model.apply(variables, images, stage=tap, method="features")
-        np.testing.assert_array_equal(one, features, err_msg=tap)
+        jax.tree.map(partial(np.testing.assert_array_equal, err_msg=tap), one, features)
     assert model.apply(variables, images, taps=())[1] == {}
     with pytest.raises(UserError, match="no stage 'stage9'"):
         model.apply(variables, images, taps=("stage9",))
@@ -110,11 +153,31 @@ def test_option_a_takes_every_second_pixel_and_adds_zeros_on_both_sides():
 
 
 def test_the_head_is_linear_on_pooled_features(network):
+    """Where CAM is defined; else on a class token, or on a norm of them."""
     model, variables, images = network
-    features = np.float64(model.apply(variables, images, method="features"))
+    features = model.apply(variables, images, method="features")
+    pooled = np.float64(models.grid(features)).mean((1, 2))
+    if isinstance(features, models.Tokens):
+        pooled = np.float64(features.token)
+    elif not model.has_cam:
+        norm = jax.tree.map(np.float64, variables["params"]["pooling"]["LayerNorm_0"])
+        pooled -= pooled.mean(-1, keepdims=True)
+        pooled /= np.sqrt((pooled**2).mean(-1, keepdims=True) + 1e-6)
+        pooled = pooled * norm["scale"] + norm["bias"]
     head = variables["params"]["head"]
-    logits = features.mean((1, 2)) @ np.float64(head["kernel"]) + np.float64(head["bias"])
+    logits = pooled @ np.float64(head["kernel"]) + np.float64(head["bias"])
     np.testing.assert_allclose(model.apply(variables, images), logits, atol=1e-5)
+
+
+def test_where_cam_is_defined():
+    with_cam = {
+        name: models.create(name, num_classes=7, **OTHERS.get(name, {})).has_cam
+        for name in (*NARROW, *OTHERS, "googlenet", "mobilenetv2")
+    }
+    assert [name for name, found in with_cam.items() if not found] == [
+        "convnext-1-1-2-1-w4",
+        "vit-3-8-2",
+    ]
 
 
 def test_stage_names():
@@ -182,6 +245,12 @@ def test_dropout_keeps_the_mean():
         ("resnet8", {"shortcut": "B"}, "no shortcut 'B'; known: A, conv"),
         ("resnet8", {"widths": (4, 4)}, "has 7 widths"),
         ("resnet8", {"widths": (4, 4, 4, 8, 8, 6, 6)}, "option A cannot go from 8 to 6"),
+        ("convnext-1-0-1-1", {}, "at least 1 block"),
+        ("vit-2-10-4", {}, "'vit-2-10-4' with patches of 4: .* the heads, .* divide the width"),
+        ("vit-0-8-2", {}, "each is at least 1"),
+        ("vit-2-8-2", {"patch": 0}, "patches of 0: each is at least 1"),
+        ("vit-2-8-2", {"pool": "max"}, "no pool 'max' of a ViT; known: mean, token"),
+        ("vit-2-8-2-w4", {}, "'vit-2-8-2-w4' has no base_width; leave it out"),
     ],
 )
 def test_bad_models_are_refused(name, options, message):

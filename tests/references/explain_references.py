@@ -19,6 +19,10 @@ the papers say, or than kdxai does, and what was done about it here:
   turns the map upside down; kdxai divides by its absolute value. Kept: the test undoes the sign.
   Its ablation layer sets a channel to min - 1e7 instead of 0 where the features' minimum is not
   exactly 0; both cuts here come after a ReLU.
+- pytorch-grad-cam, FinerCAM: differentiates the probabilities by which it weighs the classes most
+  like the one explained. They are constants here, as in kdxai.
+- pytorch-grad-cam, EigenGradCAM: centres, as EigenCAM does. Not used.
+- captum, GradientShap: draws its own random numbers. Its part that does not is called here.
 - captum, GuidedGradCam: resizes by nearest neighbour unless told otherwise. Told otherwise.
 """
 
@@ -43,7 +47,9 @@ for name, contents in {
         setattr(sys.modules[name], attribute, None)
 
 import pytorch_grad_cam as pgc  # noqa: E402
+from captum.attr._core.gradient_shap import InputBaselineXGradient  # noqa: E402
 from pytorch_grad_cam import base_cam  # noqa: E402
+from pytorch_grad_cam.utils import model_targets  # noqa: E402
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
 
 CLASSES = (0, 3)  # the class explained in each of the two images
@@ -90,12 +96,27 @@ class HalfPixelUpsample(nn.Upsample):
 
 
 torch.nn.UpsamplingBilinear2d = HalfPixelUpsample
+softmax = torch.softmax
+model_targets.torch = types.SimpleNamespace(
+    softmax=lambda *given, **options: softmax(*given, **options).detach(),
+    nn=nn,
+    tensor=torch.tensor,
+)
 # Its maps come resized and scaled: leave them as they are.
 base_cam.scale_cam_image = lambda maps, size=None: maps
 
 images = torch.tensor(data["image"]).permute(0, 3, 1, 2)
 targets = torch.tensor(CLASSES)
 data["logits"] = build()(images).detach().numpy()
+
+
+def signed(explain: pgc.GradCAM) -> list[np.ndarray]:
+    """Where the signed map will be, before the library's ReLU."""
+    found: list[np.ndarray] = []
+    draw = explain.get_cam_image
+    explain.get_cam_image = lambda *a: found.append(draw(*a)) or found[-1]
+    return found
+
 
 for cut, index in CUTS.items():
     for name, method, scale in (
@@ -110,14 +131,19 @@ for cut, index in CUTS.items():
     ):
         model = build(scale)
         explain = method(model, [model[index]])
-        # The signed map, before the library's ReLU.
-        signed: list[np.ndarray] = []
-        draw = explain.get_cam_image
-        explain.get_cam_image = lambda *a, draw=draw, signed=signed: (
-            signed.append(draw(*a)) or (signed[0])
-        )
+        found = signed(explain)
         explain(images, [ClassifierOutputTarget(c) for c in CLASSES])
-        data[f"{name}/{cut}"] = signed[0]
+        data[f"{name}/{cut}"] = found[0]
+    model = build()
+    explain = pgc.ShapleyCAM(model, [model[index]])
+    found = signed(explain)
+    explain(images, [model_targets.ClassifierOutputReST(c) for c in CLASSES])
+    data[f"shapley_cam/{cut}"] = found[0]
+    explain = pgc.FinerCAM(model, [model[index]])
+    found = signed(explain.base_cam)
+    for image, c in zip(images, CLASSES, strict=True):
+        explain(image[None], alpha=0.6, target_idx=c)
+    data[f"finer_cam/{cut}"] = np.concatenate(found)
 
 
 def attribute(name: str, explain: attr.Attribution, **options: object) -> None:
@@ -150,6 +176,21 @@ attribute(
     strides=(3, 3, 3),
     baselines=0.3,
 )
+
+corners = np.arange(16) // 8
+mask = torch.tensor(2 * corners[:, None] + corners)
+attribute("shapley_values", attr.ShapleyValues(model), baselines=0.3, feature_mask=mask)
+
+more = np.random.default_rng(8)
+data["path/starts"] = more.normal(size=(6, 16, 16, 3)).astype(np.float32)
+data["path/images"] = data["image"][:1] + more.normal(size=(6, 16, 16, 3)).astype(np.float32) / 5
+data["path/times"] = more.uniform(size=6).astype(np.float32)
+np.random.uniform = lambda low, high, size: data["path/times"]
+ends, starts = (
+    torch.tensor(data[f"path/{name}"]).permute(0, 3, 1, 2) for name in ("images", "starts")
+)
+paths = InputBaselineXGradient(model).attribute(ends.requires_grad_(), starts, target=CLASSES[0])
+data["path"] = paths.mean(0).permute(1, 2, 0).detach().numpy()
 
 small = torch.tensor(data["small"])[None, None]
 for name, shape in (("larger", (16, 12)), ("smaller", (3, 4))):

@@ -62,6 +62,18 @@ def test_what_is_distilled_differs_in_its_objective_alone():
     claims.check(config.claims, names, dict.fromkeys(names, 3))
 
 
+def test_the_smaller_transformer_is_the_teacher_made_small():
+    config = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]("vit")
+    models = config.models
+    names = [cell.name for cell in plan(config, Path("work"))]
+    assert {*names} == {*models} == {*config.roles} == {*config.order}
+    assert difference(models.student, models.control) == {"teacher"}
+    assert difference(models.vit_student, models.vit_control) == {"teacher"}
+    shorter = {"model.name", "epochs", "optim.warmup_epochs"}
+    assert difference(models.teacher, models.vit_control) == shorter
+    claims.check(config.claims, names, dict.fromkeys(names, 1))
+
+
 def test_the_published_study_is_the_papers():
     config = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]()
     assert config.data.name == "cifar10"
@@ -205,7 +217,7 @@ def test_unknown_recipes_are_refused():
     for name in ("study", "teacher", "student"):
         get_config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]
         with pytest.raises(
-            UserError, match="recipes published, fast, quick, small and accurate, not 'slow'"
+            UserError, match="recipes published, fast, quick, small, accurate and vit, not 'slow'"
         ):
             get_config("slow")
 

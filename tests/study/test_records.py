@@ -138,6 +138,16 @@ def test_an_image_that_is_not_measured_matters_to_mosaics_alone(tmp_path, measur
     assert len(measured) == 3
 
 
+def test_an_image_that_is_not_measured_matters_where_it_stands_for_the_data(tmp_path, measured):
+    other = split(image=changed(split().image, (4, 0, 0, 0)))
+    protocol = replace(SOUND, method="expected_gradients")
+    for one in (split(), other, split()):
+        explained(tmp_path, protocol=protocol, split=one)
+    assert len(measured) == 2
+    views = [alike.View(Shelf(tmp_path), protocol, one, IMAGES) for one in (split(), other)]
+    assert views[0].depends() != views[1].depends()
+
+
 def test_records_of_another_version_are_not_read(tmp_path, measured, monkeypatch):
     explained(tmp_path)
     monkeypatch.setattr(records, "VERSION", records.VERSION + 1)

@@ -72,6 +72,37 @@ def test_sgd_with_nesterov_momentum_and_weight_decay():
         assert float(param) == pytest.approx(expected, rel=1e-5)
 
 
+def test_adamw_by_hand():
+    """In float64, as PyTorch writes it; kernels decay, and nothing else does."""
+    settings = config.default().optim
+    settings.update(name="adamw", weight_decay=0.1)
+    tx = optimisers.optimizer(settings, lambda step: 0.01, 3)
+    params = {"norm": {"scale": jnp.float32(2.0)}, "conv": {"kernel": jnp.float32(-1.5)}}
+    state, values, moments = tx.init(params), [2.0, -1.5], [[0.0, 0.0], [0.0, 0.0]]
+    for step, gradient in enumerate((0.5, -1.0, 0.25), 1):
+        gradients = jax.tree.map(lambda leaf, g=gradient: jnp.full_like(leaf, g), params)
+        updates, state = tx.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+        for i, decay in enumerate((0.0, 0.1)):
+            first = 0.9 * moments[i][0] + 0.1 * gradient
+            second = 0.999 * moments[i][1] + 0.001 * gradient**2
+            moments[i] = [first, second]
+            change = first / (1 - 0.9**step) / (math.sqrt(second / (1 - 0.999**step)) + 1e-8)
+            values[i] -= 0.01 * (change + decay * values[i])
+    found = [float(params["norm"]["scale"]), float(params["conv"]["kernel"])]
+    assert found == pytest.approx(values, rel=1e-5)
+
+
+def test_what_adamw_decays():
+    """By their dimensions: vectors and the tokens' positions do not shrink."""
+    model = models.create("vit-1-8-2", num_classes=3, pool="token")
+    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    decayed = flatten_dict(optimisers.are_kernels(params))
+    assert {path[-1] for path in decayed} == {"kernel", "bias", "scale", "positions", "token"}
+    for path, leaf in flatten_dict(params).items():
+        assert decayed[path] == (leaf.ndim > 1 and path[-1] != "positions")
+
+
 def trained(params, gradients, **settings):
     """Parameters after some steps of given gradients."""
     optim = config.default().optim

@@ -86,6 +86,28 @@ def test_out_of_range(tiny_config, dataset, tmp_path, name):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("optim", "message"),
+    [
+        ({"name": "adam"}, "optim.name is sgd, adamw, not 'adam'"),
+        ({"name": "adamw", "momentum": 0.8}, "'adamw' does not read optim.momentum; leave it at 0"),
+        ({"name": "adamw", "nesterov": False}, "does not read optim.nesterov; leave it at True"),
+        ({"name": "adamw", "bias_factor": 2.0}, "not read optim.bias_factor; leave it at None"),
+        ({"name": "adamw", "head_factor": 0.0}, "does not read optim.head_factor"),
+    ],
+)
+def test_what_an_optimiser_does_not_read(tiny_config, dataset, optim, message):
+    tiny_config.optim.update(optim)
+    with pytest.raises(UserError, match=message):
+        checks.check(tiny_config, dataset)
+
+
+@pytest.mark.parametrize("name", [None, "sgd", "adamw"])
+def test_optimisers_by_name(tiny_config, dataset, name):
+    tiny_config.optim.update(name=name, lookahead=0.9)
+    assert checks.check(tiny_config, dataset)
+
+
 def test_what_never_flips_alternates_nothing(tiny_config, dataset):
     tiny_config.augment.update(flip=False, alternate=True)
     with pytest.raises(UserError, match="augment.alternate says when .* set augment.flip=True"):
