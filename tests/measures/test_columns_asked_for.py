@@ -29,6 +29,7 @@ from test_measures_columns import (
 
 from kdxai.explain import METHODS, min_max, resize
 from kdxai.measures import MEASURES
+from kdxai.measures.axioms import shifted
 from kdxai.protocol import Protocol
 
 
@@ -172,6 +173,27 @@ def test_a_map_that_multiplies_by_the_image_sees_its_shift():
     want = np.linalg.norm(after - before) / np.linalg.norm(before)
     assert want > 0.05
     assert values["input_shift"] == pytest.approx(want, rel=1e-4)
+
+
+def test_all_that_a_classifier_shows_is_shifted():
+    """f'(x + 1) = f(x), of whatever a method may look at."""
+    own = classifier(HEAD)._replace(
+        guided=lambda image: image.sum((0, 1)),
+        attention=lambda image: [image * 2],
+        attended=lambda given: given[0].sum() * given[1][0],
+        background=IMAGES[:2],
+        earlier=(classifier(HEAD),),
+    )
+    moved, image = shifted(own), jnp.asarray(IMAGES[0])
+    tell = lambda one, image: (  # noqa: E731
+        *(one.features(image), one.guided(image), one.attention(image)),
+        *(one.attended((image, one.attention(image))), one.earlier[0](image), one(image)),
+    )
+    compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)  # noqa: E731
+    jax.tree.map(compare, tell(moved, image + 1), tell(own, image))
+    np.testing.assert_allclose(moved.background, IMAGES[:2] + 1, rtol=1e-6)
+    bare = shifted(classifier(HEAD))
+    assert bare.guided is bare.attention is bare.attended is bare.background is None
 
 
 def test_what_the_map_alone_says():
