@@ -12,9 +12,12 @@ import pytest
 from random_weights import random_images, random_weights
 from scripts import ROOT
 
-from kdxai import models
+from kdxai import METHODS, Protocol, models
+from kdxai.classifiers import as_classifier
 from kdxai.errors import UserError
+from kdxai.explain import min_max, resize
 from kdxai.models import weights
+from kdxai.models.trained import Trained
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: no independent logits")
 from references import torch_networks as networks  # noqa: E402
@@ -119,6 +122,38 @@ def test_attention_and_its_gradient_are_timms(pool):
     gradient = jax.grad(score)(attention)
     np.testing.assert_allclose(gradient["block1"], expected.numpy(), rtol=0, atol=1e-4)
     assert not np.any(gradient["block0"])
+
+
+@pytest.mark.parametrize("pool", ["avg", "token"])
+def test_grad_cam_of_a_vit_is_that_of_grad_cam(pool):
+    """Which takes the class token away by its `reshape_transform`, and cuts at any block."""
+    library = pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed")
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    network = made(networks.vit, 3, 16, 4, pool)
+    state = random_weights(networks.shapes(network), seed=2)
+    network.load_state_dict({name: torch.tensor(array) for name, array in state.items()})
+    images = random_images()[:2]
+    extra = int(pool == "token")
+
+    def to_grid(tokens):
+        return tokens[:, extra:].reshape(len(tokens), 8, 8, -1).permute(0, 3, 1, 2)
+
+    converted = weights.convert(state, "vit-3-16-4")
+    model = models.create(**converted.architecture, num_classes=5)
+    known = Trained(
+        model, converted.architecture, converted.variables, np.zeros(3), np.ones(3), (*"abcde",),
+        (32, 32, 3), {},
+    )  # fmt: skip
+    for block in (0, 1):
+        camera = library.GradCAM(network.eval(), [network.blocks[block]], to_grid)
+        given = torch.tensor(images.transpose(0, 3, 1, 2))
+        expected = camera(given, [ClassifierOutputTarget(2)] * 2)
+        classifier = as_classifier(known, Protocol(method="grad_cam", stage=f"block{block}"))
+        for image, theirs in zip(images, expected, strict=True):
+            found = resize(min_max(METHODS["grad_cam"](classifier, image, 2)), (32, 32))
+            np.testing.assert_allclose(min_max(found), theirs, rtol=0, atol=2e-3)
+            assert np.corrcoef(found.ravel(), theirs.ravel())[0, 1] > 0.9999
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
