@@ -47,15 +47,19 @@ def gradients_in_loops(jaxpr, inside=False):
     return count
 
 
-@pytest.fixture(scope="module")
-def trained():
-    model = models.create("wrn-10-1", num_classes=4)
+def of_zeros(name):
+    model = models.create(name, num_classes=4)
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
-    architecture = {"name": "wrn-10-1"}
     return Trained(
-        model, architecture, variables, np.zeros(3), np.ones(3), tuple("abcd"), (16, 16, 3), {}
+        *(model, {"name": name}, variables, np.zeros(3), np.ones(3)),
+        *(tuple("abcd"), (16, 16, 3), {}),
     )
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return of_zeros("wrn-10-1")
 
 
 def test_the_count_sees_what_it_looks_for(trained):
@@ -74,6 +78,8 @@ def test_the_count_sees_what_it_looks_for(trained):
 @pytest.mark.parametrize("method", METHODS)
 def test_methods(method, trained):
     protocol = Protocol(method=method)
+    if "attention" in METHODS[method].needs:
+        trained = of_zeros("vit-1-8-2")
     classifier = classifiers.as_classifier(trained, protocol, IMAGES)
     draw = partial(drawing.draw, protocol, classifier)
     traced = jax.make_jaxpr(jax.vmap(draw))(jnp.zeros((2, 16, 16, 3)), LABELS)
