@@ -125,7 +125,7 @@ def test_it_can_be_called_again(monkeypatch, ctrl_c):
         (["--config=teacher.py", "--workdir=run", "more"], "'more' is not a flag; flags start "),
         (["--config=teacher.py", "--workdir=run", "--lr=1"], "there is no flag --lr; --help "),
         (["--config=teacher.py", "--config.epochs=many"], "flag --config.epochs=many: invalid "),
-        (["--config=teacher.py", "--config.optim=1"], "'optim' is a group of settings; set 'optim"),
+        (["--config=teacher.py", "--config.augment=1"], "'augment' is a group of settings; set '"),
         (["--config=teacher.py", "--config.optim.step_at[9]=1"], "tuple index out of range"),
         (
             ["--config=explain.py", "--config.roles.small=x"],

@@ -14,7 +14,7 @@ IMAGE = jax.random.normal(jax.random.key(1), (8, 8, 3))
 
 def trained(name="vit-2-8-2", **options):
     network = models.create(name, num_classes=3, **options)
-    variables = network.init(jax.random.key(0), IMAGE[None])
+    variables = jax.jit(network.init)(jax.random.key(0), IMAGE[None])
     # A fresh token is next to nothing, and so is what a fresh block does with it.
     variables = jax.tree.map(
         lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),

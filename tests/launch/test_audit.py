@@ -18,6 +18,7 @@ def audit(workdir, models, *flags):
     )
 
 
+@pytest.mark.slow
 def test_every_rung_of_every_model(small_study, tmp_path):
     names = ("teacher", "student")
     models = ",".join(f"{name}={small_study}/seed0/{name}" for name in names)

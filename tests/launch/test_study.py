@@ -146,6 +146,7 @@ def test_explain_refuses_what_it_cannot_read(tmp_path, models, message):
     assert not (tmp_path / "explained").exists()
 
 
+@pytest.mark.slow
 def test_methods_measures_and_their_gallery(small_study, tmp_path, usual_code_generator, undrawn):
     workdir, flags = tmp_path / "explained", ["--config.whole=False"]
     done = launch(
