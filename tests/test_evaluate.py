@@ -134,6 +134,7 @@ def write_rows(path):
     rows.join(agreement, rsuffix="_between").assign(devices=jax.device_count()).to_csv(path)
 
 
+@pytest.mark.slow
 def test_one_device_and_eight_give_the_same_rows(tmp_path):
     """9 images, 2 on each device at once: with 2 and 8 devices the last chunk is filled up."""
     answers = {}

@@ -621,6 +621,7 @@ def real_cifar10() -> Path | None:
 REAL = real_cifar10()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(REAL is None, reason="CIFAR-10 is not prepared (TFDS_DATA_DIR)")
 def test_real_cifar10(tmp_path):
     code = f"""

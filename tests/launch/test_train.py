@@ -245,6 +245,7 @@ def test_a_directory_that_is_a_file(config_file, tmp_path):
     assert re.search("cannot use .*; choose another --workdir", line)
 
 
+@pytest.mark.slow
 def test_a_killed_student_continues_bit_identically(config_file, finished, tmp_path):
     """And one that comes later, on four devices, finds all of the teacher's logits there."""
     flags = ["--config.epochs=4", "--config.model.name=plain3-w2"]

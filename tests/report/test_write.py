@@ -231,6 +231,7 @@ def test_pictures_are_of_the_images_drawn_and_of_the_first_seed(measured, monkey
     np.testing.assert_array_equal(pictures.heatmaps["student"][3], panels[3].heatmap)
 
 
+@pytest.mark.slow
 def test_a_study_of_strange_data_and_names_from_end_to_end(tmp_path, monkeypatch):
     """Two channels, hostile class names, models called 20 and `a - b`.
 
@@ -348,6 +349,7 @@ def test_files_of_a_sweep(of_a_sweep, tmp_path):
         assert "At 8.0 times" in (tmp_path / "out" / name).read_text()
 
 
+@pytest.mark.slow
 def test_a_sweep_from_end_to_end(tmp_path, monkeypatch):
     """Two fresh networks, pruned: what their facts say is what the page reads."""
     rng = np.random.default_rng(0)

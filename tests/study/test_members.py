@@ -30,6 +30,7 @@ def config(explain_config, spots_data):
     return make
 
 
+@pytest.mark.slow
 def test_two_classifiers_of_ones_own_are_measured_checked_and_judged(config, tmp_path):
     says = {"says": "Small drops more", "metric": "average_drop", "one": "small", "other": "mine"}
     settings = config("mine=mine,small=small,closed=closed", images=24, sanity=8)
@@ -177,6 +178,7 @@ def test_without_data_a_classifier_asks_for_them(config, tmp_path):
         run.explain(settings, tmp_path)
 
 
+@pytest.mark.slow
 def test_an_audit_of_ones_own_leaves_out_what_changes_nothing(config, spots_data, tmp_path):
     settings = runpy.run_path(str(ROOT / "configs" / "audit.py"))["get_config"]()
     settings.update({"images": 16, "resamples": 100})

@@ -269,6 +269,7 @@ def test_no_link_of_a_strangers_directory_is_written_through(tmp_path, name):
     assert not list(elsewhere.iterdir())
 
 
+@pytest.mark.slow
 def test_a_model_trained_anew_is_explained_anew(make_run, explain_config, tmp_path):
     """Its records, its agreement with another, and its checks."""
     config = explain_config(

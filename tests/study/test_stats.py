@@ -122,6 +122,7 @@ def test_several_seeds_widen_the_interval_by_what_seeds_differ():
     assert wide.seeds == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "of_seed", "of_image", "of_both"),
     [

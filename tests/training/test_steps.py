@@ -156,6 +156,7 @@ def write_numbers(config, path):
     np.savez(path, *leaves, losses=losses, evaluation=evaluation, devices=jax.device_count())
 
 
+@pytest.mark.slow
 def test_any_number_of_devices_gives_the_same_numbers(tiny_config, tmp_path):
     """Losses, parameters, BatchNorm's statistics and the evaluation of 30 images, to rounding.
 
