@@ -56,7 +56,13 @@ def small():
     return fresh.trained(model, model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3))))
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if "attention" not in METHODS[m].needs])
+OF_CNNS = [m for m in METHODS if "attention" not in METHODS[m].needs]
+REPEATED = [m for m in OF_CNNS if METHODS[m].on_image and METHODS[m].batch]  # cost the most
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=[pytest.mark.slow] * (m in REPEATED)) for m in OF_CNNS]
+)
 def test_the_methods_that_read_the_cut(method, small):
     """A map changes with the cut, or is on the image; guided maps multiply a Grad-CAM."""
     image = jax.random.normal(jax.random.key(1), (16, 16, 3))

@@ -135,7 +135,10 @@ def _run(
 
 def _bind(eqn: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
     """The outputs of one operation."""
-    found = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
+    bound = eqn.primitive.get_bind_params(eqn.params)
+    # Older JAX has the functions that are called apart from the rest.
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)
+    found = eqn.primitive.bind(*functions, *inputs, **params)
     return list(found) if eqn.primitive.multiple_results else [found]
 
 

@@ -4,7 +4,6 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,8 @@ from flax import linen, nnx
 
 import kdxai
 from kdxai import METHODS, Classifier, UserError
+
+eqx = pytest.importorskip("equinox", reason="Equinox is not installed")
 
 RNG = np.random.default_rng(0)
 IMAGE = jnp.float32(RNG.normal(size=(8, 8, 3)))
