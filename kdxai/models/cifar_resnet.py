@@ -6,8 +6,8 @@ from typing import Any
 from flax.core import FrozenDict
 
 from kdxai.errors import UserError
-from kdxai.models.network import Layers, Network
-from kdxai.models.resnet import BasicBlock, Stem
+from kdxai.models.network import Convolution, Layers, Network
+from kdxai.models.resnet import BasicBlock
 
 SHORTCUTS = ("A", "conv")
 
@@ -46,7 +46,7 @@ def cifar_resnet(
     widths = standard_widths(depth, base_width) if widths is None else tuple(widths)
     if len(widths) != depth - 1 or min(widths) < 1:
         raise UserError(f"resnet{depth} has {depth - 1} widths of at least 1, not {len(widths)}")
-    units: dict[str, Any] = {"stem": Stem(widths[0], layers)}
+    units: dict[str, Any] = {"stem": Convolution(widths[0], layers)}
     blocks = (depth - 2) // 6
     for i in range(3 * blocks):
         before, inner, width = widths[2 * i : 2 * i + 3]

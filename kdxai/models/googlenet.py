@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 
-from kdxai.models.network import Layers, Network
+from kdxai.models.network import Convolution, Layers, Network
 
 EPSILON = 1e-3  # of BatchNorm, as torchvision has it
 
@@ -41,19 +41,6 @@ STAGES = (  # 3a, 3b; 4a to 4e; 5a, 5b of the paper
 )
 
 
-class Convolution(nn.Module):
-    width: int
-    window: int
-    layers: Layers
-
-    @nn.compact
-    def __call__(self, x, train):
-        window = (self.window, self.window)
-        x = self.layers.conv(self.width, window, padding=self.window // 2)(x)
-        norm = self.layers.norm(epsilon=EPSILON)
-        return self.layers.activation(norm(x, use_running_average=not train))
-
-
 class Inception(nn.Module):
     """Four branches side by side; `pooled` halves the map first."""
 
@@ -64,7 +51,7 @@ class Inception(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         def conv(name, width, window, x):
-            return Convolution(width, window, self.layers, name=name)(x, train)
+            return Convolution(width, self.layers, window, epsilon=EPSILON, name=name)(x, train)
 
         first, second, third, fourth = self.channels
         if self.pooled:
@@ -108,7 +95,7 @@ def googlenet(num_classes: int, layers: Layers, *, base_width: int = 64) -> Netw
             return tuple(map(scaled, channels))
         return max(1, channels * base_width // 64)
 
-    units: dict[str, nn.Module] = {"stem": Convolution(scaled(STEM), 3, layers)}
+    units: dict[str, nn.Module] = {"stem": Convolution(scaled(STEM), layers, epsilon=EPSILON)}
     for stage, blocks in enumerate(STAGES, 1):
         for block, channels in enumerate(blocks):
             pooled = stage > 1 and block == 0

@@ -3,7 +3,7 @@
 from flax import linen as nn
 from flax.core import FrozenDict
 
-from kdxai.models.network import Layers, Network
+from kdxai.models.network import Convolution, Layers, Network
 
 STEM, LAST = 32, 1280  # channels, as published
 # Of each stage: the expansion inside of its blocks, channels, blocks, stride of the first.
@@ -16,20 +16,6 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-
-
-class Convolution(nn.Module):
-    """A convolution with BatchNorm and ReLU6: the stem, and what makes the last map."""
-
-    width: int
-    window: int
-    layers: Layers
-
-    @nn.compact
-    def __call__(self, x, train):
-        window = (self.window, self.window)
-        x = self.layers.conv(self.width, window, padding=self.window // 2)(x)
-        return self.layers.activation(self.layers.norm()(x, use_running_average=not train))
 
 
 class InvertedResidual(nn.Module):
@@ -65,13 +51,13 @@ def mobilenetv2(num_classes: int, layers: Layers, *, base_width: int = STEM) -> 
         to it, the last map's only where they are more.
     """
     width = base_width / STEM
-    units: dict[str, nn.Module] = {"stem": Convolution(rounded(base_width), 3, layers)}
+    units: dict[str, nn.Module] = {"stem": Convolution(rounded(base_width), layers)}
     for stage, (expansion, channels, blocks, stride) in enumerate(STAGES, 1):
         for block in range(blocks):
             units[f"stage{stage}.block{block}"] = InvertedResidual(
                 rounded(channels * width), expansion, 1 if block else stride, layers
             )
-    units["final"] = Convolution(rounded(LAST * max(1.0, width)), 1, layers)
+    units["final"] = Convolution(rounded(LAST * max(1.0, width)), layers, window=1)
     return Network(FrozenDict(units), num_classes)
 
 

@@ -140,6 +140,23 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1 - self.rate), 0)
 
 
+class Convolution(nn.Module):
+    """A convolution, BatchNorm of its `epsilon`, the non-linearity."""
+
+    width: int
+    layers: Layers
+    window: int = 3
+    stride: int = 1
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x, train):
+        window = (self.window, self.window)
+        x = self.layers.conv(self.width, window, self.stride, padding=self.window // 2)(x)
+        norm = self.layers.norm(epsilon=self.epsilon)
+        return self.layers.activation(norm(x, use_running_average=not train))
+
+
 class Network(nn.Module):
     """Units in sequence, global average pooling, a linear head; it can be cut at any unit.
 

@@ -4,20 +4,9 @@ from flax import linen as nn
 from flax.core import FrozenDict
 
 from kdxai.errors import UserError
-from kdxai.models.network import Layers, Network
+from kdxai.models.network import Convolution, Layers, Network
 
 STRIDES = (1, 2, 2)  # of the first convolutions; 1 after them
-
-
-class Convolution(nn.Module):
-    width: int
-    stride: int
-    layers: Layers
-
-    @nn.compact
-    def __call__(self, x, train):
-        x = self.layers.conv(self.width, (3, 3), self.stride)(x)
-        return self.layers.activation(self.layers.norm()(x, use_running_average=not train))
 
 
 def plain(depth: int, num_classes: int, layers: Layers, *, base_width: int = 64) -> Network:
@@ -33,5 +22,5 @@ def plain(depth: int, num_classes: int, layers: Layers, *, base_width: int = 64)
     units: dict[str, nn.Module] = {}
     for i in range(depth - 1):
         stride = STRIDES[i] if i < len(STRIDES) else 1
-        units[f"stage{i + 1}"] = Convolution(base_width * 2 ** min(i, 2), stride, layers)
+        units[f"stage{i + 1}"] = Convolution(base_width * 2 ** min(i, 2), layers, stride=stride)
     return Network(FrozenDict(units), num_classes)

@@ -8,21 +8,9 @@ from flax import linen as nn
 from flax.core import FrozenDict
 
 from kdxai.errors import UserError
-from kdxai.models.network import Layers, Network, inner_widths
+from kdxai.models.network import Convolution, Layers, Network, inner_widths
 
 EXPANSION = 4  # of a bottleneck
-
-
-class Stem(nn.Module):
-    width: int
-    layers: Layers
-    window: int = 3
-
-    @nn.compact
-    def __call__(self, x, train):
-        window = (self.window, self.window)
-        x = self.layers.conv(self.width, window, padding=self.window // 2)(x)
-        return self.layers.activation(self.layers.norm()(x, use_running_average=not train))
 
 
 class PooledStem(nn.Module):
@@ -129,7 +117,7 @@ def resnet(
     Raises:
       UserError: inner widths that do not fit.
     """
-    return stages(Stem(base_width, layers), PLANS[depth], base_width, num_classes, inner)
+    return stages(Convolution(base_width, layers), PLANS[depth], base_width, num_classes, inner)
 
 
 def imagenet_resnet(
@@ -157,7 +145,7 @@ def imagenet_resnet(
 
 
 def stages(
-    stem: Stem | PooledStem,
+    stem: Convolution | PooledStem,
     plan: Plan,
     base_width: int,
     num_classes: int,

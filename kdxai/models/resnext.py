@@ -5,8 +5,8 @@ from typing import Any
 from flax.core import FrozenDict
 
 from kdxai.errors import UserError
-from kdxai.models.network import Layers, Network
-from kdxai.models.resnet import EXPANSION, Bottleneck, Stem
+from kdxai.models.network import Convolution, Layers, Network
+from kdxai.models.resnet import EXPANSION, Bottleneck
 
 
 def resnext(
@@ -38,7 +38,7 @@ def resnext(
             f"there is no model 'resnext{depth}-{cardinality}x{group_width}': the depth of a "
             "ResNeXt for CIFAR is 11, 20, 29, ... (9n + 2), its groups and their width at least 1"
         )
-    units: dict[str, Any] = {"stem": Stem(base_width, layers, stem_window)}
+    units: dict[str, Any] = {"stem": Convolution(base_width, layers, stem_window)}
     for stage in (1, 2, 3):
         scale = 2 ** (stage - 1)
         for block in range((depth - 2) // 9):
