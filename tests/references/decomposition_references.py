@@ -23,30 +23,17 @@ what was done about it here:
 """
 
 import pathlib
-import sys
-import types
 
+import no_torchvision  # noqa: F401  # before pytorch_grad_cam
 import numpy as np
+import pytorch_grad_cam as pgc
 import torch
 from captum import attr
 from captum.attr._utils.custom_modules import Addition_Module
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule
+from pytorch_grad_cam import fullgrad_cam
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
-
-# pytorch-grad-cam imports torchvision for things that are not used here.
-for name, contents in {
-    "torchvision": (),
-    "torchvision.ops": (),
-    "torchvision.transforms": ("Compose", "Normalize", "ToTensor"),
-    "torchvision.transforms.functional": ("resize",),
-}.items():
-    sys.modules[name] = types.ModuleType(name)
-    for attribute in contents:
-        setattr(sys.modules[name], attribute, None)
-
-import pytorch_grad_cam as pgc  # noqa: E402
-from pytorch_grad_cam import fullgrad_cam  # noqa: E402
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
 
 CLASSES = (0, 3)  # the class explained in each of the two images
 EPSILON = 0.25

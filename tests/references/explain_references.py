@@ -27,30 +27,18 @@ the papers say, or than kdxai does, and what was done about it here:
 """
 
 import pathlib
-import sys
 import types
 
+import no_torchvision  # noqa: F401  # before pytorch_grad_cam
 import numpy as np
+import pytorch_grad_cam as pgc
 import torch
 from captum import attr
+from captum.attr._core.gradient_shap import InputBaselineXGradient
+from pytorch_grad_cam import base_cam
+from pytorch_grad_cam.utils import model_targets
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
-
-# pytorch-grad-cam imports torchvision for things that are not used here.
-for name, contents in {
-    "torchvision": (),
-    "torchvision.ops": (),
-    "torchvision.transforms": ("Compose", "Normalize", "ToTensor"),
-    "torchvision.transforms.functional": ("resize",),
-}.items():
-    sys.modules[name] = types.ModuleType(name)
-    for attribute in contents:
-        setattr(sys.modules[name], attribute, None)
-
-import pytorch_grad_cam as pgc  # noqa: E402
-from captum.attr._core.gradient_shap import InputBaselineXGradient  # noqa: E402
-from pytorch_grad_cam import base_cam  # noqa: E402
-from pytorch_grad_cam.utils import model_targets  # noqa: E402
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
 
 CLASSES = (0, 3)  # the class explained in each of the two images
 CUTS = {"middle": 3, "last": 5}  # index of the layer whose output is the feature map
