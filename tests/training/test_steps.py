@@ -133,7 +133,7 @@ def test_an_objective_reads_the_feature_maps_that_it_names(tiny_config, dataset,
 
 
 def test_a_model_without_batch_norm_is_nothing_special(tiny_config, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(Layers, "norm", lambda self: lambda x, use_running_average: x)
+    monkeypatch.setattr(Layers, "norm", lambda self, **_: lambda x, use_running_average: x)
     tiny_config.epochs = 1
     facts = loop.train(tiny_config, tmp_path / "run", dataset)
     model = trained.load(tmp_path / "run")
