@@ -9,9 +9,11 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from kdxai.report import answer, charts, facts, sweep, tables
+from kdxai.report import answer, drawn, facts, sweep, tables
 from kdxai.report.answer import HEADLINE, MINUS, called, sign, spoken
 from kdxai.report.cards import SORTS, Gallery, cards
+from kdxai.report.charts import models as of_models
+from kdxai.report.charts.chart import Chart
 from kdxai.report.markdown import DEGENERATE, over
 from kdxai.report.sections import Compression, Noise, seeds_said
 from kdxai.study.design import Design
@@ -42,6 +44,9 @@ class Page(NamedTuple):
       missing: measure or check -> names of the models that it cannot be made for.
       compression: of every population that compressed networks descend from.
       noise: how alike the networks explain; None where there are no two to be told of.
+      seeds: what each network gives, `method, model, metric, seed, mean`.
+      training: curves of training, where there are some.
+      concord: which metrics agree about methods.
     """
 
     data: str
@@ -60,6 +65,9 @@ class Page(NamedTuple):
     missing: Mapping[str, Sequence[str]] = {}
     compression: Sequence[Compression] = ()
     noise: Noise | None = None
+    seeds: pd.DataFrame = NONE
+    training: Sequence[Chart] = ()
+    concord: Sequence[Chart] = ()
 
 
 def templates() -> jinja2.Environment:
@@ -85,6 +93,8 @@ def page(content: Page) -> str:
     models = [name for name in every if name in content.gallery.heatmaps]
     design = content.design
     slots = design.slots(models)
+    pair = (*design.compare, ())[0]
+    own = content.records[content.records.method == main.method.iloc[0]]
     doubts = {
         (row.model, row.metric): row.why
         for row in content.trust.itertuples()
@@ -112,16 +122,10 @@ def page(content: Page) -> str:
             for name, rows in table.groupby("method", sort=False)
         ],
         doubts=doubts,
-        ladders=[
-            charts.ladder(content.ladder, metric, slots, (*design.compare, ())[0])
-            for metric in HEADLINE
-            if len(content.ladder) and metric in set(content.ladder.metric)
-        ],
-        scatters=[
-            charts.scatter(main[main.model.isin(models)], metric, slots)
-            for metric in HEADLINE
-            if {metric, "accuracy"} <= set(main.metric)
-        ],
+        ladders=drawn.ladders(content.ladder, slots, pair),
+        scatters=drawn.accuracies(main, slots),
+        pictures=drawn.table1(main, slots, content.seeds),
+        singles=drawn.single(own, slots, pair),
         classes=per_class(content, models),
         cards=cards(content.gallery, content.records, content.class_names, models, design),
         sorts=SORTS if len(models) > 1 else {k: v for k, v in SORTS.items() if k != "disagreement"},
@@ -263,7 +267,7 @@ class Claim(NamedTuple):
     """
 
     row: pd.Series
-    interval: charts.Interval | None
+    interval: Chart | None
     verdicts: Mapping[str, str]
 
 
@@ -274,7 +278,7 @@ def ledger(claims: pd.DataFrame) -> list[Claim]:
     return [
         Claim(
             row,
-            None if np.isnan(row.ci_low) else charts.interval(row),
+            None if np.isnan(row.ci_low) else of_models.difference(row),
             dict(claims[claims.claim == row.claim].set_index("rung").verdict),
         )
         for _, row in answer.at_rung(claims, -1).iterrows()

@@ -98,7 +98,9 @@ def farther(row: pd.Series, on: str = "") -> str:
 
 def noise_section(noise: Noise) -> list[str]:
     """How alike networks explain, in units of seed noise, and how far two seeds differ."""
-    pairs = {row.what: {"pairs": row.says} for row in noise.strips.strips}
+    pairs = {
+        what: {"pairs": says} for what, _, says in (t.rpartition(": ") for t in noise.strips.says)
+    }
     parts = ["## Seed noise", seeds_said(noise.alike), tables.markdown(pd.DataFrame(pairs).T)]
     if len(noise.noise):
         lines = [

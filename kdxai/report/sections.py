@@ -6,9 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdxai.report import diagrams, headline, sweep, tables
+from kdxai.report import headline, sweep, tables
 from kdxai.report.answer import spoken
-from kdxai.report.diagrams import Curve, Matrix, Strips
+from kdxai.report.charts import squares
+from kdxai.report.charts.chart import Chart
+from kdxai.report.charts.sweeps import TITLES, Kind, curve, kinds
 from kdxai.report.films import Film, Seen
 from kdxai.report.seeds import Alike
 from kdxai.report.sweep import Leaving, Sweep
@@ -47,11 +49,11 @@ class Compression(NamedTuple):
     title: str
     short: str
     headline: str
+    kinds: Sequence[Kind]
     slots: Mapping[str, int]
     banded: bool
     dead: bool
-    lines: Sequence[diagrams.Line]
-    curves: Sequence[Curve]
+    curves: Sequence[Chart]
     caption: str
     leaving: Sequence[Leaving]
     right: Sequence[Leaving]
@@ -84,21 +86,18 @@ def compression(
     forgotten = own.forgotten
     if len(forgotten):
         forgotten = forgotten[forgotten.metric == f"agreement_{sweep.ALIKE}"]
-    drawn = [
-        diagrams.curve(one, column, classes)
-        for column in diagrams.TITLES
-        if one.networks[column].notna().any()
-    ]
     return Compression(
         dense=one.dense,
         title="",
         short=headline.short(one),
         headline=headline.headline(one),
-        slots=diagrams.slots(one),
+        kinds=kinds(one),
+        slots={kind.name: kind.slot for kind in kinds(one)},
         banded="agreement" in one.bands,
         dead=bool(one.networks.collapsed.any()),
-        lines=drawn[0].lines,
-        curves=drawn,
+        curves=[
+            curve(one, column, classes) for column in TITLES if one.networks[column].notna().any()
+        ],
         caption=caption(one),
         leaving=sweep.leaving(one),
         right=sweep.leaving(one, "agreement_right"),
@@ -167,8 +166,8 @@ class Noise(NamedTuple):
     """
 
     alike: Alike
-    matrix: Matrix
-    strips: Strips
+    matrix: Chart
+    strips: Chart
     floors: Mapping[str, Mapping[str, str]]
     populations: Sequence[str]
     noise: pd.DataFrame
@@ -194,8 +193,8 @@ def seed_noise(
     main = noise[noise.metric == sweep.ALIKE] if len(noise) else noise
     return Noise(
         alike=found,
-        matrix=diagrams.matrix(found),
-        strips=diagrams.strips(found),
+        matrix=squares.matrix(found),
+        strips=squares.strips(found),
         floors=table,
         populations=list(dict.fromkeys(floors.model)) if len(floors) else [],
         noise=main,
