@@ -33,7 +33,7 @@ from jax.tree_util import Partial
 from torch import nn
 
 from kdxai import Classifier, External, UserError
-from kdxai.errors import line
+from kdxai.errors import one_line
 
 try:
     import torchax
@@ -166,7 +166,7 @@ def _require_own_logits(
     except UserError:
         raise
     except Exception as error:  # there are many ways
-        raise UserError(f"torchax cannot trace {_name(module)}: {line(error)}") from error
+        raise UserError(f"torchax cannot trace {_name(module)}: {one_line(error)}") from error
     with torch.inference_mode():
         expected = module(torch.from_numpy(image.transpose(2, 0, 1)[None]))[0].numpy()
     apart, scale = np.abs(logits - expected).max(), np.abs(expected).max()

@@ -17,7 +17,7 @@ from scripts import ROOT
 import kdxai
 from kdxai import cli, errors
 from kdxai.errors import UserError
-from kdxai.settings import difference, flatten
+from kdxai.settings import changed_settings, flatten
 from kdxai.training import config as training
 
 
@@ -195,14 +195,14 @@ def test_the_place_decides_where_the_last_part_does_not():
 def test_a_whole_config_that_differs_is_a_short_message():
     before = training.default()
     after = ConfigDict({key: {"other": 1} for key in before})
-    told = difference(before, after)
+    told = changed_settings(before, after)
     assert len(told) < 400
     assert told.startswith("augment.alternate None -> (none), augment.cutout 0 -> (none), ")
     assert told.endswith(f", and {len(flatten(before)) + len(flatten(after)) - 5} more")
-    assert difference(before, before) == ""
+    assert changed_settings(before, before) == ""
     after = training.default()
     after.optim.lr, after.epochs = 0.3, 1
-    assert difference(before, after) == "epochs 200 -> 1, optim.lr 0.1 -> 0.3"
+    assert changed_settings(before, after) == "epochs 200 -> 1, optim.lr 0.1 -> 0.3"
 
 
 def test_no_message_is_too_long(monkeypatch, capsys):
@@ -443,5 +443,5 @@ def test_a_name_with_a_hyphen_is_a_name(tmp_path, flag):
     text += "    return ConfigDict({'models': {'one-2': {'bits': 8, 'even': True}}})\n"
     (tmp_path / "mine.py").write_text(text)
     argv = ["x.py", f"--config={tmp_path / 'mine.py'}", *flag.split(), "--workdir=w"]
-    config, _ = cli.parse([*argv, "--noconfig.models.one-2.even"], "models", cli.FLAGS)
+    config, _ = cli.parse_command([*argv, "--noconfig.models.one-2.even"], "models", cli.FLAGS)
     assert config.models["one-2"].to_dict() == {"bits": 3, "even": False}

@@ -29,7 +29,7 @@ def load(request: Request) -> Dataset:
     renderer = Path(__file__).with_name("shapes.py").read_bytes()
     source = renderer + f"{sizes} {DATA_SEED} {importlib.metadata.version('jax')}".encode()
     directory = request.cache / f"{NAME}-{hashlib.sha256(source).hexdigest()[:16]}"
-    cache.fill(directory, NAME, partial(_render, sizes))
+    cache.write_once(directory, NAME, partial(_render, sizes))
     return arrays.read(NAME, directory)
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
-from kdxai.explain.classifier import Classifier, Target, at_cut, one_image, score
+from kdxai.explain.classifier import Classifier, Target, at_cut, one_image, target_score
 from kdxai.explain.maps import spread_nan
 
 
@@ -55,7 +55,7 @@ def le_grad(classifier: Classifier, image: jax.Array, class_index: Target) -> ja
     attended = classifier.attended
 
     def total(attention: tuple[jax.Array, ...]) -> jax.Array:
-        return jax.vmap(lambda logits: score(logits, class_index))(
+        return jax.vmap(lambda logits: target_score(logits, class_index))(
             attended((image, attention))
         ).sum()
 

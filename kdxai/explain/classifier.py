@@ -120,7 +120,7 @@ def channels_first(features: tuple[int, ...], image: tuple[int, ...]) -> bool:
     return fits and not possible
 
 
-def score(logits: jax.Array, class_index: Target) -> jax.Array:
+def target_score(logits: jax.Array, class_index: Target) -> jax.Array:
     """[K] logits -> the logit of one class in float32, or the given function of all.
 
     NaN if there is no such class; plain indexing would clamp it to one that there is.
@@ -151,6 +151,6 @@ def score_and_gradient(
     `function` maps `point`, an array of any shape or a pytree of them, to [K] logits. Where y_c or
     the point has a NaN, so has all of the gradient.
     """
-    value, gradient = jax.value_and_grad(lambda p: score(function(p), class_index))(point)
+    value, gradient = jax.value_and_grad(lambda p: target_score(function(p), class_index))(point)
     gradient = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradient)
     return value, spread_nan((point, value), gradient)

@@ -47,7 +47,7 @@ def cut(
         a model in training mode.
     """
     call = call or (lambda model, image: model(image[None])[0])
-    run = partial(_run, model, layer, call)
+    run = partial(_run_held, model, layer, call)
 
     def features(image: jax.Array) -> dict[str, Any]:
         return {"image": image, "output": run(image)[1]}
@@ -62,7 +62,7 @@ def _only_example(output: Any) -> Any:
     return output[0] if getattr(output, "ndim", 0) == 4 and len(output) == 1 else output
 
 
-def _run(
+def _run_held(
     model: Any,
     layer: str,
     call: Callable[[Any, jax.Array], jax.Array],

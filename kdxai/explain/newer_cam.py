@@ -17,7 +17,7 @@ from kdxai.explain.cam import (
     project,
     weighted,
 )
-from kdxai.explain.classifier import Classifier, Target, at_cut, grid, one_image, score
+from kdxai.explain.classifier import Classifier, Target, at_cut, grid, one_image, target_score
 from kdxai.explain.maps import min_max, resize, spread_nan
 
 
@@ -49,10 +49,10 @@ def shapley_cam(
 
     def utility(features: jax.Array) -> jax.Array:
         logits = classifier.classify(features)
-        value = score(logits, class_index)
+        value = target_score(logits, class_index)
         if callable(class_index):
             return value
-        return value + score(jax.nn.log_softmax(logits.astype(jnp.float32)), class_index)
+        return value + target_score(jax.nn.log_softmax(logits.astype(jnp.float32)), class_index)
 
     both = jax.value_and_grad(utility)
     (value, gradient), (_, curvature) = jax.jvp(both, (features,), (features,))
@@ -85,10 +85,10 @@ def finer_cam(
 
     def difference(logits: jax.Array) -> jax.Array:
         known = jax.lax.stop_gradient(logits)
-        distance = jnp.abs(known - score(known, class_index)).at[class_index].set(-1)
+        distance = jnp.abs(known - target_score(known, class_index)).at[class_index].set(-1)
         near = jnp.argsort(distance)[1 : 1 + others]
         shares = jax.nn.softmax(known[near])
-        return score(logits, class_index) - alpha * (shares * logits[near]).sum()
+        return target_score(logits, class_index) - alpha * (shares * logits[near]).sum()
 
     return grad_cam(classifier, image, difference, relu=relu)
 

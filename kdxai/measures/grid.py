@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdxai.errors import UserError
-from kdxai.measures.measure import Column, Measure, Preparation, Source, Subject, Values
+from kdxai.measures.measure import Column, Ingredients, Measure, Preparation, Subject, Values
 from kdxai.metrics import localisation
 
 GRID = (2, 2)
@@ -82,7 +82,7 @@ def choose_partners(logits: np.ndarray, labels: np.ndarray, target: str) -> np.n
     return np.array([draw_partners(i) for i in range(len(labels))])
 
 
-def partners(source: Source) -> Any:
+def partners(source: Ingredients) -> Any:
     """[n, 3, H, W, C] uint8, the partners of each image that is measured."""
     require_mosaics(source.labels)
     chosen = choose_partners(source.logits(), source.labels, source.protocol.target)

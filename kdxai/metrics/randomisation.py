@@ -17,7 +17,7 @@ from kdxai.errors import UserError
 from kdxai.metrics.arrays import one_map
 from kdxai.metrics.coherency import spearman
 from kdxai.metrics.finite import where_finite
-from kdxai.scaling import unit
+from kdxai.scaling import unit_range
 
 Params = Any  # any pytree of arrays
 Similarity = Callable[[jax.Array, jax.Array], jax.Array]
@@ -131,7 +131,7 @@ def histogram_entropy(heatmap: jax.Array, bins: int = 100) -> jax.Array:
     0 for a constant map, at most ln(bins).
     """
     values = one_map(heatmap).ravel()
-    index = jnp.minimum(unit(values) * bins, bins - 1).astype(jnp.int32)
+    index = jnp.minimum(unit_range(values) * bins, bins - 1).astype(jnp.int32)
     entropy = entr(jnp.bincount(index, length=bins) / values.size).sum()
     return where_finite(entropy, values)
 

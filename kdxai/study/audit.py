@@ -21,12 +21,12 @@ from kdxai.protocol import SOUND, Protocol
 from kdxai.settings import listed
 from kdxai.study import claims, design, members, paper, stats
 from kdxai.study.design import Design
-from kdxai.study.measure import NONE, by, explained
+from kdxai.study.measure import NONE, by, member_rows
 from kdxai.study.members import Member
 from kdxai.study.paper import PRESETS, STAND_INS
 from kdxai.study.plan import study_members
 from kdxai.study.records import Shelf
-from kdxai.study.wanted import draw_images, require_drawn, require_resamples, require_size
+from kdxai.study.wanted import require_drawable, require_resamples, require_size, sample_images
 from kdxai.training import runs
 
 
@@ -61,25 +61,25 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
         found = members.read(members.named_places(config.models))
     names = list(dict.fromkeys(one.name for one in found))
     told = design.read(config, names, paper.ROLES)._replace(recipes=members.recipes(found))
-    chosen = rungs(config.rungs, found)
+    chosen = chosen_steps(config.rungs, found)
     sizes = Counter(one.name for one in found)
     declared = claims.declared(config, {*paper.ROLES, *names}, sizes)
     dataset = members.load_data(found, config.data)
     require_size(dataset)
-    require_ladder(config, dataset)
+    require_enough(config, dataset)
     for one in found:
         if isinstance(one.model, External):
             require_head(one.name, one.model)
-            require_drawn(one.model, SOUND, masks=dataset.test.mask is not None)
+            require_drawable(one.model, SOUND, masks=dataset.test.mask is not None)
         elif not one.model.model.has_cam:
             raise UserError(
                 f"an audit draws CAM, for which '{one.name}' has no linear head on the average of "
                 "its last map; leave it out"
             )
     content = ", ".join(dict.fromkeys(names) if config.study else (one.name for one in found))
-    runs.claim(workdir, config, dict.fromkeys(("models", "study"), content))
-    records = climb(found, dataset, config, workdir, chosen)
-    return judged(records, told, declared, config.across, config)
+    runs.claim_directory(workdir, config, dict.fromkeys(("models", "study"), content))
+    records = measure_steps(found, dataset, config, workdir, chosen)
+    return judge_steps(records, told, declared, config.across, config)
 
 
 def require_head(name: str, model: External) -> None:
@@ -93,22 +93,22 @@ def require_head(name: str, model: External) -> None:
         )
 
 
-def require_ladder(evaluation: ConfigDict, dataset: Dataset) -> None:
+def require_enough(evaluation: ConfigDict, dataset: Dataset) -> None:
     """Raises:
     UserError: a split has fewer images than the ladder is to be climbed on.
     """
     for split in (dataset.test, dataset.train):
-        draw_images(evaluation, len(split.label))
+        sample_images(evaluation, len(split.label))
 
 
-def judged(
+def judge_steps(
     records: pd.DataFrame,
     told: Design,
     declared: Mapping[str, Mapping],
     across: str,
     evaluation: ConfigDict,
 ) -> Audit:
-    """`stats.table` and `claims.judge` of each rung of `climb`, which measures no agreement."""
+    """`stats.table` and `claims.judge` of each step; agreement is not measured at any."""
     models = set(records.model)
     mine = {
         name: one
@@ -125,7 +125,7 @@ def judged(
     return Audit(table, verdicts, records)
 
 
-def rungs(asked: str, found: Sequence[Member]) -> list[str]:
+def chosen_steps(asked: str, found: Sequence[Member]) -> list[str]:
     """The rungs that are asked for, by name with commas; "": all that change something.
 
     Raises:
@@ -139,7 +139,7 @@ def rungs(asked: str, found: Sequence[Member]) -> list[str]:
                 f"there are {sizes[name]} of '{name}' and {sizes[other]} of '{other}', each of "
                 "which stands in for one; give as many"
             )
-    ladders = [paper.ladder(network(one.model)) for one in found]
+    ladders = [paper.protocol_steps(network_of(one.model)) for one in found]
     steps = list(ladders[0])
     idle = [
         rung
@@ -170,7 +170,7 @@ def stand_ins(names: Collection[str]) -> dict[str, str]:
     return {one: other for one, other in STAND_INS.items() if one in names and other in names}
 
 
-def network(model: Model) -> Network | None:
+def network_of(model: Model) -> Network | None:
     """What can be cut and run otherwise; None of a classifier of one's own."""
     return None if isinstance(model, External) else model.model
 
@@ -185,7 +185,7 @@ def split_names(asked: str, known: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def climb(
+def measure_steps(
     found: Sequence[Member],
     dataset: Dataset,
     evaluation: ConfigDict,
@@ -203,7 +203,7 @@ def climb(
     """
     splits = {"test": dataset.test, "train": dataset.train}
     drawn = {
-        name: np.sort(draw_images(evaluation, len(split.label))) for name, split in splits.items()
+        name: np.sort(sample_images(evaluation, len(split.label))) for name, split in splits.items()
     }
     models = {(one.name, one.seed): one.model for one in found}
     away = stand_ins({one.name for one in found})
@@ -215,7 +215,7 @@ def climb(
         for rung in chosen:
             stands_in = rung not in (paper.RIGHT_TEACHER, "poppi", "sound") and name in away
             shown = models[away[name], seed] if stands_in else model
-            protocol = rung_protocol(rung, shown)
+            protocol = step_protocol(rung, shown)
             split, images = splits[protocol.split], drawn[protocol.split]
             if isinstance(shown, External):  # whose images are chosen here
                 protocol = replace(protocol, split=SOUND.split)
@@ -224,14 +224,14 @@ def climb(
                 "seed": seed,
                 "method": rung.replace(",", "").replace(" ", "-"),
             }
-            rows = explained(shelf, columns, shown, protocol, split, images)
+            rows = member_rows(shelf, columns, shown, protocol, split, images)
             records.append(rows.assign(rung=rung, line=line))
     return pd.concat(records, ignore_index=True)
 
 
-def rung_protocol(rung: str, model: Model) -> Protocol:
+def step_protocol(rung: str, model: Model) -> Protocol:
     """What a rung asks of a model."""
     if rung == paper.RIGHT_TEACHER:
         return SOUND
-    climbed = paper.ladder(network(model))
-    return climbed[rung] if rung in climbed else PRESETS[rung](network(model))
+    climbed = paper.protocol_steps(network_of(model))
+    return climbed[rung] if rung in climbed else PRESETS[rung](network_of(model))

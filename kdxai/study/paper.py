@@ -202,7 +202,7 @@ REPAIRS: dict[str, dict[str, Any]] = {
 }
 
 
-def ladder(model: Network | None) -> dict[str, Protocol]:
+def protocol_steps(model: Network | None) -> dict[str, Protocol]:
     """Rungs by name, from `literal` to the sound protocol, one repair after the other.
 
     Args:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from kdxai import files
-from kdxai.errors import UserError, line
+from kdxai.errors import UserError, one_line
 from kdxai.settings import listed
 from kdxai.study import design, members, origins
 from kdxai.study.config import VERSION
@@ -21,7 +21,7 @@ from kdxai.training import runs
 SEEDS = 1000  # at most: every one is a study
 
 
-class Cell(NamedTuple):
+class Run(NamedTuple):
     """One member of a model.
 
     Attributes:
@@ -44,7 +44,7 @@ class Cell(NamedTuple):
         return self.config[self.origin.made_from] if self.origin.made_from else ""
 
 
-def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
+def plan(config: ConfigDict, workdir: Path) -> list[Run]:
     """All members of a study's models, each behind the one that it is made from.
 
     Raises:
@@ -61,12 +61,12 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
         require_known("compare", pair, config.models)
     require_known("ladder", listed(config.ladder), config.models)
     many = sizes(config)
-    cells: dict[tuple[str, int], Cell] = {}
+    cells: dict[tuple[str, int], Run] = {}
     for seed in range(max(many.values())):
         for name in (name for name, size in many.items() if seed < size):
             source = origins.needed(name, config.models[name])
             parent = cells[source, seed if many[source] > 1 else 0] if source else None
-            cells[name, seed] = cell(config, workdir, name, seed, parent)
+            cells[name, seed] = plan_run(config, workdir, name, seed, parent)
     return list(cells.values())
 
 
@@ -116,7 +116,7 @@ def places(name: str, origin: Origin, settings: ConfigDict) -> list[str]:
     return found
 
 
-def cell(config: ConfigDict, workdir: Path, name: str, seed: int, parent: Cell | None) -> Cell:
+def plan_run(config: ConfigDict, workdir: Path, name: str, seed: int, parent: Run | None) -> Run:
     """A member of a model, its settings complete.
 
     Args:
@@ -138,10 +138,10 @@ def cell(config: ConfigDict, workdir: Path, name: str, seed: int, parent: Cell |
         for part in key.split("."):
             value = value[part]
         settings.update_from_flattened_dict({key: value + seed})
-    return Cell(name, seed, origin, settings, place)
+    return Run(name, seed, origin, settings, place)
 
 
-def contents(cells: Sequence[Cell]) -> dict[str, str]:
+def contents(cells: Sequence[Run]) -> dict[str, str]:
     """Fingerprints of what a study names by its places alone; {setting: all of its members'}.
 
     Raises:
@@ -181,7 +181,7 @@ def chosen(config: ConfigDict) -> list[str]:
     return sources_first({name: sources[name] for name in only})
 
 
-def share(cells: Sequence[Cell], cell: str) -> list[Cell]:
+def runs_of_job(cells: Sequence[Run], cell: str) -> list[Run]:
     """The cells of the i-th of n jobs, for `cell` = "i/n" (1/n to n/n); all of them for "".
 
     A model stays in one job with what it is made from, so that jobs need not wait for each other.
@@ -221,7 +221,7 @@ def sources_first(sources: Mapping[str, str]) -> list[str]:
     return ordered
 
 
-def made(cells: Sequence[Cell]) -> list[Member]:
+def made(cells: Sequence[Run]) -> list[Member]:
     """The models of a plan that is carried out.
 
     A replicate's line is its number, so that all models of one replicate are paired; what is
@@ -261,7 +261,7 @@ def study_members(workdir: str | Path) -> list[Member]:
     try:
         cells = plan(config, Path(workdir))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no config of a study ({line(error)})") from error
+        raise UserError(f"{path} is no config of a study ({one_line(error)})") from error
     for key, found in contents([one for one in cells if one.origin.there]).items():
         if content.get(key, found) != found:
             raise UserError(

@@ -20,10 +20,10 @@ from kdxai.models import trained
 from kdxai.settings import listed
 from kdxai.study import alike, audit, claims, design, members, plan, stats
 from kdxai.study.design import Design
-from kdxai.study.measure import NONE, Measured, draw_members, measure, measure_members
+from kdxai.study.measure import NONE, Measured, draw_all_maps, measure, measure_members
 from kdxai.study.members import Member
 from kdxai.study.origins import Shape
-from kdxai.study.plan import Cell, chosen, share
+from kdxai.study.plan import Run, chosen, runs_of_job
 from kdxai.study.records import Shelf
 from kdxai.study.wanted import Wanted, require_defined, wanted
 from kdxai.training import checkpoints, runs
@@ -44,18 +44,18 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
     shared = config.copy_and_resolve_references()
     shared.cell = ""  # every job of an array works for the same study
     content = {"data.data_dir": datasets.fingerprint(dataset), **plan.contents(cells)}
-    runs.claim(workdir, shared, content)
+    runs.claim_directory(workdir, shared, content)
     make(checked.mine, dataset)
     if len(checked.mine) < len(cells):
         mine, shelf = plan.made(checked.mine), Shelf(workdir)
         measure_members(mine, dataset, what, shelf)
         if alike.is_worth_pairs(mine) or max(Counter(one.name for one in cells).values()) > 1:
-            draw_members(mine, dataset, what, shelf)
+            draw_all_maps(mine, dataset, what, shelf)
         return None
     found = plan.made(cells)
     told = checked.design._replace(recipes=members.recipes(found))
     measured = measure(told, found, dataset, what, workdir)
-    return climbed(measured, config, checked.claims, workdir)
+    return with_verdicts(measured, config, checked.claims, workdir)
 
 
 class Checked(NamedTuple):
@@ -66,8 +66,8 @@ class Checked(NamedTuple):
       claims: those about models that are made.
     """
 
-    cells: Sequence[Cell]
-    mine: Sequence[Cell]
+    cells: Sequence[Run]
+    mine: Sequence[Run]
     dataset: Dataset
     design: Design
     wanted: Wanted
@@ -81,7 +81,7 @@ def check(config: ConfigDict, workdir: Path) -> Checked:
       UserError: it is.
     """
     cells = plan.plan(config, workdir)
-    mine = share(cells, config.cell)
+    mine = runs_of_job(cells, config.cell)
     names = chosen(config)
     dataset = datasets.load(**config.data)
     sizes = Counter(cell.name for cell in cells)
@@ -98,11 +98,11 @@ def check(config: ConfigDict, workdir: Path) -> Checked:
     plan.made([cell for cell in cells if cell.origin.there])
     checkpoints.folder(workdir)
     if set(listed(config.ladder)) & set(names):
-        audit.require_ladder(config.evaluation, dataset)
+        audit.require_enough(config.evaluation, dataset)
     return Checked(cells, mine, dataset, told, what, declared)
 
 
-def climbed(
+def with_verdicts(
     measured: Measured, config: ConfigDict, declared: Mapping[str, Mapping], workdir: Path
 ) -> Measured:
     """Add the verdicts on the claims, and the ladder with its own."""
@@ -111,21 +111,21 @@ def climbed(
     names = listed(config.ladder)
     climbing = [one for one in measured.members if one.name in names]
     if climbing:
-        rungs = audit.rungs("", climbing)
-        records = audit.climb(climbing, measured.dataset, evaluation, workdir, rungs)
-        tables, verdicts, _ = audit.judged(
+        rungs = audit.chosen_steps("", climbing)
+        records = audit.measure_steps(climbing, measured.dataset, evaluation, workdir, rungs)
+        tables, verdicts, _ = audit.judge_steps(
             records, measured.design, declared, config.across, evaluation
         )
         if len(verdicts):  # the last rung is the study's own protocol
             found.append(verdicts[verdicts.rung != rungs[-1]])
     if declared:
-        found.append(judged(measured, declared, config.across))
+        found.append(judge_sound(measured, declared, config.across))
     return measured._replace(
         claims=pd.concat(found, ignore_index=True) if found else NONE, ladder=tables
     )
 
 
-def judged(measured: Measured, declared: Mapping[str, Mapping], across: str) -> pd.DataFrame:
+def judge_sound(measured: Measured, declared: Mapping[str, Mapping], across: str) -> pd.DataFrame:
     """`claims.judge` of the first method on the random images, as the rung "sound"."""
     main = measured.wanted.protocols[0].method
     rows = measured.records[measured.records.drawn & (measured.records.method == main)]
@@ -142,7 +142,7 @@ def judged(measured: Measured, declared: Mapping[str, Mapping], across: str) -> 
     return verdicts.assign(rung="sound", about=about)[["rung", *verdicts]]
 
 
-def make(cells: Sequence[Cell], dataset: Dataset) -> None:
+def make(cells: Sequence[Run], dataset: Dataset) -> None:
     """Make what is not there yet, saying how far the study is and how long it may take.
 
     What is there already is checked: that its settings, its data and what it is made from are the
@@ -195,7 +195,7 @@ def explain_members(
 
     Args:
       config: as of configs/explain.py.
-      content: of `config`, as `runs.claim` takes it.
+      content: of `config`, as `runs.claim_directory` takes it.
 
     Raises:
       UserError: bad settings, or a directory that another config made.
@@ -209,8 +209,8 @@ def explain_members(
     for one in found:
         model = one.model if isinstance(one.model, External) else one.model.model
         require_defined(model, what, dataset)
-    runs.claim(workdir, config, content)
+    runs.claim_directory(workdir, config, content)
     measured = measure(told, found, dataset, what, workdir)
     if declared:
-        return measured._replace(claims=judged(measured, declared, config.across))
+        return measured._replace(claims=judge_sound(measured, declared, config.across))
     return measured

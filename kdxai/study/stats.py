@@ -171,7 +171,7 @@ def bootstrap(values: np.ndarray, resamples: int, seed: int | Sequence[int]) -> 
     return np.concatenate([means[None], means + sums.reshape(-1, *means.shape) / n])
 
 
-def resampled(
+def resampled_statistics(
     records: pd.DataFrame, *, resamples: int, seed: int = 0, reference: str | None = None
 ) -> dict[str, Sample]:
     """Statistics of every network, on the images and on bootstrap resamples of them, by model.
@@ -224,7 +224,7 @@ def table(
     Raises:
       UserError: networks have different images, or one twice; two of a model are of one line.
     """
-    samples = resampled(records, resamples=resamples, seed=seed, reference=reference)
+    samples = resampled_statistics(records, resamples=resamples, seed=seed, reference=reference)
     found = {(model, ""): estimate(sample) for model, sample in samples.items()}
     for one, other in (pair for pair in compare if set(pair) <= set(samples)):
         found[one, other] = estimate(samples[one].minus(samples[other]))
@@ -347,7 +347,7 @@ def differences(
       UserError: as `table`.
     """
     names, values, _, lines = arranged(records, reference)
-    samples = resampled(records, resamples=resamples, seed=seed, reference=reference)
+    samples = resampled_statistics(records, resamples=resamples, seed=seed, reference=reference)
     runs = {
         model: pd.DataFrame(sample.values[0], columns=sample.metrics)
         for model, sample in samples.items()
@@ -368,7 +368,7 @@ def differences(
         correct = both_correct(records, one, other)
         limited = pd.DataFrame(columns=numbers, dtype=float)
         if correct.image.nunique() >= FEWEST:
-            pair = resampled(correct, resamples=resamples, seed=seed)
+            pair = resampled_statistics(correct, resamples=resamples, seed=seed)
             limited = estimate(pair[one].minus(pair[other]))[numbers]
         limited = limited.drop(index=[*OF_MODEL], errors="ignore").add_suffix("_correct")
         rows[one, other] = found.join(limited).assign(n_correct=correct.image.nunique())

@@ -65,7 +65,7 @@ def wanted(
     if evaluation.sanity < 0:
         raise UserError(f"sanity is a number of images, 0 or more, not {evaluation.sanity}")
     measures.require_known(extra)
-    drawn = draw_images(evaluation, available)
+    drawn = sample_images(evaluation, available)
     return Wanted(
         protocols=protocols(evaluation),
         extra=extra,
@@ -103,7 +103,7 @@ def protocols(evaluation: ConfigDict) -> list[Protocol]:
     ]
 
 
-def draw_images(evaluation: ConfigDict, available: int) -> np.ndarray:
+def sample_images(evaluation: ConfigDict, available: int) -> np.ndarray:
     """[evaluation.images] distinct random indices of a split, in random order.
 
     Raises:
@@ -151,12 +151,12 @@ def require_defined(model: Network | External, what: Wanted, dataset: Dataset) -
     masks = dataset.test.mask is not None
     for protocol in what.protocols:
         if isinstance(model, External):
-            require_drawn(model, protocol, masks)
+            require_drawable(model, protocol, masks)
         else:
             drawing.require_defined(model, protocol, masks=masks)
 
 
-def require_drawn(model: External, protocol: Protocol, masks: bool) -> None:
+def require_drawable(model: External, protocol: Protocol, masks: bool) -> None:
     """Trace one map of a classifier of one's own, whose parts nothing else tells of.
 
     Raises:

@@ -61,7 +61,7 @@ class TeacherLogits:
         parts = [lower(step, teacher, train), fingerprint(train.constants)]
         if train.images is not None:
             parts += [train.images.name, fingerprint({"rows": train.images.rows})]
-        what = digest(*parts)
+        what = text_digest(*parts)
         name = f"{teacher.label}-seed{view.seed}-{who}-{what}"
         self.directory = teacher.directory / "views" / name
         self.size = train.size
@@ -190,7 +190,7 @@ def lower(step: Callable[..., jax.Array], teacher: Teacher, train: Placed) -> st
     return jax.jit(step).lower(*shapes).as_text()
 
 
-def digest(*parts: str) -> str:
+def text_digest(*parts: str) -> str:
     """16 hexadecimal digits of some texts, the device and the compiler."""
     device = jax.local_devices()[0].device_kind
     texts = "\n".join([device, metadata.version("jaxlib"), *parts])

@@ -270,7 +270,7 @@ def test_at_most_5_percent_of_families_hold_a_false_verdict(seeds):
     mistaken = []
     for _ in range(24):
         data = world(rng, seeds=seeds, models=11, n=100, of_seed=of_seed, of_image=1, of_both=1)
-        samples = stats.resampled(data, resamples=200)
+        samples = stats.resampled_statistics(data, resamples=200)
         found = {
             (one, other): intervals.estimate(samples[one].minus(samples[other]), across)
             for one, other in pairs
@@ -295,7 +295,7 @@ def test_a_difference_that_matters_is_seldom_called_none():
     rng = np.random.default_rng(9)
     data = world(rng, seeds=3, models=30, of_seed=0.1, of_image=1, of_both=1)
     data.loc[data.model % 2 == 1, COLUMNS] += 1.0
-    samples = stats.resampled(data, resamples=200)
+    samples = stats.resampled_statistics(data, resamples=200)
     found = {
         (k + 1, k): intervals.estimate(samples[k + 1].minus(samples[k])) for k in range(0, 30, 2)
     }
@@ -401,7 +401,7 @@ def test_a_ladder_judges_what_it_measures():
     }
     told = Design("teacher", (), MODELS)
     options = SimpleNamespace(resamples=20, seed=0)
-    found = audit.judged(records(0.1).assign(rung="sound"), told, claims, "auto", options)
+    found = audit.judge_steps(records(0.1).assign(rung="sound"), told, claims, "auto", options)
     assert list(found.claims.claim) == ["ssim"]
 
 

@@ -11,7 +11,7 @@ from kdxai.settings import flatten
 from kdxai.study import claims, origins
 from kdxai.study import config as studies
 from kdxai.study.origins import Origin
-from kdxai.study.plan import plan, share, sources_first
+from kdxai.study.plan import plan, runs_of_job, sources_first
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_shares_keep_students_with_their_teacher(config):
     config.only, config.seeds = "all", 3
     cells = plan(config, Path("work"))
     for n in (1, 2, 4, 40):
-        shares = [share(cells, f"{i}/{n}") for i in range(1, n + 1)]
+        shares = [runs_of_job(cells, f"{i}/{n}") for i in range(1, n + 1)]
         assert sorted(c.workdir for part in shares for c in part) == sorted(
             c.workdir for c in cells
         )
@@ -116,10 +116,10 @@ def test_shares_keep_students_with_their_teacher(config):
             directories = [str(cell.workdir) for cell in part]
             for i, cell in enumerate(part):
                 assert not cell.config.teacher or cell.config.teacher in directories[:i]
-    assert share(cells, "") == cells
+    assert runs_of_job(cells, "") == cells
     for cell in ("0/2", "3/2", "1", "a/b"):
         with pytest.raises(UserError, match="cell is i/n"):
-            share(cells, cell)
+            runs_of_job(cells, cell)
 
 
 def populations(config, **sizes):
@@ -154,7 +154,7 @@ def test_a_population_has_as_many_members_as_its_origin_says(config, compress):
     assert cells["quarter", 2].made_from == str(Path("work/seed2/half"))
     assert cells["small", 1].made_from == str(Path("work/seed1/net"))
     # All that is made of one network is the work of one job.
-    mine = share(list(cells.values()), "1/5")
+    mine = runs_of_job(list(cells.values()), "1/5")
     assert [(one.name, one.seed) for one in mine] == [("dense", 0), ("half", 0), ("quarter", 0)]
 
 

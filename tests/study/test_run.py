@@ -22,7 +22,7 @@ from kdxai.protocol import SOUND
 from kdxai.study import audit, design, measure, members, paper, plan, run, stats
 from kdxai.study.measure import Measured
 from kdxai.study.members import Member
-from kdxai.study.paper import REPAIRS, ladder
+from kdxai.study.paper import REPAIRS, protocol_steps
 from kdxai.study.wanted import wanted
 from kdxai.training import loop
 
@@ -193,7 +193,7 @@ def test_an_unfinished_study_may_move_and_be_written_relative(config, tmp_path, 
     teacher, student, _ = cells_of(config, tmp_path / "here")
     run.make([teacher], dataset)
     with monkeypatch.context() as patch:  # stopped after the claim
-        patch.setattr(loop, "run", lambda *_: pytest.fail("stopped"))
+        patch.setattr(loop, "train_from_checkpoint", lambda *_: pytest.fail("stopped"))
         with pytest.raises(pytest.fail.Exception):
             run.make([student], dataset)
     (tmp_path / "here").rename(tmp_path / "there")
@@ -219,7 +219,7 @@ def test_a_study_of_other_data_is_not_continued(config, spots_data, tmp_path, mo
     monkeypatch.setattr(run, "make", lambda *_: None)
     monkeypatch.setattr(run.plan, "made", lambda *_: [])
     monkeypatch.setattr(run, "measure", lambda *_: None)
-    monkeypatch.setattr(run, "climbed", lambda *_: None)
+    monkeypatch.setattr(run, "with_verdicts", lambda *_: None)
     copy = shutil.copytree(spots_data, tmp_path / "data")
     config.data.data_dir = str(copy)
     run.study(config, tmp_path / "run")
@@ -330,20 +330,20 @@ def measured_of(config, names, seeds=1):
 def test_the_ladder_of_a_study(config, monkeypatch, tmp_path):
     """Only its models, each rung's protocol, split and images; its verdicts, and the sound ones."""
     made = Rungs()
-    monkeypatch.setattr(audit, "explained", made.explained)
+    monkeypatch.setattr(audit, "member_rows", made.explained)
     config.ladder = "student, teacher"
     config.evaluation.whole = True
     names = list(NAMES)
     measured = measured_of(config, names)
     declared = {key: config.claims[key] for key in ("c1_drop", "control_drop")}
-    found = run.climbed(measured, config, declared, tmp_path)
+    found = run.with_verdicts(measured, config, declared, tmp_path)
 
     rungs = ["literal", *REPAIRS]
     asked = {(columns["model"], columns["method"]): rest for columns, *rest in made.asked}
     assert len(asked) == len(made.asked) == 2 * len(rungs)
     by_name = {one.name: one.model for one in measured.members}
     for name in ("teacher", "student"):
-        for rung, protocol in ladder(by_name[name].model).items():
+        for rung, protocol in protocol_steps(by_name[name].model).items():
             trained, its, split, images = asked[name, rung.replace(",", "").replace(" ", "-")]
             assert trained is by_name[name]
             assert its == protocol
@@ -370,21 +370,21 @@ def test_the_ladder_of_a_study(config, monkeypatch, tmp_path):
 
 
 def test_a_study_without_a_ladder_climbs_none(config, monkeypatch, tmp_path):
-    monkeypatch.setattr(audit, "explained", None)
+    monkeypatch.setattr(audit, "member_rows", None)
     measured = measured_of(config, list(NAMES))
-    found = run.climbed(measured, config, {"c1_drop": config.claims.c1_drop}, tmp_path)
+    found = run.with_verdicts(measured, config, {"c1_drop": config.claims.c1_drop}, tmp_path)
     assert found.ladder.empty
     assert list(found.claims.rung) == ["sound"]
-    assert run.climbed(measured, config, {}, tmp_path).claims.empty
+    assert run.with_verdicts(measured, config, {}, tmp_path).claims.empty
 
 
 def test_a_stand_in_plays_the_student_up_to_its_rung(config, monkeypatch, tmp_path):
     made = Rungs()
-    monkeypatch.setattr(audit, "explained", made.explained)
+    monkeypatch.setattr(audit, "member_rows", made.explained)
     config.ladder = "teacher,student,resnext_student"
     names = ["teacher", "student", "resnext", "resnext_student"]
     measured = measured_of(config, names, seeds=2)
-    found = run.climbed(measured, config, {}, tmp_path)
+    found = run.with_verdicts(measured, config, {}, tmp_path)
     last = "student-of-the-right-teacher"
     for columns, model, *_ in made.asked:
         own = columns["model"] if columns["method"] == last else None
@@ -398,22 +398,22 @@ def test_a_stand_in_plays_the_student_up_to_its_rung(config, monkeypatch, tmp_pa
 def test_a_stand_in_for_each_member_or_none(config):
     found = measured_of(config, ["student", "resnext_student"], seeds=2).members
     with pytest.raises(UserError, match="there are 2 of 'student' and 1 of 'resnext_student', "):
-        audit.rungs("", found[:-1])
+        audit.chosen_steps("", found[:-1])
 
 
 def test_rungs_by_name(config):
     """Also those whose names have commas, each once."""
     names = ["literal", *REPAIRS]
     found = measured_of(config, ["teacher"]).members
-    assert audit.rungs("", found) == names
-    assert audit.rungs(",".join(names), found) == names
-    assert audit.rungs("one class, its probability,sound, literal,literal", found) == [
+    assert audit.chosen_steps("", found) == names
+    assert audit.chosen_steps(",".join(names), found) == names
+    assert audit.chosen_steps("one class, its probability,sound, literal,literal", found) == [
         *("one class, its probability", "sound", "literal"),
     ]
     with pytest.raises(UserError, match="there is no rung 'one class'; known: literal, "):
-        audit.rungs("one class", found)
+        audit.chosen_steps("one class", found)
     with pytest.raises(UserError, match="needs the models student and resnext_student"):
-        audit.rungs(paper.RIGHT_TEACHER, found)
+        audit.chosen_steps(paper.RIGHT_TEACHER, found)
 
 
 def test_a_bad_audit_is_refused_before_anything_is_written(make_run, tmp_path):
@@ -488,8 +488,8 @@ def test_what_is_measured_of_several_models(config, monkeypatch, tmp_path):
         pairs.append((one, other))
         return pd.DataFrame({"model": [one.name], "other": other.name, "image": 0})
 
-    monkeypatch.setattr(measure, "explained", explained)
-    monkeypatch.setattr(measure.alike, "compared", compared)
+    monkeypatch.setattr(measure, "member_rows", explained)
+    monkeypatch.setattr(measure.alike, "pair_agreement", compared)
     what = wanted(config.evaluation, config.compare, NAMES, 24)
     found = measure.measure(before.design, before.members, before.dataset, what, tmp_path)
 

@@ -122,7 +122,7 @@ def test_the_loss_of_a_shuffled_batch(config, dataset):
         return (0.9 * 4 * soft + 0.1 * hard).mean()
 
     constants = program.constants(0)
-    _, totals = program.train_step(program.state, constants, feed.share(batch))
+    _, totals = program.train_step(program.state, constants, feed.process_share(batch))
     assert totals.means()[0] == pytest.approx(expected(z_t), rel=1e-5)
     misaligned = np.float64(constants.teacher_logits[: config.batch_size])
     assert abs(expected(misaligned) - expected(z_t)) > 1e-3 * expected(z_t)
@@ -150,7 +150,7 @@ def test_teacher_and_student_see_the_view_of_the_augmentations_seed(config, data
         hard = -log_softmax(z_s, axis=-1)[np.arange(len(batch)), label]
         return (alpha * 4 * soft + (1 - alpha) * hard).mean()
 
-    _, totals = program.train_step(program.state, program.constants(0), feed.share(batch))
+    _, totals = program.train_step(program.state, program.constants(0), feed.process_share(batch))
     right = expected(8, 8)
     assert totals.means()[0] == pytest.approx(right, rel=1e-5)
     others = [expected(5, 8), *([expected(8, 5), expected(5, 5)] if alpha else [])]
