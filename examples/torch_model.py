@@ -150,7 +150,7 @@ class _Cut(nn.Module):
         if not grid or (image.shape[2] == image.shape[3] and output.shape[2] != output.shape[3]):
             raise UserError(
                 f"the output of '{self.cut}' must be a grid [N, c, h, w], not {_shape(output)}: "
-                "cut the model elsewhere"
+                "name another target layer"
             )
         return output
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 COMMANDS = ("train", "import", "compress", "study", "explain", "audit")
 INTERRUPTED = "interrupted; the same command continues"
+FORMER = {"cell": "share"}  # what a setting was called -> its name
 UNREAD = 128 + 13  # the exit code that a shell gives for a closed pipe
 LONGEST = 600  # characters of a message
 FLAGS = {
@@ -350,11 +351,17 @@ def require_keys(argv: Iterable[str], known: list[str], open_groups: Iterable[st
 
 
 def by_name(flag: str, known: Container[str]) -> str:
-    """`--config.objective=dkd` as `--config.objective.name=dkd`; so for each group with a name."""
+    """`--config.objective=dkd` as `--config.objective.name=dkd`, so for each group with a name; and
+    a setting by its `FORMER` name as by today's."""
     name, equals, value = flag.partition("=")
     start, dot, key = name.partition("config.")
-    named = dot and start.strip("-") == "" and start.startswith("-") and f"{key}.name" in known
-    return f"{name}.name{equals}{value}" if named else flag
+    if not dot or start.strip("-") or not start.startswith("-"):
+        return flag
+    if FORMER.get(key) in known:
+        key = FORMER[key]
+    elif f"{key}.name" in known:
+        key = f"{key}.name"
+    return f"{start}config.{key}{equals}{value}"
 
 
 def spelled(flag: str) -> str:

@@ -185,6 +185,21 @@ def test_the_nearest_name_is_one_that_was_meant(key, near):
     assert cli.nearest(key, flatten(training.default())) == near
 
 
+@pytest.mark.parametrize(
+    ("flag", "read"),
+    {
+        "--config.cell=1/5": "--config.share=1/5",  # as older versions called it
+        "--config.cell": "--config.share",
+        "--config.share=1/5": "--config.share=1/5",
+        "--config.objective=dkd": "--config.objective.name=dkd",
+        "--config.models.cell=2": "--config.models.cell=2",
+        "--workdir=config.cell": "--workdir=config.cell",
+    }.items(),
+)
+def test_settings_are_found_by_other_names(flag, read):
+    assert cli.by_name(flag, ["share", "objective.name"]) == read
+
+
 def test_the_place_decides_where_the_last_part_does_not():
     known = [f"models.{name}.{key}" for name in ("teacher", "student") for key in ("epochs", "lr")]
     assert cli.nearest("models.studnt.epochs", known) == "models.student.epochs"

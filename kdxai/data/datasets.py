@@ -65,7 +65,7 @@ def load(
         `kdxai.data.prepared`).
       data_dir: where the data are; else $TFDS_DATA_DIR, else ~/tensorflow_datasets. A file of
         MedMNIST, or a directory that holds one as `NAME.npz`, is read as it is.
-      cache_dir: where decoded arrays are kept; else $KDXAI_CACHE, else ~/.cache/kdxai.
+      cache_dir: where decoded arrays are cached; else $KDXAI_CACHE, else ~/.cache/kdxai.
       validation_size: images cut from the training images, always the same ones (default: a tenth;
         may be 0). `shapes` draws them instead; of data with a validation split of their own so many
         are taken from that (default: all).

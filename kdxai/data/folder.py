@@ -150,7 +150,7 @@ def _require_same(place: Path, classes: Classes, train: Classes) -> None:
 
 
 def _split_off_test(place: Path, classes: Classes, test_share: float) -> Mapping[str, Classes]:
-    """Some pictures of each class to test on, drawn once for all."""
+    """Some pictures of each class to test on, sampled once for all."""
     if not 0 < test_share < 1:
         raise UserError(f"test_share is {test_share}: it must be between 0 and 1")
     splits: dict[str, dict[str, list[File]]] = {"train": {}, "test": {}}

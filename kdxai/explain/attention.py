@@ -80,7 +80,7 @@ def _to_grid(classifier: Classifier, image: jax.Array, flow: jax.Array) -> jax.A
     if others < 0:
         raise UserError(
             f"attention is of {flow.shape[-1]} tokens, fewer than the {height}x{width} of the "
-            "feature map: cut the model where its tokens are those of its blocks"
+            "feature map: take a target layer where its tokens are those of its blocks"
         )
     read = flow[0] if others else flow.mean(0)
     return read[others:].reshape(height, width)

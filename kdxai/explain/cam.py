@@ -1,8 +1,8 @@
-"""Class activation maps: explanations read off the feature map at the classifier's cut.
+"""Class activation maps: explanations read off the feature map of the target layer.
 
 Notation: A [h, w, k] is the feature map, y_c the logit of class c, g = dy_c/dA. Every method maps
 one image to a [h, w] float32 map on the feature map's own grid. The gradient methods run one
-forward pass and one backward pass from the logits to the cut, never through the whole network;
+forward pass and one backward pass from the logits to that layer, never through the whole network;
 Score-CAM and Ablation-CAM run one more forward pass per channel (Score-CAM: that is not constant),
 `chunk` of them at a time, so their memory is that of a batch of `chunk` images (times the caller's
 own batch).
@@ -58,7 +58,7 @@ def cam(
     if classifier.head.ndim != 2 or classifier.head.shape[0] != found.shape[-1]:
         raise UserError(
             f"CAM's head must be [c, K] with the c = {found.shape[-1]} channels of the feature "
-            f"map, but is {classifier.head.shape}: cut the model before its pooling layer."
+            f"map, but is {classifier.head.shape}: take a target layer before its pooling."
         )
     value, slope = jax.value_and_grad(target_score)(classifier.classify(features), class_index)
     weights = spread_nan(value, (classifier.head * slope).sum(-1))

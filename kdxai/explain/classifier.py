@@ -14,14 +14,14 @@ Target = jax.Array | int | Callable[[jax.Array], jax.Array]
 
 
 class Classifier(NamedTuple):
-    """A classifier of one image, cut in two at a feature map.
+    """A classifier of one image, cut in two at its target layer.
 
     `classify(features(image))` is the forward pass; whatever library the model comes from, two
     functions that close over its parameters are all that is asked.
 
     Attributes:
-      features: [H, W, C] image -> [h, w, c] feature map at the cut; with `grid` an array of any
-        shape or a pytree of arrays, such as the tokens of a transformer.
+      features: [H, W, C] image -> [h, w, c] feature map of the target layer; with `grid` an array
+        of any shape or a pytree of arrays, such as the tokens of a transformer.
       classify: what `features` returns -> [K] logits.
       head: [c, K] weights of a linear head on globally average-pooled features, where the model
         ends in one. Only CAM needs it.
@@ -35,7 +35,8 @@ class Classifier(NamedTuple):
         alone, where it attends as told to what usually comes into it. Only LeGrad needs it.
       background: [n, H, W, C] images that stand for the data, normalised as those explained are.
         Only Expected Gradients and GradientSHAP need them.
-      earlier: the same model cut ahead of this cut, the finest map first. Only RefineCAM needs it.
+      earlier: the same model at earlier target layers, the finest map first. Only RefineCAM needs
+        it.
     """
 
     features: Callable[[jax.Array], Any]

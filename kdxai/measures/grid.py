@@ -52,7 +52,7 @@ def require_mosaics(labels: np.ndarray) -> None:
 def choose_partners(logits: np.ndarray, labels: np.ndarray, target: str) -> np.ndarray:
     """With which images each image stands in a mosaic.
 
-    Three classes other than the one explained are drawn for each image, and of each an image that
+    Three classes other than the one explained are sampled for each image, and of each an image that
     the model sees as what it is. Boehle et al. 2021 take images that are classified correctly and
     with confidence; here it is the tenth (at least 2) of each class with the highest probability
     of that class, which a bad model has too. The image itself may be any, also a misclassified one.

@@ -117,7 +117,7 @@ def random_logit(
     key: jax.Array,
     similarity: Similarity = spearman,
 ) -> jax.Array:
-    """Similarity of the maps of a class and of another one drawn at random (Sixt et al. 2020).
+    """Similarity of the maps of a class and of another one sampled at random (Sixt et al. 2020).
 
     Low is sane: the map depends on the class. `explain` maps a class index to the map of one image.
     """

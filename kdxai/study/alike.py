@@ -24,7 +24,7 @@ class MapRequest(NamedTuple):
     """Which maps networks are compared by.
 
     Attributes:
-      shelf: where they are kept.
+      shelf: where they are cached.
       images: numbers of images of the split.
     """
 
@@ -98,7 +98,7 @@ def all_maps(members: Sequence[Member], view: MapRequest) -> list[np.ndarray]:
 
 
 def own_maps(one: Member, view: MapRequest, place: str = "") -> np.ndarray:
-    """[N, h, w] for the true class of every image; kept, so that they are drawn once.
+    """[N, h, w] for the true class of every image; cached, so that they are drawn once.
 
     Args:
       place: which of how many, for the progress bar.
@@ -190,7 +190,7 @@ def pair_agreement(view: MapRequest, one: Member, other: Member) -> pd.DataFrame
         return numbered(found, view.images)
 
     depends = ["agreement", *view.depends(one.model, other.model)]
-    return view.shelf.kept(columns, depends, rows)
+    return view.shelf.cached(columns, depends, rows)
 
 
 def reference(view: MapRequest, other: Member) -> evaluate.Shown:

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from kdxai.errors import UserError
-from kdxai.study.stats import MADE, STATISTICS, drawn_counts
+from kdxai.study.stats import MADE, STATISTICS, resample_counts
 
 # What knows the object. TRUTH is the mean of the ranks that those which are there give a method.
 OF_TRUTH = ("energy_inside", "pointing_game", "iou", "mask_auc", "mask_top_k")
@@ -65,7 +65,8 @@ def concord(records: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> p
     np.add.at(sizes, place, known)
     every = np.ones((1, len(images)))
     drawn = [
-        weighted_means(counts, sums, sizes) for counts in drawn_counts(len(images), resamples, seed)
+        weighted_means(counts, sums, sizes)
+        for counts in resample_counts(len(images), resamples, seed)
     ]
     centre, means = weighted_means(every, sums, sizes)[0], np.concatenate(drawn)
     # A resample may hold none of the few images in which both prefer a method.

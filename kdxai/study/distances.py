@@ -13,7 +13,7 @@ import pandas as pd
 
 from kdxai.study import lines
 from kdxai.study.permutation import Beyond, beyond
-from kdxai.study.stats import FEWEST, drawn_counts
+from kdxai.study.stats import FEWEST, resample_counts
 
 ON = ("all", "both right")  # the images that a number is of
 
@@ -99,7 +99,7 @@ def mean_agreements(
     values = np.asarray(pairwise.values[metric], np.float32)
     mask = pairwise.both_right().astype(np.float32) if both_right else None
     images = np.ones((1, len(values)), np.float32)
-    for counts in itertools.chain([images], drawn_counts(len(values), resamples, seed)):
+    for counts in itertools.chain([images], resample_counts(len(values), resamples, seed)):
         if mask is None:
             yield from (counts @ values).astype(np.float64) / len(values)
             continue

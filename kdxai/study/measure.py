@@ -30,15 +30,16 @@ class Measured(NamedTuple):
     Attributes:
       design: which models are compared, and how people are told of them.
       members: the models.
-      records: a row per model, seed, method and image; `drawn` marks the random images.
+      records: a row per model, seed, method and image; `drawn` marks those sampled at random.
       agreement: a row per pair of models, seed, method and image, see `alike.agreement_rows`.
       tables: file name -> `stats.table` of every method, named in a first column.
       seeds: `stats.by_seed` of every method on the random images, as above.
       differences: `stats.differences` of every method on the random images, as above.
       trust: `checks.trust` of the first method; empty where nothing was checked.
       missing: measure or check -> names of the models that it cannot be made for.
-      claims: `claims.judge` at every rung, named in a first column; the last is the sound one.
-      ladder: `stats.table` of every rung, named in a first column.
+      claims: `claims.judge` at every step of the audit, named in the first column `rung`; the last
+        is the sound one.
+      ladder: `stats.table` of every step of the audit, as above.
       pairwise: method -> the agreement of all networks with all on the random images; empty where
         no model has two networks and none was compressed, as what follows.
       noise: `distances.noise` of every method, named in a first column.
@@ -66,7 +67,7 @@ class Measured(NamedTuple):
 def measure_members(
     members: Sequence[Member], dataset: Dataset, what: Wanted, shelf: Shelf
 ) -> list[pd.DataFrame]:
-    """Records of every method and model; what is done is kept."""
+    """Records of every method and model; what is done is cached."""
     records = []
     for protocol in what.protocols:
         for one in members:
@@ -80,7 +81,7 @@ def measure_members(
 def measure(
     told: Design, members: Sequence[Member], dataset: Dataset, what: Wanted, workdir: Path
 ) -> Measured:
-    """All of a study's records and tables; `workdir/records/` keeps what is done."""
+    """All of a study's records and tables; `workdir/records/` caches what is done."""
     shelf = Shelf(workdir)
     joined = pd.concat(measure_members(members, dataset, what, shelf), ignore_index=True)
     joined["drawn"] = joined.image.isin(what.drawn)
@@ -119,7 +120,7 @@ def measure(
 
 
 def draw_all_maps(members: Sequence[Member], dataset: Dataset, what: Wanted, shelf: Shelf) -> None:
-    """Draw what all networks are compared with all by; what is done is kept."""
+    """Draw what all networks are compared with all by; what is done is cached."""
     for view in map_requests(dataset, what, shelf):
         alike.all_maps(members, view)
 
@@ -217,7 +218,7 @@ def member_rows(
     depends.append(measures.versions(extra))
     if any(measures.of_split(name) for name in extra) or needs(protocol.method, "background"):
         depends.append(shelf.images(split))
-    return shelf.kept(columns, depends, rows)
+    return shelf.cached(columns, depends, rows)
 
 
 def by(

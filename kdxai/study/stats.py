@@ -153,7 +153,7 @@ def statistics(names: Sequence[str], means: np.ndarray) -> tuple[list[str], np.n
     return kept, np.stack([found[name] for name in kept], -1)
 
 
-def drawn_counts(n: int, resamples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
+def resample_counts(n: int, resamples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
     """How often each of n images is in every resample of them, [up to 100, n] float32 at a time."""
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, 100):
@@ -167,7 +167,7 @@ def bootstrap(values: np.ndarray, resamples: int, seed: int | Sequence[int]) -> 
     n, means = values.shape[1], values.mean(1)
     # What is left after the mean loses nothing that matters in float32; counts are exact in it.
     rest = np.moveaxis(values - means[:, None], 1, 0).reshape(n, -1).astype(np.float32)
-    sums = np.concatenate([counts @ rest for counts in drawn_counts(n, resamples, seed)])
+    sums = np.concatenate([counts @ rest for counts in resample_counts(n, resamples, seed)])
     return np.concatenate([means[None], means + sums.reshape(-1, *means.shape) / n])
 
 

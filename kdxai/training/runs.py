@@ -66,7 +66,7 @@ def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
     flat = flatten({key: value for key, value in one.items() if key != CONTENT})
     left_out = own.keys() | its.keys()
     flat = {f"{key}.name" if _is_objective(key) else key: v for key, v in flat.items()}
-    settings = {k: v for k, v in flat.items() if v not in (None, [], ()) and k not in left_out}
+    settings = {k: v for k, v in flat.items() if v not in (None, "", [], ()) and k not in left_out}
     known = own if own and its else {}
     return settings | {f"content of {key}": str(text)[:16] for key, text in known.items()}
 

@@ -363,14 +363,14 @@ def test_a_study_judges_claims_about_agreement(monkeypatch, tmp_path):
         dead_and_alive(n).drop(columns="model").head(n).assign(model=model) for model in MODELS
     )
 
-    def measure(told, cells, dataset, what, workdir):
+    def measure(told, members, dataset, what, workdir):
         agreement = []
         for level, (one, other) in enumerate(what.compare):
             values = {name: level / 10 + rng.normal(0, 0.01, n) for name in stats.AGREEMENT}
             columns = {"model": one, "other": other, "seed": 0, "method": "cam"}
             agreement.append(pd.DataFrame(values | {"image": np.arange(n)}).assign(**columns))
         return Measured(
-            told, cells, dataset, what, data.assign(drawn=True), pd.concat(agreement), {},
+            told, members, dataset, what, data.assign(drawn=True), pd.concat(agreement), {},
             *[pd.DataFrame()] * 3, {},
         )  # fmt: skip
 
@@ -394,7 +394,7 @@ def test_a_study_judges_claims_about_agreement(monkeypatch, tmp_path):
 
 
 def test_a_ladder_judges_what_it_measures():
-    """No rung compares two networks' maps, so a claim about them has no verdict there."""
+    """No step compares two networks' maps, so a claim about them has no verdict there."""
     claims = {
         name: claim(name, direction="beyond_noise" if "pairwise" in name else "higher")
         for name in ("ssim", "agreement_ssim", "pairwise_ssim")

@@ -269,7 +269,7 @@ def test_where_they_cannot_be_kept(config, dataset, monkeypatch):
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 4 * expected.nbytes))
-        with pytest.warns(UserWarning, match="not kept in .*MiB to come, .*; every student"):
+        with pytest.warns(UserWarning, match="not cached in .*MiB to come, .*; every student"):
             found = logits_of(config, dataset, epochs=2).epoch(0)
         np.testing.assert_array_equal(found, expected)
         assert not files(config.teacher)
@@ -277,7 +277,7 @@ def test_where_they_cannot_be_kept(config, dataset, monkeypatch):
         assert len(files(config.teacher)) == 1
     shutil.rmtree(Path(config.teacher) / "views")
     (Path(config.teacher) / "views").write_text("in the way")
-    with pytest.warns(UserWarning, match="not kept in .*Not a directory.; every student"):
+    with pytest.warns(UserWarning, match="not cached in .*Not a directory.; every student"):
         np.testing.assert_array_equal(logits_of(config, dataset).epoch(0), expected)
 
 
@@ -285,7 +285,7 @@ def test_no_link_is_followed_to_keep_them(config, dataset, tmp_path):
     """A teacher's directory may be a stranger's."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "teacher" / "views").symlink_to(tmp_path / "outside")
-    with pytest.warns(UserWarning, match="not kept in .*a symbolic link leads elsewhere.; every"):
+    with pytest.warns(UserWarning, match="not cached in .*a symbolic link leads elsewhere.; every"):
         logits_of(config, dataset).epoch(0)
     assert not list((tmp_path / "outside").iterdir())
 
