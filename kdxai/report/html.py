@@ -11,7 +11,7 @@ import pandas as pd
 
 from kdxai.report import answer, drawn, facts, sweep, tables
 from kdxai.report.answer import HEADLINE, MINUS, called, sign, spoken
-from kdxai.report.cards import SORTS, Gallery, cards
+from kdxai.report.cards import Gallery, view
 from kdxai.report.charts import models as of_models
 from kdxai.report.charts.chart import Chart
 from kdxai.report.markdown import DEGENERATE, over
@@ -127,9 +127,7 @@ def page(content: Page) -> str:
         pictures=drawn.table1(main, slots, content.seeds),
         singles=drawn.single(own, slots, pair),
         classes=per_class(content, models),
-        cards=cards(content.gallery, content.records, content.class_names, models, design),
-        sorts=SORTS if len(models) > 1 else {k: v for k, v in SORTS.items() if k != "disagreement"},
-        reference=design.reference,
+        gallery=view(content.gallery, content.records, content.class_names, slots, design),
         facts=facts,
         notes=tables.notes(content.records, content.missing),
         agreement=agreement(content.agreement),
