@@ -34,8 +34,9 @@ def key(figure: Figure, slots: Mapping[str, int]) -> None:
     figure.legend(
         [Line2D([], [], **look.shape(slot)) for slot in slots.values()],
         [answer.spoken(name) for name in slots],
-        loc="upper left", ncols=key_columns(figure.get_figwidth() * look.POINTS), frameon=False,
-        fontsize=10, handletextpad=0.2, columnspacing=1.2, borderaxespad=0.2,
+        loc="upper left", bbox_to_anchor=(0, 1), frameon=False, fontsize=10, handletextpad=0.2,
+        columnspacing=1.2, borderaxespad=0.2,
+        ncols=key_columns(figure.get_figwidth() * look.POINTS),
     )  # fmt: skip
 
 
