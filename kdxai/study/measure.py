@@ -38,6 +38,7 @@ class Measured(NamedTuple):
       trust: `checks.trust` of the first method; empty where nothing was checked.
       missing: measure or check -> names of the models that it cannot be made for.
       claims: `claims.judge` at every rung, named in a first column; the last is the sound one.
+      question: the verdicts that answer the question of every study, see `question`.
       ladder: `stats.table` of every rung, named in a first column.
       pairwise: method -> the agreement of all networks with all on the random images; empty where
         no model has two networks and none was compressed, as what follows.
@@ -57,6 +58,7 @@ class Measured(NamedTuple):
     trust: pd.DataFrame
     missing: Mapping[str, Sequence[str]]
     claims: pd.DataFrame = NONE
+    question: pd.DataFrame = NONE
     ladder: pd.DataFrame = NONE
     pairwise: Mapping[str, Pairwise] = MappingProxyType({})
     noise: pd.DataFrame = NONE

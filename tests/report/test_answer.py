@@ -118,16 +118,16 @@ def test_each_seeds_means_are_shown_where_there_are_several():
 
 def test_what_is_not_testable_is_counted_and_explained():
     rows = claims(1)
-    rows.loc[rows.claim == "drop", ["verdict", "why"]] = "not testable", "9 images are too few"
+    rows.loc[rows.claim == "drop", ["verdict", "why"]] = "not testable here", "9 images are too few"
     first, *_ = answer(table(TEACHER), rows, NONE, seeds=1)
     assert first.endswith(
-        "none of two claims is supported: one is undecided and one is not testable."
+        "none of two claims is supported: one is undecided and one is not testable here."
     )
-    assert tables.ledger(rows).verdict.iloc[0] == "not testable"
+    assert tables.ledger(rows).verdict.iloc[0] == "not testable here"
     assert tables.reasons(rows) == "Not testable: 9 images are too few."
     assert tables.reasons(claims(1)) == ""
     assert tables.verdicts(rows).loc["sound", "drop"] == "x"
-    assert tables.LEGEND.endswith("x not testable")
+    assert tables.LEGEND.endswith("x not testable here")
 
 
 def test_from_claims_sound_against_literal():

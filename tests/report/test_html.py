@@ -174,9 +174,9 @@ def test_numbers_without_an_interval_are_drawn_without_one():
 def test_what_is_not_testable_says_why_and_one_seed_speaks_of_these_networks():
     rows = claims(1)
     why = "the student (seed 0) is at chance"
-    rows.loc[rows.claim == "accuracy", ["verdict", "why"]] = "not testable", why
+    rows.loc[rows.claim == "accuracy", ["verdict", "why"]] = "not testable here", why
     words = Elements(html.page(content()._replace(claims=rows))).words()
-    assert f"not testable {why}" in words
+    assert f"not testable here {why}" in words
     assert "contradicted for these networks" in words
     assert "judged over images, about these trained models only" in words
     assert "for these networks" not in Elements(html.page(content())).words()
