@@ -9,12 +9,14 @@ from rich.table import Table
 
 from kdxai import measures
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
+from kdxai.study.question import TRUTH
 from kdxai.study.stats import FEWEST, PAIRWISE, STATISTICS, few
 
 # What fits a terminal and a picture; the report has all.
 MAIN = (
+    *TRUTH,
     *("accuracy", "average_drop", "complexity", "ssim", "coherency", "adcc", "adcc_of_means"),
-    *("increase", "logit_drop", "symmetric_relevance_gain", "road", "energy_inside"),
+    *("increase", "logit_drop", "symmetric_relevance_gain", "road"),
 )
 LADDER = ("average_drop", "complexity", "ssim", "adcc")  # what an audit shows
 MARKS = {
