@@ -63,7 +63,8 @@ DISTILLED = {
     "tiny_student": paper.ROLES["tiny_student"],
     "dkd_student": "the student's network, taught the teacher's logits in two parts",
     **{
-        f"{name}_student": f"the student's network, taught {what} too" for name, what in MATCHED.items()
+        f"{name}_student": f"the student's network, taught {what} too"
+        for name, what in MATCHED.items()
     },
 }
 

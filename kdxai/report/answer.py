@@ -57,10 +57,11 @@ def answer(asked: pd.DataFrame, design: Design) -> Answer:
     if untested:
         parts.append(f"{listed(untested)} cannot be tested here")
     by = ", by the true masks of the objects" if truth else ""
-    asks = f"Do {one}\N{RIGHT SINGLE QUOTATION MARK}s maps lie on the objects" if truth else ""
+    asks = f"Does {one} explain as well as {other}?"
+    if truth:
+        asks = f"Do the maps of {one} lie on the objects as well as those of {other}?"
     return Answer(
-        f"{asks or f'Does {one} explain'} as well as {other}"
-        + ("\N{RIGHT SINGLE QUOTATION MARK}s?" if truth else "?"),
+        asks,
         word,
         f"{scope(asked)}, {'; '.join(parts)}{by}.",
     )

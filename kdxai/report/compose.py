@@ -19,11 +19,11 @@ from kdxai.report import (
     trusted,
 )
 from kdxai.report.cards import Gallery
+from kdxai.report.charts.chart import Chart
 from kdxai.report.networks import NO_NETWORKS, Networks
 from kdxai.report.report import (
     Answer,
     Cell,
-    Chart,
     Part,
     Report,
     Row,
@@ -81,7 +81,7 @@ def report(content: Content) -> Report:
     slots = design.slots(models)
     doubts = trusted.doubts(measured.trust)
     own = records[records.method == content.gallery.method]
-    first = design.compare[0][0] if design.compare else design.reference
+    first = next((one for one, _ in design.compare if one in models), models[0])
     found = [
         *([sections.section(many.compression)] if many.compression else []),
         ledger.section(measured.claims),
@@ -103,7 +103,7 @@ def report(content: Content) -> Report:
         byline=byline(measured.dataset.name, main, len(every)),
         answers=answers(content),
         sentences=sentences(measured, main),
-        models=sizes.introduced(content.results, models, design, slots, int(main.n.max())),
+        models=sizes.introduced(content.results, main, models, design, slots),
         sections=[section for section in found if section.parts],
         figures=content.figures,
     )
@@ -205,7 +205,12 @@ def pictures(content: Content, models: Sequence[str], slots: Mapping[str, int]) 
         content.gallery, measured.records, measured.dataset.class_names, models, measured.design
     )
     sorts = {k: v for k, v in cards.SORTS.items() if k != "disagreement" or len(models) > 1}
-    view = {"cards": shown, "sorts": sorts, "gallery": content.gallery, "slots": slots}
+    view: dict[str, Any] = {
+        "cards": shown,
+        "sorts": sorts,
+        "gallery": content.gallery,
+        "slots": slots,
+    }
     view |= {"design": measured.design, "class_names": measured.dataset.class_names}
     made = html.macro("cards.html", "gallery", view)
     title = "The same images, seen by every model"

@@ -1,5 +1,7 @@
 """The claims, their verdicts, and the numbers behind them."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
@@ -101,10 +103,11 @@ def by_rung(claims: pd.DataFrame, name: str) -> Table:
     return Table(name, heads("Claim", *rungs), one_group(lines), words=True)
 
 
-def picture(row: pd.Series, reach: float) -> Markup:
+def picture(row: Any, reach: float) -> Markup:
     """A difference beside zero and beside what would matter, for the page.
 
     Args:
+      row: of the claims, with `metric, mean, ci_low, ci_high, matters`.
       reach: the largest number that the scale is to hold, on either side.
     """
     if np.isnan(row.ci_low):
@@ -115,7 +118,7 @@ def picture(row: pd.Series, reach: float) -> Markup:
 
     better = (STATISTICS | PAIRWISE)[row.metric].better
     at, anchor, arrow = (WIDTH, "end", "better →") if better > 0 else (0, "start", "← better")
-    side = Markup('<text class="quiet" x="{}" y="{}" text-anchor="{}">{}</text>').format(
+    side = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
         at, HEIGHT - 1, anchor, arrow
     )
     return Markup(

@@ -28,12 +28,14 @@ class Networks(NamedTuple):
       tables: of all sweeps and methods, named in first columns `method, parent`.
       compression: of each of `sweeps`.
       noise: None where no two networks were compared.
+      classes: how many the data have.
     """
 
     sweeps: Sequence[Sweep]
     tables: Tables
     compression: Sequence[Compression]
     noise: Noise | None
+    classes: int = 0
 
 
 NO_NETWORKS = Networks((), Tables(NONE, NONE), (), None)
@@ -70,7 +72,7 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
         design = measured.design
         alike = seeds.alike(pairwise, found, design.reference, design.compare)
         seeds_told = sections.seed_noise(alike, floors, noise, found)
-    return Networks(found, every, told, seeds_told)
+    return Networks(found, every, told, seeds_told, classes)
 
 
 def tables(measured: Measured, found: Sequence[Sweep]) -> Tables:

@@ -1,10 +1,12 @@
 """A report as one value: all that it tells, ready to be shown by the page and in Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
+
+from kdxai.report.charts.chart import Chart
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
@@ -60,20 +62,6 @@ class Table(NamedTuple):
     groups: Sequence[tuple[str, Sequence[Row]]]
     words: bool = False
     search: str = ""
-
-
-class Chart(Protocol):
-    """A chart that a page shows."""
-
-    @property
-    def title(self) -> str: ...
-    @property
-    def svg(self) -> Markup:
-        """With its own description, for those who do not see it."""
-
-    @property
-    def wide(self) -> bool:
-        """Whether a telephone shows it in parts."""
 
 
 class Part(NamedTuple):

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from kdxai.report import headline, html, sweep, tables
-from kdxai.report.charts.squares import matrix, strips
+from kdxai.report.charts import squares
+from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.sweeps import TITLES, curve, kinds
 from kdxai.report.films import Film, Seen
 from kdxai.report.report import (
     NOTHING,
     Answer,
     Cell,
-    Chart,
     Part,
     Row,
     Section,
@@ -166,7 +166,7 @@ def forgotten(table: pd.DataFrame) -> list[Part]:
     heading = "On images that compression forgets"
     text = (
         "Those that most compressed networks answer differently from most dense ones. r is of a "
-        "network’s map and its parent’s for the class that the parent predicts; a difference below "
+        "network's map and its parent's for the class that the parent predicts; a difference below "
         "0 says that explanations change most on what is forgotten. Of fewer than 20 images there "
         "is no interval."
     )
@@ -253,7 +253,7 @@ def seed_noise(
     band = f" The band holds the pairs of {spoken(found.reference)}: what another seed changes."
     note = (
         "Each dot is a pair of networks, the bar the mean of networks that are treated alike."
-        f"{band if found.band else ''} Pearson’s r of their maps of the same image for its true "
+        f"{band if found.band else ''} Pearson's r of their maps of the same image for its true "
         f"class, averaged over {found.images:,} images."
     )
     left = (
@@ -261,7 +261,7 @@ def seed_noise(
         if found.left_out
         else ""
     )
-    drawn = matrix(found), strips(found)
+    drawn = squares.matrix(found), squares.strips(found)
     parts = [
         Part(text=seeds_said(found), charts=drawn[1:], notes=[note]),
         Part("All networks with all", charts=drawn[:1], notes=[left] if left else []),
@@ -305,13 +305,13 @@ def seed_floors(floors: pd.DataFrame) -> list[Part]:
     """How far two networks differ that differ in their seed alone."""
     if floors.empty:
         return []
-    known = floors.set_index(["metric", "model"])
+    known = {(row.metric, row.model): row for row in floors.itertuples()}
     models = list(dict.fromkeys(floors.model))
     lines = []
     for metric in dict.fromkeys(floors.metric):
         cells = [
-            estimate(*known.loc[(metric, name), ["floor", "ci_low", "ci_high"]], ".4f")
-            if (metric, name) in known.index
+            estimate(row.floor, row.ci_low, row.ci_high, ".4f")
+            if (row := known.get((metric, name))) is not None
             else NOTHING
             for name in models
         ]

@@ -28,6 +28,7 @@ from kdxai.study.members import Member
 from kdxai.study.records import Shelf
 
 WORTH = ("parameters", "multiply_adds", "bytes", "seconds_per_image")  # of `compress.worth`
+Slots = Mapping[str, int]
 ALIKE = 1.25  # sizes that differ by less are called equal
 
 
@@ -99,43 +100,43 @@ def beside(own: Facts, its: Facts, called: str) -> str:
 
 
 def introduced(
-    results: Results,
-    models: Sequence[str],
-    design: Design,
-    slots: Mapping[str, int],
-    explained: int,
+    results: Results, main: pd.DataFrame, models: Sequence[str], design: Design, slots: Slots
 ) -> list[Model]:
     """The models, each with what it is beside the reference.
 
     Args:
-      explained: how many images the numbers of the maps are of.
+      main: `stats.table` of the main method.
     """
-    of = families(results)
+    of, first = families(results), design.reference
     found = []
     for name in models:
-        first, accuracies = of[name][0], [facts.accuracy(own) for own in of[name]]
-        of_what = f"of the {explained:,} images explained"
-        if facts.is_own(first):
-            of_what = "of all test images"
-            mean = sum(own["measured_accuracy"] for own in of[name]) / len(accuracies)
-            if abs(mean - sum(accuracies) / len(accuracies)) >= 0.0005:
-                of_what += f"; {mean:.1%} of the {explained:,} that are explained, drawn from them"
-        if len(accuracies) > 1:
-            of_what += f"; {len(accuracies)} networks, {100 * min(accuracies):.1f} to "
-            of_what += f"{max(accuracies):.1%}"
-        found.append(
-            Model(
-                named(name, slots),
-                f"{sum(accuracies) / len(accuracies):.1%}",
-                of_what,
-                design.roles.get(name, ""),
-                told(first),
-                ""
-                if name == design.reference
-                else beside(first, of[design.reference][0], design.called(design.reference)),
-            )
+        own = of[name][0]
+        accuracies = [facts.accuracy(one) for one in of[name]]
+        its = beside(own, of[first][0], design.called(first)) if name != first else ""
+        accuracy = f"{sum(accuracies) / len(accuracies):.1%}"
+        role = design.roles.get(name, "")
+        model = Model(
+            named(name, slots), accuracy, measured_on(name, of[name], main), role, told(own), its
         )
+        found.append(model)
     return found
+
+
+def measured_on(name: str, family: Sequence[Facts], main: pd.DataFrame) -> str:
+    """Of what a model's accuracy is, and why that in Table 1 is another."""
+    rows = main[(main.model == name) & (main.other == "") & (main.metric == "accuracy")]
+    explained, images = rows["mean"].iloc[0], f"{rows.n.iloc[0]:,} images explained"
+    accuracies = [facts.accuracy(own) for own in family]
+    text = f"of the {images}"
+    if facts.is_own(family[0]):
+        text = "of all test images"
+        if abs(explained - sum(accuracies) / len(accuracies)) >= 0.0005:
+            text += f"; {explained:.1%} of the {images}, which are drawn from them"
+    if len(accuracies) > 1:
+        text += (
+            f"; {len(accuracies)} networks, {100 * min(accuracies):.1f} to {max(accuracies):.1%}"
+        )
+    return text
 
 
 def families(results: Results) -> dict[str, list[Facts]]:
@@ -146,7 +147,7 @@ def families(results: Results) -> dict[str, list[Facts]]:
     return found
 
 
-def section(results: Results, slots: Mapping[str, int]) -> Section:
+def section(results: Results, slots: Slots) -> Section:
     """What every model is and what it costs: of several networks, the first."""
     columns = heads("Model", "Network", "Parameters", "Multiply-adds", "Size", "Time", "Accuracy")
     lines = []

@@ -115,7 +115,8 @@ def cascade(records: pd.DataFrame) -> list[Part]:
     heading, parts = "Maps while the model is randomised", []
     for model, rows in records.groupby("model", sort=False):
         rows = rows.dropna(axis=1)
-        lines, stages = [], {}
+        lines: list[Row] = []
+        stages: dict[str, str] = {}
         for direction in ("top_down", "bottom_up"):
             pattern = re.compile(rf"cascade_{direction}_(\d+)_(.+)")
             matches = [match for name in rows if (match := pattern.fullmatch(name))]

@@ -40,7 +40,7 @@ def claims(
     if not pairs or (across == "seeds" and min(sizes[name] for name in pairs[0]) < 2):
         return {}
     one, other = map(design.called, pairs[0])
-    found = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for metric in metrics(measured):
         column = STATISTICS[metric]
         says = f"{column.title}: {one} is no worse than {other}"

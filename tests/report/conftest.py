@@ -2,14 +2,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from report_pages import CLASSES, content
 
 from kdxai import files
 from kdxai.data import datasets
-from kdxai.report import figures, write
-from kdxai.report.figures import Panel
+from kdxai.report import write
+from kdxai.report.charts.maps import Panel
 from kdxai.study.members import Member
 from kdxai.training import history
 
@@ -24,7 +23,7 @@ HISTORY = [
 
 
 @pytest.fixture
-def measured(tmp_path, monkeypatch):
+def measured(tmp_path, monkeypatch, undrawn):
     """A study of four models and two seeds, as `study.measure` returns it."""
     page = content()
     members = []
@@ -45,8 +44,6 @@ def measured(tmp_path, monkeypatch):
     maps = page.gallery.heatmaps["teacher"]
     panel = [Panel(one, image[0] / 255, "r$a_{i$", 0.9, 0.5, True) for one in maps]
     monkeypatch.setattr(write, "explain_images", lambda *_: panel)
-    for name in ("curves", "gallery", "intervals", "rungs"):  # drawing takes long
-        monkeypatch.setattr(figures, name, lambda path, *_: figures.save(Figure((1, 1)), path))
     names = ("r$a_{i$", *CLASSES[1:])
     return page.measured._replace(
         members=members,

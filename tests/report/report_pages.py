@@ -135,7 +135,9 @@ def measured_of(design, rows, table, **others):
         wanted=None,
         records=rows.assign(drawn=True),
         tables={"table1": table},
-        **dict.fromkeys(("agreement", "seeds", "differences", "trust"), NONE) | {"missing": {}} | others,
+        **dict.fromkeys(("agreement", "seeds", "differences", "trust"), NONE)
+        | {"missing": {}}
+        | others,
     )
 
 

@@ -13,7 +13,7 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
-from kdxai.report import gallery, html
+from kdxai.report import compose, gallery, html
 from kdxai.report.gallery import Explained, Map, Prediction
 
 FLAGS = (
@@ -26,7 +26,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(html.page(content()))
+    path.write_text(html.page(compose.report(content())))
     return path.as_uri()
 
 
@@ -270,7 +270,7 @@ def test_own_pictures_fit_and_need_nothing(chromium, own_pictures, width, scheme
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory):
     path = tmp_path_factory.mktemp("sweep") / "report.html"
-    path.write_text(html.page(sweep_pages.page()))
+    path.write_text(html.page(compose.report(sweep_pages.page())))
     return path.as_uri()
 
 
