@@ -221,20 +221,12 @@ def sure(table: pd.DataFrame, judged: pd.DataFrame, trust: pd.DataFrame, design:
 
 def doubted(used: Sequence[tuple[str, str]], trust: pd.DataFrame) -> list[str]:
     """`average drop (mine, small)`: what is used, but not trustworthy."""
-    bad = untrustworthy(trust)
+    bad = tables.doubted(trust)
     found: dict[str, list[str]] = {}
     for model, metric in dict.fromkeys(used):
         if (model, metric) in bad:
             found.setdefault(metric, []).append(spoken(model))
     return [f"{called(metric)} ({', '.join(models)})" for metric, models in found.items()]
-
-
-def untrustworthy(trust: pd.DataFrame) -> set[tuple[str, str]]:
-    """(model, metric) that fail a check."""
-    if trust.empty:
-        return set()
-    failed = trust[~trust.trustworthy.astype(bool)]
-    return set(zip(failed.model, failed.metric, strict=True))
 
 
 def called(metric: str) -> str:
