@@ -22,7 +22,7 @@ class Protocol:
 
     Attributes:
       method: a name in `explain.METHODS`, or `mask`, the ground truth itself.
-      stage: the cut of the model at which the map is drawn.
+      stage: the target layer: that at whose end the map is drawn.
       foreign_head: let CAM weigh a map with a head that reads another one, where `stage` is not
         the last.
       mode: of the model: evaluation, or training, where BatchNorm normalises with the statistics of
@@ -80,8 +80,10 @@ class Protocol:
 
 
 def require_method(name: str) -> None:
-    """Raises:
-    UserError: there is no such method.
+    """Check the name of a method.
+
+    Raises:
+      UserError: there is no such method.
     """
     known = [*METHODS, TRUTH]
     if name not in known:
@@ -89,7 +91,7 @@ def require_method(name: str) -> None:
 
 
 def reads_cut(method: str) -> bool:
-    """Whether a method's map depends on where the model is cut."""
+    """Whether a method's map depends on the target layer."""
     return method != TRUTH and not METHODS[method].on_image
 
 
@@ -101,6 +103,11 @@ def takes(method: str, name: str) -> bool:
 def needs(method: str, field: str) -> bool:
     """Whether a method cannot do without a field of `Classifier`."""
     return method != TRUTH and field in METHODS[method].needs
+
+
+def by_rules(method: str) -> bool:
+    """Whether a method runs the model by other rules, which not every operation has."""
+    return method != TRUTH and METHODS[method].by_rules
 
 
 def checked_options(method: str, options: Mapping[str, Any]) -> dict[str, Option]:

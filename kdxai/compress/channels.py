@@ -21,8 +21,10 @@ INNER_NORMS = {BasicBlock: "BatchNorm_0", Block: "BatchNorm_1"}
 
 
 def require_removable(share: float, by: str) -> None:
-    """Raises:
-    UserError: bad settings.
+    """Check the settings of a removal of channels.
+
+    Raises:
+      UserError: bad settings.
     """
     require_share("share", share)
     require_one_of("by", by, CRITERIA)
@@ -91,7 +93,7 @@ def inner_norms(trained: Trained) -> dict[str, str]:
 
 def shape(trained: Trained, widths: Sequence[int]) -> dict[str, Any]:
     """What tells the family of the channels left inside of each block."""
-    family, *_ = models.parse(trained.architecture["name"])
+    family, *_ = models.parse_name(trained.architecture["name"])
     if family.make is not cifar_resnet:
         return {"inner": list(widths)}
     units = trained.model.units

@@ -56,8 +56,10 @@ class FolderImages:
         self._size = size
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Raises:
-        UserError: a picture cannot be read.
+        """Some pictures, [n, size, size, 3] uint8.
+
+        Raises:
+          UserError: a picture cannot be read.
         """
         image = np.empty((len(rows), self._size, self._size, 3), np.uint8)
         for i, path in enumerate(self._paths[rows]):
@@ -118,7 +120,9 @@ def _splits(place: Path, test_share: float | None) -> Mapping[str, Classes]:
                 f"{place} has {' and '.join(found)} alone: put train and test there, or set "
                 "data_dir to the one whose pictures are to be shared out"
             )
-        return _cut(place, _classes(place), TEST_SHARE if test_share is None else test_share)
+        return _split_off_test(
+            place, _classes(place), TEST_SHARE if test_share is None else test_share
+        )
     if test_share is not None:
         raise UserError(f"{place} has {' and '.join(found)}: leave test_share out")
     if len(set(kinds)) < len(kinds):
@@ -132,8 +136,10 @@ def _splits(place: Path, test_share: float | None) -> Mapping[str, Classes]:
 
 
 def _require_same(place: Path, classes: Classes, train: Classes) -> None:
-    """Raises:
-    UserError: a split has other classes than the training images.
+    """Check that every split has the same classes.
+
+    Raises:
+      UserError: a split has other classes than the training images.
     """
     for some, others, told in (
         (classes, train, "has a class"),
@@ -147,8 +153,8 @@ def _require_same(place: Path, classes: Classes, train: Classes) -> None:
             )
 
 
-def _cut(place: Path, classes: Classes, test_share: float) -> Mapping[str, Classes]:
-    """Some pictures of each class to test on, drawn once for all."""
+def _split_off_test(place: Path, classes: Classes, test_share: float) -> Mapping[str, Classes]:
+    """Some pictures of each class to test on, sampled once for all."""
     if not 0 < test_share < 1:
         raise UserError(f"test_share is {test_share}: it must be between 0 and 1")
     splits: dict[str, dict[str, list[File]]] = {"train": {}, "test": {}}

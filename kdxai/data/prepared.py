@@ -24,7 +24,7 @@ from kdxai.data import stored
 from kdxai.data.sources import Dataset, Request, checked_labels
 from kdxai.data.stored import Stored
 from kdxai.data.tfrecord import TFRecords
-from kdxai.errors import UserError, line
+from kdxai.errors import UserError, one_line
 
 TIMEOUT = 10  # seconds without an answer before a download fails
 PIL_MODES = {1: "L", 3: "RGB"}  # by number of channels
@@ -42,7 +42,7 @@ def load(request: Request, others: Sequence[str] = ()) -> Dataset:
       UserError: it cannot be had, or its images or labels do not suit.
     """
     name, directory = request.name, request.directory
-    found = find(name, directory) or prepare(name, directory, others)
+    found = find_prepared(name, directory) or prepare_with_tfds(name, directory, others)
     version = "-".join(found.relative_to(directory).parts)
     key = f"{version}-{fingerprint(found)}"
     return stored.load(request, key, lambda: describe(name, found))
@@ -59,8 +59,10 @@ class PreparedImages:
         return self.__dict__ | {"_source": None}
 
     def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Raises:
-        UserError: a record cannot be read.
+        """The images of some records, [n, H, W, C] uint8.
+
+        Raises:
+          UserError: a record cannot be read.
         """
         from PIL import Image
 
@@ -108,8 +110,8 @@ class PreparedImages:
 
     def _unreadable(self, error: Exception) -> UserError:
         return UserError(
-            f"cannot read split {self.split} of {self.prepared} ({line(error)}): prepare it anew "
-            "(tfds build NAME --file_format=array_record) or set another data directory"
+            f"cannot read split {self.split} of {self.prepared} ({one_line(error)}): prepare it "
+            "anew (tfds build NAME --file_format=array_record) or set another data directory"
         )
 
 
@@ -148,8 +150,10 @@ def _builder(prepared: Path) -> Any:
 
 
 def _require_own_features(path: Path) -> None:
-    """Raises:
-    UserError: a `features.json` names a class that is not of TFDS itself.
+    """Refuse data that bring code of their own.
+
+    Raises:
+      UserError: a `features.json` names a class that is not of TFDS itself.
     """
     for name in _feature_classes(json.loads(path.read_text())):
         if not name.startswith(OWN):
@@ -188,7 +192,7 @@ def describe(name: str, prepared: Path) -> Stored:
         raise
     except Exception as error:  # from a damaged file, ...
         raise UserError(
-            f"cannot read {prepared} ({line(error)}): prepare it anew "
+            f"cannot read {prepared} ({one_line(error)}): prepare it anew "
             f"(tfds build {name} --file_format=array_record) or set another data directory"
         ) from error
     filled = [split for split, told in splits.items() if told.num_examples]
@@ -208,7 +212,7 @@ def describe(name: str, prepared: Path) -> Stored:
     return Stored(prepared, class_names, shape, splits["train"].num_examples, images)
 
 
-def find(name: str, directory: Path) -> Path | None:
+def find_prepared(name: str, directory: Path) -> Path | None:
     """The newest prepared version, found without importing TFDS."""
     versions = {
         tuple(map(int, path.parent.name.split("."))): path.parent
@@ -230,11 +234,13 @@ def fingerprint(prepared: Path) -> str:
             state = path.stat()
             digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}\n".encode())
     except OSError as error:
-        raise UserError(f"cannot read {prepared} ({line(error)}): is it yours to read?") from error
+        raise UserError(
+            f"cannot read {prepared} ({one_line(error)}): is it yours to read?"
+        ) from error
     return digest.hexdigest()[:16]
 
 
-def prepare(name: str, directory: Path, others: Sequence[str] = ()) -> Path:
+def prepare_with_tfds(name: str, directory: Path, others: Sequence[str] = ()) -> Path:
     """Let TFDS download and prepare a data set; returns the directory of its version."""
     import tensorflow_datasets as tfds
 
@@ -263,13 +269,14 @@ def prepare(name: str, directory: Path, others: Sequence[str] = ()) -> Path:
     except UserError:
         raise
     except Exception as error:  # TFDS fails in as many ways as it has data sets
-        prepared = find(name, directory)
+        prepared = find_prepared(name, directory)
         if prepared:  # by another process, meanwhile
             return prepared
         raise UserError(
-            f"{name} is not in {directory} and cannot be prepared there ({line(error)}): run once "
-            f"with network, or prepare it elsewhere (tfds build {name} --file_format=array_record) "
-            "and set TFDS_DATA_DIR or the config's data directory to where it is"
+            f"{name} is not in {directory} and cannot be prepared there ({one_line(error)}): run "
+            f"once with network, or prepare it elsewhere (tfds build {name} "
+            "--file_format=array_record) and set TFDS_DATA_DIR or the config's data directory to "
+            "where it is"
         ) from error
 
 

@@ -60,7 +60,7 @@ def prepare(
             return every_logit(given, protocol, chunk, name)
 
     chosen = np.arange(len(labels)) if chosen is None else chosen
-    source = measures.Source(model, protocol, images, labels, chosen, logits)
+    source = measures.Ingredients(model, protocol, images, labels, chosen, logits)
     lacking = measures.lacking(model, extra)
     needed = {one: MEASURES[one].preparation for one in extra if one not in lacking}
     return {one: preparation.make(source) for one, preparation in needed.items() if preparation}
@@ -157,8 +157,10 @@ def admit_prepared(
 def require_logits_of_all(
     prepared: dict[str, Any], images: np.ndarray, given: Admitted, name: str
 ) -> None:
-    """Raises:
-    UserError: a prepared classifier that is none of kdxai's own gives probabilities.
+    """Check that all prepared classifiers return logits.
+
+    Raises:
+      UserError: a prepared classifier that is none of kdxai's own gives probabilities.
     """
     for part in jax.tree.leaves(prepared, is_leaf=is_classifier):
         if is_classifier(part) and own_part(part) is None:

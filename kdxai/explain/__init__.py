@@ -1,13 +1,13 @@
 """Explanations: one classifier, one image, one class -> one map.
 
 `METHODS[name](classifier, image [H, W, C], class_index, **options) -> [h, w] float32`, on the
-method's own grid (that of the classifier's cut, or the image's). jax.vmap a method over a batch;
+method's own grid (that of the target layer, or the image's). jax.vmap a method over a batch;
 `resize` puts maps on one grid and `min_max` on one scale. An image of integers is explained as one
 of float32, so a model that normalises within sees 0 to 255 as floats. What differs from the library
 grad-cam is said in `kdxai.explain.cam`.
 
 In place of a class a method takes any function of the logits to one number, such as those of
-`targets`. Of a model that has more than a grid at its cut, `Classifier(grid=...)` picks the map.
+`targets`. Of a model whose target layer has more than a grid, `Classifier(grid=...)` picks the map.
 """
 
 from kdxai.explain.attention import attention_rollout, le_grad
@@ -29,6 +29,7 @@ from kdxai.explain.coalitions import kernel_shap, lime, require_segments
 from kdxai.explain.controls import centred_gaussian, edges, random
 from kdxai.explain.decomposition import deep_lift, lrp_epsilon, lrp_z_plus
 from kdxai.explain.expectation import expected_gradients, gradient_shap
+from kdxai.explain.extended_grad_cam import eigen_grad_cam, finer_cam, refine_cam, shapley_cam
 from kdxai.explain.full_gradient import full_grad, full_gradient
 from kdxai.explain.gradients import (
     gradient,
@@ -44,7 +45,6 @@ from kdxai.explain.gradients import (
 )
 from kdxai.explain.maps import min_max, resize
 from kdxai.explain.method import Method, Option
-from kdxai.explain.newer_cam import eigen_grad_cam, finer_cam, refine_cam, shapley_cam
 from kdxai.explain.occlusion import occlusion, require_cover
 from kdxai.explain.rise import rise
 
@@ -82,10 +82,10 @@ METHODS: dict[str, Method] = {
     "gradient_shap": Method(
         gradient_shap, batch=("chunk", "samples"), on_image=True, needs=("background",)
     ),
-    "deep_lift": Method(deep_lift, on_image=True),
-    "lrp_epsilon": Method(lrp_epsilon, on_image=True),
-    "lrp_z_plus": Method(lrp_z_plus, on_image=True),
-    "full_grad": Method(full_grad, on_image=True),
+    "deep_lift": Method(deep_lift, on_image=True, by_rules=True),
+    "lrp_epsilon": Method(lrp_epsilon, on_image=True, by_rules=True),
+    "lrp_z_plus": Method(lrp_z_plus, on_image=True, by_rules=True),
+    "full_grad": Method(full_grad, on_image=True, by_rules=True),
     "rise": Method(rise, batch=("chunk", "samples"), on_image=True),
     "kernel_shap": Method(kernel_shap, batch=("chunk",), on_image=True, require=require_segments),
     "lime": Method(lime, batch=("chunk", "samples"), on_image=True, require=require_segments),

@@ -18,7 +18,7 @@ import numpy as np
 from jax.scipy.sparse.linalg import cg
 
 from kdxai.errors import UserError
-from kdxai.explain.classifier import Classifier, Target, one_image, score
+from kdxai.explain.classifier import Classifier, Target, one_image, target_score
 from kdxai.explain.maps import spread_nan
 
 
@@ -101,8 +101,10 @@ def lime(
 
 
 def require_segments(*, segments: jax.Array | int, samples: int, **_: Any) -> None:
-    """Raises:
-    UserError: there is only one segment, or no pair of coalitions.
+    """Check the options of KernelSHAP and LIME.
+
+    Raises:
+      UserError: there is only one segment, or no pair of coalitions.
     """
     if samples < 2:
         raise UserError(f"kernel_shap and lime need at least 2 samples, not {samples}.")
@@ -170,7 +172,7 @@ def game(
 
     def value(shown: jax.Array) -> jax.Array:
         mixed = jnp.where(shown[places][..., None] > 0, image, hidden)
-        return score(classifier(mixed), class_index)
+        return target_score(classifier(mixed), class_index)
 
     return value
 

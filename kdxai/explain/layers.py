@@ -1,4 +1,4 @@
-"""A classifier from any model and the name of one of its layers."""
+"""A classifier from any model and the name of its target layer."""
 
 import contextlib
 import sys
@@ -17,7 +17,7 @@ from kdxai.explain.classifier import Classifier
 # Called for each call of a layer: its name, and what runs it; returns the layer's output.
 Observer = Callable[[str, Callable[[], Any]], Any]
 SHOWN = 60  # names in a message
-EVALUATE = "call it in evaluation mode, where BatchNorm takes its running averages"
+EVALUATE = "call it in evaluation mode: BatchNorm by its running averages, no Dropout"
 
 
 def cut(
@@ -27,7 +27,7 @@ def cut(
     call: Callable[[Any, jax.Array], jax.Array] | None = None,
     grid: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Classifier:
-    """Cut a model at what one of its layers returns, as hooks do in PyTorch.
+    """Cut a model at its target layer, of which CAMs are drawn, as hooks do in PyTorch.
 
     The layer may be anywhere, also inside a residual block: the rest of the network runs with the
     layer's output held, and the gradient is of that alone. The model's own weights are read each
@@ -36,8 +36,9 @@ def cut(
     Args:
       model: an NNX, Equinox or Keras model; or a function that runs linen or Haiku modules, such as
         `lambda images: network.apply(variables, images, train=False)`.
-      layer: its name: `layer3/conv2` of linen, `net/~/block_1/conv` of Haiku, `layers.3.conv` of
-        NNX and Equinox, a layer's `path` of Keras. A wrong one is answered with all there are.
+      layer: the target layer's name: `layer3/conv2` of linen, `net/~/block_1/conv` of Haiku,
+        `layers.3.conv` of NNX and Equinox, a layer's `path` of Keras. A wrong one is answered with
+        all there are.
       call: (model, image [H, W, C]) -> [K] logits; by default `model(image[None])[0]`.
       grid: what the layer returns -> its [h, w, c] map; by default its only example. Needed where
         channels come first (`lambda output: output.transpose(1, 2, 0)`) and where there are tokens.
@@ -47,7 +48,7 @@ def cut(
         a model in training mode.
     """
     call = call or (lambda model, image: model(image[None])[0])
-    run = partial(_run, model, layer, call)
+    run = partial(_run_held, model, layer, call)
 
     def features(image: jax.Array) -> dict[str, Any]:
         return {"image": image, "output": run(image)[1]}
@@ -62,7 +63,7 @@ def _only_example(output: Any) -> Any:
     return output[0] if getattr(output, "ndim", 0) == 4 and len(output) == 1 else output
 
 
-def _run(
+def _run_held(
     model: Any,
     layer: str,
     call: Callable[[Any, jax.Array], jax.Array],
@@ -98,7 +99,7 @@ def _run(
 def _mistaken(layer: str, names: list[str]) -> str:
     times = names.count(layer)
     if times > 1:
-        return f"the layer '{layer}' is called {times} times; cut at one that is called once"
+        return f"the layer '{layer}' is called {times} times; name one that is called once"
     known = list(dict.fromkeys(name for name in names if name))
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     said = ", ".join(known[:SHOWN]) or "none that kdxai knows: NNX, Equinox, Keras, linen or Haiku"
@@ -114,7 +115,9 @@ def _observed(model: Any, observe: Observer) -> Iterator[None]:
             stack.enter_context(haiku.intercept_methods(partial(_haiku, observe)))
         if (keras := sys.modules.get("keras")) and isinstance(model, keras.Layer):
             stack.enter_context(_unchanged(keras.StatelessScope()))
-        named = _modules(model)
+            named = [(layer.path, layer) for layer in _layers(model)]
+        else:
+            named = _modules(model)
         known = {id(module): name for name, module in named}
         for kind in {type(module) for _, module in named}:
             stack.enter_context(_watched(kind, known, observe))
@@ -168,23 +171,23 @@ def _unchanged(scope: Any) -> Iterator[None]:
 
 
 def _modules(model: Any) -> list[tuple[str, Any]]:
-    """The names of a model's layers, and they; none of a function.
+    """The names of an NNX or Equinox model's layers, and they; none of a function.
 
     Raises:
       UserError: one is in training mode.
     """
-    keras, equinox = sys.modules.get("keras"), sys.modules.get("equinox")
+    equinox = sys.modules.get("equinox")
     if isinstance(model, nnx.Module):
         named = [(".".join(map(str, path)), module) for path, module in nnx.iter_modules(model)]
     elif equinox and isinstance(model, equinox.Module):
         named = list(_parts(model, equinox.Module))
-    elif keras and isinstance(model, keras.Layer):
-        return [(layer.path, layer) for layer in _layers(model)]
     else:
         return []
     for name, module in named:
         for mode in ("use_running_average", "inference"):
             _require_evaluation(getattr(module, mode, None), name)
+        if isinstance(module, nnx.Dropout) and module.rate:
+            _require_evaluation(module.deterministic, name)
     return [(name, module) for name, module in named if callable(module) and name]
 
 

@@ -110,7 +110,7 @@ def create(
     if not 0 <= dropout < 1:
         raise UserError(f"dropout must be in [0, 1), not {dropout}")
     require_compressible(weight_bits, activation_bits, rank)
-    family, numbers, base = parse(name)
+    family, numbers, base = parse_name(name)
     layers = Layers(
         dtype=jnp.dtype(dtype),
         axis_name=axis_name,
@@ -130,8 +130,10 @@ def create(
 def require_compressible(
     weight_bits: int | None, activation_bits: int | None, rank: float | None
 ) -> None:
-    """Raises:
-    UserError: there are no layers of such bits or of such a rank.
+    """Check that a family has compressed layers of some kind.
+
+    Raises:
+      UserError: there are no layers of such bits or of such a rank.
     """
     for name, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
         if bits is not None and bits not in range(2, 9):
@@ -142,7 +144,7 @@ def require_compressible(
         raise UserError(f"rank must be above 0 and at most 1, not {rank!r}")
 
 
-def parse(name: str) -> tuple[Family, tuple[int, ...], dict[str, int]]:
+def parse_name(name: str) -> tuple[Family, tuple[int, ...], dict[str, int]]:
     """The family of a model's name, the numbers in it, and its `base_width` where it has one.
 
     Raises:

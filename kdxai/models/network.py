@@ -296,14 +296,16 @@ class Network(nn.Module):
             return len(names)
         if not ends:
             raise UserError(
-                f"the model has no stage '{stage}'; it can be cut at: {', '.join([*names, LAST])}"
+                f"the model has no stage '{stage}'; its stages are {', '.join([*names, LAST])}"
             )
         return ends[-1]
 
 
 def require_patches(shape: tuple[int, ...], patch: int) -> None:
-    """Raises:
-    UserError: patches of so many pixels a side do not divide images of a shape [N, H, W, C].
+    """Check that patches cover images.
+
+    Raises:
+      UserError: patches of so many pixels a side do not divide images of a shape [N, H, W, C].
     """
     height, width = shape[1:3]
     if height % patch or width % patch:

@@ -92,7 +92,7 @@ def report(content: Content) -> Report:
         accuracy(content.charts.accuracies),
         single(content.charts, slots),
         classes.section(own, measured.dataset.class_names, models, first, slots),
-        pictures(content, models, slots),
+        pictures(content, slots),
         trusted.degenerate(records, slots),
         sizes.section(content.results, slots),
         provenance(content, slots),
@@ -153,7 +153,7 @@ def protocols(measured: Measured, charts: Sequence[Chart], slots: Mapping[str, i
     pair = (*measured.design.compare, ())[0]
     text = (
         f"The {table.rung.iloc[0]} protocol on the models of this study, repaired one flaw at a "
-        "time from top to bottom; each rung keeps the repairs above it. Where lines cross, the "
+        "time from top to bottom; each step keeps the repairs above it. Where lines cross, the "
         "measuring decides which model looks better."
     )
     if pair:
@@ -198,20 +198,11 @@ def single(charts: Charts, slots: Mapping[str, int]) -> Section:
     return Section("images", "Images", title, [Part(text=text), *parts] if parts else [])
 
 
-def pictures(content: Content, models: Sequence[str], slots: Mapping[str, int]) -> Section:
+def pictures(content: Content, slots: Mapping[str, int]) -> Section:
     """The gallery."""
     measured = content.measured
-    shown = cards.cards(
-        content.gallery, measured.records, measured.dataset.class_names, models, measured.design
-    )
-    sorts = {k: v for k, v in cards.SORTS.items() if k != "disagreement" or len(models) > 1}
-    view: dict[str, Any] = {
-        "cards": shown,
-        "sorts": sorts,
-        "gallery": content.gallery,
-        "slots": slots,
-    }
-    view |= {"design": measured.design, "class_names": measured.dataset.class_names}
+    names = measured.dataset.class_names
+    view = cards.view(content.gallery, measured.records, names, slots, measured.design)
     made = html.macro("cards.html", "gallery", view)
     title = "The same images, seen by every model"
     return Section("gallery", "Gallery", title, [Part(page=made)])

@@ -47,7 +47,7 @@ def section(claims: pd.DataFrame) -> Section:
     )
     parts = [Part(text=text, table=judged(claims)), reading]
     if claims.rung.nunique() > 1:
-        name = "The verdicts at every rung of the ladder"
+        name = "The verdicts at every step of the audit"
         note = f"One repair per column, about {claims.about.iloc[-1]}."
         parts.append(Part(table=by_rung(claims, name), notes=[note], folded=name))
     return Section("claims", "Claims", "The claims", parts)

@@ -45,7 +45,7 @@ def worths(members: Sequence[Member], shelf: Shelf) -> dict[str, dict[str, Any]]
             continue
         columns = {"model": one.name, "seed": one.seed, "what": "worth"}
         measure = partial(measured, one.model)
-        table = shelf.kept(columns, [shelf.model(one.model)], measure)
+        table = shelf.cached(columns, [shelf.model(one.model)], measure)
         own = {name: table[name].iloc[0].item() for name in WORTH}
         fast = seconds.setdefault(one.model.model, own["seconds_per_image"])
         found[one.name] = own | {"seconds_per_image": fast}
@@ -131,7 +131,7 @@ def measured_on(name: str, family: Sequence[Facts], main: pd.DataFrame) -> str:
     if facts.is_own(family[0]):
         text = "of all test images"
         if abs(explained - sum(accuracies) / len(accuracies)) >= 0.0005:
-            text += f"; {explained:.1%} of the {images}, which are drawn from them"
+            text += f"; {explained:.1%} of the {images}, which are sampled from them"
     if len(accuracies) > 1:
         text += (
             f"; {len(accuracies)} networks, {100 * min(accuracies):.1f} to {max(accuracies):.1%}"

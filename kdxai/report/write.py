@@ -17,7 +17,7 @@ from kdxai import classifiers, devices, evaluate, files
 from kdxai.data import augment
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
-from kdxai.evaluate.rows import Entry, explained
+from kdxai.evaluate.rows import Entry, subject_of
 from kdxai.explain import Classifier
 from kdxai.measures import Model
 from kdxai.protocol import Protocol
@@ -168,18 +168,24 @@ def explain_first(measured: Measured) -> Panels:
 
 
 def gallery(measured: Measured, panels: Panels) -> cards.Gallery:
-    """The page's pictures: the first images drawn, by the main method."""
+    """The page's pictures: the first images drawn, by the main method; of the others, some."""
     shown = measured.wanted.drawn[: cards.PICTURES]
-    method = measured.wanted.protocols[0].method
+    main, *others = (protocol.method for protocol in measured.wanted.protocols)
+    first = first_seed(measured)
+    some = measured.dataset.test.select(shown)
+
+    def maps_by(method: str) -> dict[str, np.ndarray]:
+        own = {one.name: panels[one.name, method][: len(shown)] for one in first}
+        return {name: np.stack([panel.heatmap for panel in its]) for name, its in own.items()}
+
     return cards.Gallery(
         ids=shown,
-        images=measured.dataset.test.image[shown],
-        heatmaps={
-            one.name: np.stack([its.heatmap for its in panels[one.name, method][: len(shown)]])
-            for one in first_seed(measured)
-        },
+        images=np.asarray(some.image),
+        heatmaps=maps_by(main),
         seed=0,
-        method=method,
+        method=main,
+        others={method: maps_by(method) for method in others},
+        masks=None if some.mask is None else np.asarray(some.mask),
     )
 
 
@@ -336,7 +342,7 @@ def shown(
 
     def one(shared: Any, entry: Entry) -> dict[str, jax.Array]:
         classifier, (mean, std) = shared
-        e = explained(classifier, entry, mean, std, protocol).explanation
+        e = subject_of(classifier, entry, mean, std, protocol).explanation
         c = e.class_index
         return {
             "heatmap": e.heatmap,

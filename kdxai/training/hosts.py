@@ -218,9 +218,11 @@ def is_first() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
-def require_known() -> None:
-    """Raises:
-    UserError: this host computes with others that it cannot talk to, as one of a TPU pod does.
+def require_joined() -> None:
+    """Refuse to be one of several hosts unknowingly.
+
+    Raises:
+      UserError: this host computes with others that it cannot talk to, as one of a TPU pod does.
     """
     if jax.process_count() > 1 and not jax.distributed.is_initialized():
         raise UserError(
@@ -246,9 +248,11 @@ def first_says(value: Any) -> Any:
     return json.loads(gather(json.dumps(value))[0]) if jax.distributed.is_initialized() else value
 
 
-def require_same(text: str, message: str) -> None:
-    """Raises:
-    SharedError: not all processes give the same text.
+def require_same_text(text: str, message: str) -> None:
+    """Check that all processes were given the same.
+
+    Raises:
+      SharedError: not all processes give the same text.
     """
     if len(set(gather(text))) > 1:
         raise SharedError(message)

@@ -19,7 +19,7 @@ from scripts import ROOT
 
 from kdxai.data import datasets
 from kdxai.errors import UserError
-from kdxai.report import compose, markdown, networks, overlay, tables, write
+from kdxai.report import compose, markdown, networks, tables, write
 from kdxai.report.charts import maps
 from kdxai.study import distances, run, stats
 from kdxai.study.members import Member
@@ -143,21 +143,6 @@ def test_an_audit_leaves_two_tables_and_a_picture(tmp_path):
     pixels = matplotlib.image.imread(tmp_path / "audit.png")
     assert np.ptp(pixels) > 0.5
     assert len(pd.read_csv(tmp_path / "audit.csv")) == 2 * len(table)
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
-def test_pictures_of_any_channels(channels):
-    image = np.random.default_rng(0).integers(0, 256, (2, 6, 7, channels), dtype=np.uint8)
-    shown = overlay.picture(image)
-    expected = {
-        1: image[..., 0],
-        3: image,
-        4: image[..., :3],
-    }.get(channels, image.astype(float).mean(-1).astype(np.uint8))
-    assert shown.dtype == np.uint8
-    np.testing.assert_array_equal(shown, expected)
-    part = overlay.picture(image[0] / np.float32(255))
-    np.testing.assert_allclose(part, expected[0] / 255, atol=1 / 255)
 
 
 @pytest.fixture
@@ -306,7 +291,7 @@ def test_files_of_a_sweep(of_a_sweep, tmp_path):
     np.testing.assert_allclose(points.agreement, own.sweep.networks.agreement, rtol=1e-5)
     rows = pd.read_csv(tmp_path / "out" / "matrix.csv")
     rows = rows[(rows.metric == "pearson") & (rows.on == "both right")]
-    expected = distances.matrix(own.pairwise, "pearson", both_right=True)
+    expected = distances.agreement_matrix(own.pairwise, "pearson", both_right=True)
     np.testing.assert_allclose(rows[[*rows.network]], expected, rtol=1e-5)
     along = pd.read_csv(tmp_path / "out" / "sweep.csv")
     assert set(along.model) == {"dense", *sweep_pages.MODELS}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from kdxai import files
 from kdxai.report.charts.look import NO_GLYPH, drawn
@@ -47,19 +48,23 @@ class Chart(NamedTuple):
         Raises:
           UserError: it cannot be written.
         """
-        save(self.figure, directory / f"{self.name}.png")
+        save(self.figure, directory / f"{self.name}.png", self.title)
         return f"{self.name}.png"
 
 
 @drawn
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG.
+def save(figure: Figure, path: Path, title: str) -> None:
+    """Write a figure as a PNG, with its title above, which a page has beside it.
 
     Raises:
       UserError: it cannot be written.
     """
     buffer = io.BytesIO()
+    width, height = figure.get_size_inches()
+    said = figure.text(0.1 / width, 1 + 0.12 / height, title, fontsize=12, weight="bold")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", NO_GLYPH)
-        figure.savefig(buffer, format="png", dpi=144)
+        whole = Bbox([[0, 0], [width, height + 0.45]])
+        figure.savefig(buffer, format="png", dpi=144, bbox_inches=whole)
+    said.remove()
     files.write_bytes(path, buffer.getvalue())

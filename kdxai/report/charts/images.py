@@ -67,7 +67,7 @@ def paired(
     table = records.pivot_table(metric, "image", "model")[[one, other]].dropna()
     up, across = table[one].to_numpy(), table[other].to_numpy()
     figure = look.new_figure(WIDTH, 300)
-    ax = look.add_axes(figure, 44, 8, WIDTH - 62, 252)
+    ax = look.add_axes(figure, 62, 8, WIDTH - 80, 252)
     ends = float(table.min().min()), float(table.max().max())
     look.values_axis(ax, *ends)
     look.upright(ax, *ends)
@@ -115,8 +115,10 @@ def reliability(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
     Args:
       records: as for `distribution`, with `confidence`.
     """
-    figure = look.new_figure(WIDTH, 300)
-    ax = look.add_axes(figure, 44, 8, WIDTH - 62, 252)
+    top = models.key_height(slots, WIDTH)
+    figure = look.new_figure(WIDTH, top + 292)
+    models.key(figure, slots)
+    ax = look.add_axes(figure, 62, top, WIDTH - 80, 252)
     for limit, axis in ((ax.set_xlim, ax.xaxis), (ax.set_ylim, ax.yaxis)):
         limit(-0.03, 1.03)
         axis.set_major_locator(MaxNLocator(5))
@@ -152,8 +154,10 @@ def removal(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
     Args:
       records: as for `distribution`, with `deletion_...` and `insertion_...` by percent of pixels.
     """
-    figure = look.new_figure(WIDTH, 300)
-    ax = look.add_axes(figure, 44, 8, WIDTH - 62, 252)
+    top = models.key_height(slots, WIDTH)
+    figure = look.new_figure(WIDTH, top + 292)
+    models.key(figure, slots)
+    ax = look.add_axes(figure, 62, top, WIDTH - 80, 252)
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(look.percent)
     ax.yaxis.set_major_formatter(look.percent)

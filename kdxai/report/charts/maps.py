@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.look import BAD, CARD, INK, SOFT
-from kdxai.report.overlay import overlay, picture
+from kdxai.report.overlay import drawn_as, overlay, picture
 
 SIDE, GAP, LINE = 92, 8, 15  # points: a picture, between pictures, a line of text above
 AROUND = 12
@@ -131,9 +131,10 @@ def gallery(method: str, shown: Shown, panels: Mapping[str, Sequence[Panel]]) ->
         "Left the true class. Of each model its map, from black (least) over red to yellow (most), "
         "with the class that it predicts and its probability (red: wrong), and the image under "
         "that map with the probability that is left."
-        + " The outline is the object's."
-        * (shown.masks is not None)
     )
+    if shown.masks is not None:
+        caption += " The outline is the object's."
+    caption = f"{caption} {drawn_as(shown.images.shape[-1])}".strip()
     columns = 1 + 2 * len(panels)
     lines = textwrap.wrap(caption, int(columns * (SIDE + GAP) / 4.6))
     head, foot = 34, 12 * len(lines)
