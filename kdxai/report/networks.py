@@ -67,8 +67,6 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
             says = sections.reading(seen, one.dense)
         own = Tables(*(mine(table, method, one.dense) for table in every))
         told.append(sections.compression(one, own, shown, says, classes))
-    if len(told) > 1:
-        told = [one._replace(title=one.dense.replace("_", " ")) for one in told]
     seeds_told = None
     if pairwise is not None and len(pairwise.networks) > 1:
         design = measured.design

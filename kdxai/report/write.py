@@ -21,7 +21,7 @@ from kdxai.evaluate.rows import Entry, subject_of
 from kdxai.explain import Classifier
 from kdxai.measures import Model
 from kdxai.protocol import Protocol
-from kdxai.report import cards, drawn, facts, html, markdown
+from kdxai.report import cards, compose, drawn, facts, html, markdown, sizes
 from kdxai.report.charts import maps, models, squares, sweeps, training
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.maps import Panel, Shown
@@ -33,6 +33,7 @@ from kdxai.study.design import SLOTS
 from kdxai.study.identity import sha256
 from kdxai.study.measure import Measured
 from kdxai.study.members import Member
+from kdxai.study.records import Shelf
 from kdxai.training import history
 
 
@@ -57,7 +58,11 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     found = {"seeds": measured.seeds, "differences": measured.differences}
     found |= {"claims": measured.claims, "trust": measured.trust, "ladder": measured.ladder}
     found |= {"floors": measured.floors, "noise": measured.noise, "matrix": matrices(measured)}
-    told = {(m.name, m.seed): told_of(m, measured.records) for m in measured.members}
+    taken = sizes.worths(measured.members, Shelf(workdir))
+    told = {
+        (one.name, one.seed): taken.get(one.name, {}) | told_of(one, measured.records)
+        for one in measured.members
+    }
     many = networks(measured, told, workdir)
     if many.sweeps:
         found["compression"] = pd.concat(
@@ -70,41 +75,32 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         write_table(workdir / f"{file}.csv", table, float_format="%.6g")
     few = measured._replace(members=pictured(measured.members, many))
     panels = explain_first(few)
-    curves, agreeing = training_curves(few), concord_charts(found)
-    every = [*curves, *map_charts(few, panels), *number_charts(few), *network_charts(many)]
+    charts = study_charts(few, found)
+    every = [*charts.training, *map_charts(few, panels), *charts.table1, *charts.accuracies]
+    every += [*charts.single, *network_charts(many), *charts.concord]
+    if len(measured.ladder):
+        every.append(models.ladder(measured.ladder, LADDER, slots_of(few), pair_of(few)))
     files.make_directory(workdir / "figures")
-    pictures = [chart.save(workdir / "figures") for chart in (*every, *agreeing)]
-    results = {f"{name}, seed {seed}": own for (name, seed), own in told.items()}
     provenance = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": f"{measured.dataset.name}, {len(measured.dataset.train.label):,} training images",
         "seeds": len({one.seed for one in measured.members}),
         **devices.machine(),
     }
-    text = markdown.report(results, measured, pictures, provenance, many)
-    files.write_text(workdir / "report.md", text)
-    page = html.Page(
-        data=measured.dataset.name,
-        class_names=measured.dataset.class_names,
-        results=results,
-        tables=measured.tables,
-        records=measured.records,
-        agreement=measured.agreement,
+    content = compose.Content(
+        measured=measured,
+        results=told,
         gallery=gallery(few, panels),
+        charts=charts,
         provenance=provenance,
         config=config.to_dict(),
-        design=measured.design,
-        claims=measured.claims,
-        ladder=measured.ladder,
-        trust=measured.trust,
-        missing=measured.missing,
-        compression=many.compression,
-        noise=many.noise,
-        seeds=measured.seeds,
-        training=curves,
-        concord=agreeing,
+        many=many,
+        figures=[chart.save(workdir / "figures") for chart in every],
     )
-    files.write_text(workdir / "report.html", html.page(page))
+    report = compose.report(content)
+    files.write_text(workdir / "report.md", markdown.text(report))
+    files.write_text(workdir / "report.html", html.page(report))
+    results = {f"{name}, seed {seed}": own for (name, seed), own in told.items()}
     files.write_json(
         workdir / "study.json",
         {"config": config.to_dict(), "models": results, "provenance": provenance},
@@ -147,7 +143,7 @@ Panels = Mapping[tuple[str, str], Sequence[Panel]]  # (model, method) -> of the 
 
 def told_of(one: Member, records: pd.DataFrame) -> dict[str, Any]:
     """A model's facts, with those that are found here where it tells none."""
-    own = records[(records.model == one.name) & (records.seed == one.seed)]
+    own = records[(records.model == one.name) & (records.seed == one.seed) & records.drawn]
     measured = float((own.predicted == own.label)[own.method == own.method.iloc[0]].mean())
     found = {"measured_accuracy": measured, "place": Path(one.place).name}
     return dict(one.model.facts) | found | {"sha256": sha256(one.model)}
@@ -239,18 +235,26 @@ def called(one: Member) -> str:
     return f"{one.name} ({facts.network(facts_of)})" if "model" in facts_of else one.name
 
 
-def number_charts(measured: Measured) -> list[Chart]:
-    """Pictures of Table 1, of single images and of the ladder."""
-    slots, pair = slots_of(measured), (*measured.design.compare, ())[0]
+def pair_of(measured: Measured) -> tuple[str, ...]:
+    """The two models that are compared first, if any."""
+    return (*measured.design.compare, ())[0]
+
+
+def study_charts(measured: Measured, found: Mapping[str, pd.DataFrame]) -> compose.Charts:
+    """The charts of the page, which are files too."""
+    slots, pair = slots_of(measured), pair_of(measured)
     records = measured.records
     records = records[records.method == measured.wanted.protocols[0].method]
     table = measured.tables["table1"]
     main = table[table.method == table.method.iloc[0]]
-    found = [*drawn.table1(table, slots, measured.seeds), *drawn.accuracies(main, slots)]
-    found += drawn.single(records, slots, pair)
-    if len(measured.ladder):
-        found.append(models.ladder(measured.ladder, LADDER, slots, pair))
-    return found
+    return compose.Charts(
+        training=training_curves(measured),
+        table1=drawn.table1(table, slots, measured.seeds),
+        accuracies=drawn.accuracies(main[main.model.isin(slots)], slots),
+        single=drawn.single(records, slots, pair),
+        ladders=drawn.ladders(measured.ladder, slots, pair),
+        concord=concord_charts(found),
+    )
 
 
 def network_charts(many: Networks) -> list[Chart]:
@@ -259,7 +263,7 @@ def network_charts(many: Networks) -> list[Chart]:
     if many.sweeps:
         found.append(sweeps.compression(many.sweeps, many.classes))
     if many.noise:
-        found += [many.noise.matrix, many.noise.strips]
+        found += many.noise.charts
     return found
 
 

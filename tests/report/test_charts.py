@@ -82,7 +82,7 @@ def test_a_ladder_without_the_pair_has_no_verdicts():
 
 
 def test_scatter_places_means_and_intervals():
-    table = content().tables["table1"]
+    table = content().measured.tables["table1"]
     chart = models.scatter(table, "ssim", SLOTS)
     [ax] = chart.figure.axes
     found = {says.partition(":")[0]: (x, y) for x, y, says in marks(ax)}
@@ -259,7 +259,7 @@ def test_two_charts_share_no_id(tmp_path):
 
 
 def test_charts_are_small():
-    table = content().tables["table1"]
+    table = content().measured.tables["table1"]
     found = [
         models.ladder(ladder(), ["complexity"], SLOTS, PAIRS[0]),
         models.scatter(table, "ssim", SLOTS),

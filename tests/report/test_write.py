@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 import sweep_pages
 from ml_collections import ConfigDict
-from report_pages import MODELS, content, ladder
+from report_pages import MODELS, changed, content, ladder
 from scripts import ROOT
 
 from kdxai.data import datasets
 from kdxai.errors import UserError
-from kdxai.report import markdown, networks, tables, write
+from kdxai.report import compose, markdown, networks, tables, write
 from kdxai.report.charts import maps
 from kdxai.study import distances, run, stats
 from kdxai.study.members import Member
@@ -119,17 +119,17 @@ def test_no_cell_of_a_csv_is_a_formula(measured, tmp_path):
     assert back.ci_low.min() < 0
 
 
-def test_pictures_in_markdown_have_addresses_without_spaces(measured):
-    text = markdown.report({}, measured, ["methods-a - b.png"], {})
-    assert "](figures/methods-a%20-%20b.png)" in text
+def test_pictures_in_markdown_have_addresses_without_spaces():
+    page = content()._replace(figures=["methods-a - b.png"])
+    assert "](figures/methods-a%20-%20b.png)" in markdown.text(compose.report(page))
 
 
 def test_what_a_claim_says_breaks_no_table(measured, capsys):
     says = ["a | b\nc", "[red]d"]
     claims = measured.claims.assign(says=[*says, *says])
-    text = markdown.report({}, measured._replace(claims=claims), [], {})
-    [line] = [line for line in text.splitlines() if line.startswith("| a ")]
-    assert line.startswith("| a \\| b c | student - teacher |")
+    text = markdown.text(compose.report(changed(content(), claims=claims)))
+    [line] = [line for line in text.splitlines() if line.startswith("| a ") and "drop" in line]
+    assert line.startswith("| a \\| b c | ✗ contradicted |")
     tables.show_claims(claims)
     assert "[red]d" in capsys.readouterr().out
 
@@ -137,7 +137,7 @@ def test_what_a_claim_says_breaks_no_table(measured, capsys):
 def test_an_audit_leaves_two_tables_and_a_picture(tmp_path):
     table = ladder()
     more = [table[table.metric == "complexity"].assign(metric=name) for name in ("ssim", "adcc")]
-    found = SimpleNamespace(table=pd.concat([table, *more]), claims=content().claims)
+    found = SimpleNamespace(table=pd.concat([table, *more]), claims=content().measured.claims)
     write.write_audit(found, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"audit.csv", "claims.csv", "audit.png"}
     pixels = matplotlib.image.imread(tmp_path / "audit.png")
@@ -263,14 +263,15 @@ def of_a_sweep(measured, monkeypatch):
         protocols=measured.wanted.protocols, drawn=drawn, evaluation=evaluation
     )
     return measured._replace(
-        design=page.design,
+        design=page.measured.design,
         members=members,
         wanted=wanted,
         records=own.records,
         agreement=sweep_pages.agreement(own),
-        tables=page.tables,
+        tables=page.measured.tables,
         trust=pd.DataFrame(),
         claims=pd.DataFrame(),
+        question=pd.DataFrame(),
         ladder=pd.DataFrame(),
         pairwise={"cam": own.pairwise},
         noise=own.noise.assign(method="cam"),
