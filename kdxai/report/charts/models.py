@@ -14,7 +14,7 @@ from kdxai.report import answer, tables
 from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.labels import place_label
-from kdxai.report.charts.look import INK, LINE, SIGNS, SOFT, WIDTH
+from kdxai.report.charts.look import SIGNS, SOFT, WIDTH
 
 # Complexity starts as a column sum of grid cells and ends as a mean: only its ratios compare.
 LOGARITHMIC = ("complexity",)
@@ -263,20 +263,3 @@ def label(ax: Axes, across: pd.DataFrame, up: pd.DataFrame) -> None:
             answer.spoken(name), middle, xycoords="figure points", xytext=(spot.x, spot.y),
             textcoords="figure points", ha=spot.anchor, va="center",
         )  # fmt: skip
-
-
-@look.drawn
-def difference(row: pd.Series) -> Chart:
-    """A difference beside zero and beside what would matter, for a line of a table."""
-    figure = look.new_figure(120, 24)
-    ax = look.add_axes(figure, 0, 0, 120, 24)
-    ax.set_axis_off()
-    reach = 1.08 * max(abs(row.ci_low), abs(row.ci_high), row.matters)
-    ax.set_xlim(-reach, reach)
-    ax.set_ylim(0, 24)
-    ax.axvspan(-row.matters, row.matters, color=LINE, alpha=0.8, lw=0)
-    ax.plot([0, 0], [0, 24], color=SOFT, lw=1)
-    ax.plot([row.ci_low, row.ci_high], [12, 12], color=INK, lw=2)
-    ax.plot(row["mean"], 12, "o", color=INK, ms=6, mew=0)
-    ends = f"{row['mean']:+.3f} [{row.ci_low:+.3f}, {row.ci_high:+.3f}]"
-    return Chart(f"claim-{row.claim}", ends, f"{row.matters:g} would matter.", figure)
