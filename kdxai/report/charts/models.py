@@ -23,8 +23,8 @@ COLUMN, ASIDE = 190, 52  # points of a metric, and of the verdicts beside it
 
 
 def drawable(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of models; where there is no interval, its ends are the mean."""
-    rows = rows[rows.other == ""]
+    """The rows of models that have a mean; where there is no interval, its ends are the mean."""
+    rows = rows[(rows.other == "") & rows["mean"].notna()]
     ends = {name: rows[name].fillna(rows["mean"]) for name in ("ci_low", "ci_high")}
     return rows.assign(**ends)
 
@@ -66,7 +66,7 @@ def ladder(
       pair: two models, of which every rung says whether the first is better or worse.
       named: whether the figure names metrics and models; else something beside it must.
     """
-    metrics = [name for name in metrics if name in set(table.metric)]
+    metrics = [name for name in metrics if name in set(drawable(table).metric)]
     rungs = list(dict.fromkeys(table.rung))
     width = NAMES + (COLUMN + ASIDE) * len(metrics)
     high = max(38, 12 + 5 * len(slots)) * len(rungs)
@@ -169,7 +169,7 @@ def intervals(
       seeds: what each network gives, `model, metric, seed, mean`, as small dots; may be empty.
     """
     table = drawable(table[table.model.isin(slots)])
-    dots = seeds[seeds.model.isin(slots)] if len(seeds) else table[:0]
+    dots = seeds[seeds.model.isin(slots)].dropna(subset="mean") if len(seeds) else table[:0]
     if not dots.duplicated(["model", "metric"]).any():  # a network alone is the mean
         dots = dots[:0]
     metrics = list(dict.fromkeys(table.metric))
