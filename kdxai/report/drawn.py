@@ -18,13 +18,13 @@ def ladders(table: pd.DataFrame, slots: Mapping[str, int], pair: Sequence[str]) 
     return [
         models.ladder(table, [metric], slots, pair, named=False)
         for metric in HEADLINE
-        if len(table) and metric in set(table.metric)
+        if len(table) and metric in set(models.drawable(table).metric)
     ]
 
 
 def accuracies(main: pd.DataFrame, slots: Mapping[str, int]) -> list[Chart]:
     """The metrics of the answer against accuracy, by the main method."""
-    known = set(main.metric)
+    known = set(models.drawable(main).metric)
     return [
         models.scatter(main, metric, slots) for metric in HEADLINE if {metric, "accuracy"} <= known
     ]

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from report_pages import MODELS, PAIRS, content, ladder, records
 
+from kdxai.report import drawn
 from kdxai.report.charts import images, look, models, training
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.labels import overlap, place_label
@@ -137,6 +138,18 @@ def test_marks_are_means_with_their_intervals_and_seeds_are_points():
     ]
     [alone] = models.intervals(table, slots, seeds[seeds.seed == 0], "", "").figure.axes
     assert len(alone.lines) == 4  # one network is the mean
+
+
+def test_what_was_not_measured_is_left_out():
+    rows = [("a", "ssim", 0.3), ("b", "ssim", np.nan), ("a", "adcc", np.nan), ("b", "adcc", np.nan)]
+    table = pd.DataFrame(rows, columns=["model", "metric", "mean"])
+    table = table.assign(other="", ci_low=np.nan, ci_high=np.nan, method="cam", rung="sound")
+    slots = {"a": 0, "b": 1}
+    [chart] = drawn.table1(table, slots, table[:1].assign(mean=np.nan, seed=0))
+    [ax] = chart.figure.axes
+    assert marks(ax) == [(0.3, 0, "a 0.300 [0.300, 0.300]")]
+    assert [one.name for one in drawn.ladders(table, slots, ())] == ["ladder-ssim"]
+    assert drawn.accuracies(table, slots) == []
 
 
 def test_curves_are_of_the_validation_set():

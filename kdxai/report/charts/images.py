@@ -26,7 +26,7 @@ def distribution(records: pd.DataFrame, metric: str, slots: Mapping[str, int]) -
     """
     values = {name: records[metric][records.model == name].to_numpy() for name in slots}
     every = np.concatenate([*values.values()])
-    bins = np.histogram_bin_edges(every, 24)
+    bins = np.linspace(every.min(), every.max() + 0.01 * (np.ptp(every) == 0), 25)
     shares = {name: np.histogram(own, bins)[0] / len(own) for name, own in values.items()}
     highest = max(own.max() for own in shares.values())
     high = 36.0 * len(slots)

@@ -14,7 +14,7 @@ from kdxai.report import answer, tables
 from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.labels import place_label
-from kdxai.report.charts.look import INK, LINE, SIGNS, SOFT, WIDTH
+from kdxai.report.charts.look import SIGNS, SOFT, WIDTH
 
 # Complexity starts as a column sum of grid cells and ends as a mean: only its ratios compare.
 LOGARITHMIC = ("complexity",)
@@ -23,8 +23,8 @@ COLUMN, ASIDE = 190, 52  # points of a metric, and of the verdicts beside it
 
 
 def drawable(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of models; where there is no interval, its ends are the mean."""
-    rows = rows[rows.other == ""]
+    """The rows of models that have a mean; where there is no interval, its ends are the mean."""
+    rows = rows[(rows.other == "") & rows["mean"].notna()]
     ends = {name: rows[name].fillna(rows["mean"]) for name in ("ci_low", "ci_high")}
     return rows.assign(**ends)
 
@@ -34,8 +34,9 @@ def key(figure: Figure, slots: Mapping[str, int]) -> None:
     figure.legend(
         [Line2D([], [], **look.shape(slot)) for slot in slots.values()],
         [answer.spoken(name) for name in slots],
-        loc="upper left", ncols=key_columns(figure.get_figwidth() * look.POINTS), frameon=False,
-        fontsize=10, handletextpad=0.2, columnspacing=1.2, borderaxespad=0.2,
+        loc="upper left", bbox_to_anchor=(0, 1), frameon=False, fontsize=10, handletextpad=0.2,
+        columnspacing=1.2, borderaxespad=0.2,
+        ncols=key_columns(figure.get_figwidth() * look.POINTS),
     )  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def ladder(
       pair: two models, of which every rung says whether the first is better or worse.
       named: whether the figure names metrics and models; else something beside it must.
     """
-    metrics = [name for name in metrics if name in set(table.metric)]
+    metrics = [name for name in metrics if name in set(drawable(table).metric)]
     rungs = list(dict.fromkeys(table.rung))
     width = NAMES + (COLUMN + ASIDE) * len(metrics)
     high = max(38, 12 + 5 * len(slots)) * len(rungs)
@@ -168,7 +169,7 @@ def intervals(
       seeds: what each network gives, `model, metric, seed, mean`, as small dots; may be empty.
     """
     table = drawable(table[table.model.isin(slots)])
-    dots = seeds[seeds.model.isin(slots)] if len(seeds) else table[:0]
+    dots = seeds[seeds.model.isin(slots)].dropna(subset="mean") if len(seeds) else table[:0]
     if not dots.duplicated(["model", "metric"]).any():  # a network alone is the mean
         dots = dots[:0]
     metrics = list(dict.fromkeys(table.metric))
@@ -262,20 +263,3 @@ def label(ax: Axes, across: pd.DataFrame, up: pd.DataFrame) -> None:
             answer.spoken(name), middle, xycoords="figure points", xytext=(spot.x, spot.y),
             textcoords="figure points", ha=spot.anchor, va="center",
         )  # fmt: skip
-
-
-@look.drawn
-def difference(row: pd.Series) -> Chart:
-    """A difference beside zero and beside what would matter, for a line of a table."""
-    figure = look.new_figure(120, 24)
-    ax = look.add_axes(figure, 0, 0, 120, 24)
-    ax.set_axis_off()
-    reach = 1.08 * max(abs(row.ci_low), abs(row.ci_high), row.matters)
-    ax.set_xlim(-reach, reach)
-    ax.set_ylim(0, 24)
-    ax.axvspan(-row.matters, row.matters, color=LINE, alpha=0.8, lw=0)
-    ax.plot([0, 0], [0, 24], color=SOFT, lw=1)
-    ax.plot([row.ci_low, row.ci_high], [12, 12], color=INK, lw=2)
-    ax.plot(row["mean"], 12, "o", color=INK, ms=6, mew=0)
-    ends = f"{row['mean']:+.3f} [{row.ci_low:+.3f}, {row.ci_high:+.3f}]"
-    return Chart(f"claim-{row.claim}", ends, f"{row.matters:g} would matter.", figure)
