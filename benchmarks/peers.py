@@ -56,7 +56,7 @@ def draw(method: type, inputs: Inputs) -> Work:
 
 
 def captum_grad_cam(inputs: Inputs) -> Work:
-    """Captum's, which is told the class and stops its backward pass at the cut."""
+    """Captum's, which is told the class and stops its backward pass at the target layer."""
     net, images = convert(inputs), images_of(inputs)
     classes, explain = torch.tensor(inputs.classes.tolist()), LayerGradCam(net, net.blocks[-1])
 

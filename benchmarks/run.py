@@ -42,7 +42,7 @@ def benchmark(config: ConfigDict, workdir: str | Path) -> list[Row]:
             raise UserError(f"{key} must be at least 1, not {config[key]}")
     peers = import_peers() if config.peers else {}
     whole = inputs(config)
-    runs.claim(workdir, config)
+    runs.claim_directory(workdir, config)
     rows: list[Row] = []
     with progress() as bar:
         shown = bar.add_task("benchmark", total=len(names), note="")

@@ -10,7 +10,7 @@ import numpy as np
 
 from kdxai.data import datasets
 from kdxai.training import config as training
-from kdxai.training.feed import share
+from kdxai.training.feed import process_share
 from kdxai.training.program import build
 
 if __name__ == "__main__":
@@ -20,6 +20,6 @@ if __name__ == "__main__":
     config.batch_size = int(sys.argv[3])
     config.data.update(name="shapes", train_size=max(1000, config.batch_size))
     program = build(config, datasets.load(**config.data))
-    batch = share(np.arange(config.batch_size, dtype=np.int32))
+    batch = process_share(np.arange(config.batch_size, dtype=np.int32))
     _, totals = program.train_step(program.state, program.constants(0), batch)
     print(totals.means()[0])

@@ -22,7 +22,7 @@ from kdxai.models.trained import Trained
 from kdxai.protocol import SOUND, Protocol
 from kdxai.training import config as training
 from kdxai.training import objectives, optimisers, steps
-from kdxai.training.feed import share
+from kdxai.training.feed import process_share
 from kdxai.training.state import Totals, TrainState
 
 CHANNELS = 3
@@ -126,7 +126,9 @@ def adcc_of_grad_cam(inputs: Inputs) -> Work:
     protocol = Protocol(method="grad_cam")
 
     def one(classifier: Classifier, image: jax.Array) -> jax.Array:
-        e = drawing.explain(classifier, image, jnp.int32(0), protocol)  # of the predicted class
+        e = drawing.explain_image(
+            classifier, image, jnp.int32(0), protocol
+        )  # of the predicted class
         return adcc.adcc(
             coherency.coherency(coherency.pearson(e.heatmap, e.heatmap_masked)),
             complexity.l1(e.heatmap),
@@ -248,7 +250,7 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
         logits = jax.jit(teacher_step)(trained.variables, constants, np.arange(size), 0)
         constants = constants._replace(teacher_logits=logits)
     state, known = devices.replicate((state, (constants, trained.variables)))
-    indices = np.arange(size) if jit else share(np.arange(size))
+    indices = np.arange(size) if jit else process_share(np.arange(size))
 
     def call() -> np.ndarray:
         nonlocal state

@@ -26,7 +26,7 @@ def get_config(recipe: str = "default") -> ConfigDict:
             "study": "runs/quick" if recipe == "quick" else "",  # a study's work directory, or
             "models": FieldReference("", object),  # NAME=PLACE,... or a tuple of NAME=PLACE
             "data": training.data(),  # name None: that of the models
-            "rungs": "",  # by name, with commas; "": all that the models provide
+            "rungs": "",  # steps by name, with commas; "": all that the models provide
             **studies.told(),
             "compare": paper.COMPARE[:2],  # those that are there, else each with the first
             "claims": paper.claims(paper.ROLES),  # those whose models are there

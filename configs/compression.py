@@ -7,7 +7,7 @@ takes networks that differ in their seed alone (model directories with commas be
 compresses every one by rounding, pruning, BatchNorm estimated anew, removal of channels and
 factorisation, each at several strengths, and says at which factor each kind changes the maps more
 than another seed does. `configs/compression.py:tuned` also trains what pruning leaves, and the
-dense network as long. `--config.cell=1/4` to `4/4` spread a sweep over jobs, family by family;
+dense network as long. `--config.share=1/4` to `4/4` spread a sweep over jobs, family by family;
 what is done is not done again.
 
     python launch/study.py --config configs/compression.py:quick --workdir runs/compression

@@ -33,7 +33,7 @@ from jax.tree_util import Partial
 from torch import nn
 
 from kdxai import Classifier, External, UserError
-from kdxai.errors import line
+from kdxai.errors import one_line
 
 try:
     import torchax
@@ -150,7 +150,7 @@ class _Cut(nn.Module):
         if not grid or (image.shape[2] == image.shape[3] and output.shape[2] != output.shape[3]):
             raise UserError(
                 f"the output of '{self.cut}' must be a grid [N, c, h, w], not {_shape(output)}: "
-                "cut the model elsewhere"
+                "name another target layer"
             )
         return output
 
@@ -166,7 +166,7 @@ def _require_own_logits(
     except UserError:
         raise
     except Exception as error:  # there are many ways
-        raise UserError(f"torchax cannot trace {_name(module)}: {line(error)}") from error
+        raise UserError(f"torchax cannot trace {_name(module)}: {one_line(error)}") from error
     with torch.inference_mode():
         expected = module(torch.from_numpy(image.transpose(2, 0, 1)[None]))[0].numpy()
     apart, scale = np.abs(logits - expected).max(), np.abs(expected).max()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 COMMANDS = ("train", "import", "compress", "study", "explain", "audit")
 INTERRUPTED = "interrupted; the same command continues"
+FORMER = {"cell": "share"}  # what a setting was called -> its name
 UNREAD = 128 + 13  # the exit code that a shell gives for a closed pipe
 LONGEST = 600  # characters of a message
 FLAGS = {
@@ -85,7 +86,7 @@ def run(
             if {"-h", "--help"} & set(sys.argv[1:]):
                 _help(flags)
                 return
-            config, values = parse(sys.argv, needs, flags)
+            config, values = parse_command(sys.argv, needs, flags)
             _prepare(config, several=any(values[name] for name in flags.keys() - FLAGS.keys()))
             script(config, **values)
             sys.stdout.flush()
@@ -124,12 +125,12 @@ def message(error: Exception, config: "ConfigDict | None" = None) -> str | None:
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("kdxai"):
         return f"{error.name} is not installed; pip install 'kdxai[study]' brings what studies need"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{errors.line(error)}; free some space, then give the same command again"
+        return f"{errors.one_line(error)}; free some space, then give the same command again"
     if errors.is_out_of_memory(error):
         training = any(key.endswith("batch_size") for key in _flatten(config or {}))
         return (
-            f"out of memory ({errors.line(error)}); {'lower batch_size, ' if training else ''}take "
-            "smaller models or images, or a device with more memory that is free"
+            f"out of memory ({errors.one_line(error)}); {'lower batch_size, ' if training else ''}"
+            "take smaller models or images, or a device with more memory that is free"
         )
     return None
 
@@ -236,7 +237,7 @@ def _prepare(config: "ConfigDict", *, several: bool) -> None:
                 ) from error
 
 
-def parse(
+def parse_command(
     argv: list[str], needs: str, known: Mapping[str, tuple[type, str]]
 ) -> tuple["ConfigDict", dict[str, Any]]:
     """The config that a command line asks for, and the values of the other flags.
@@ -320,7 +321,7 @@ def load_config(path: str) -> "ConfigDict":
     except UserError:
         raise
     except Exception as error:  # a config file may raise anything
-        raise UserError(f"{file} cannot be read: {errors.line(error)}") from error
+        raise UserError(f"{file} cannot be read: {errors.one_line(error)}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"get_config in {file} returns no ConfigDict")
     return config
@@ -350,11 +351,17 @@ def require_keys(argv: Iterable[str], known: list[str], open_groups: Iterable[st
 
 
 def by_name(flag: str, known: Container[str]) -> str:
-    """`--config.objective=dkd` as `--config.objective.name=dkd`; so for each group with a name."""
+    """`--config.objective=dkd` as `--config.objective.name=dkd`, so for each group with a name; and
+    a setting by its `FORMER` name as by today's."""
     name, equals, value = flag.partition("=")
     start, dot, key = name.partition("config.")
-    named = dot and start.strip("-") == "" and start.startswith("-") and f"{key}.name" in known
-    return f"{name}.name{equals}{value}" if named else flag
+    if not dot or start.strip("-") or not start.startswith("-"):
+        return flag
+    if FORMER.get(key) in known:
+        key = FORMER[key]
+    elif f"{key}.name" in known:
+        key = f"{key}.name"
+    return f"{start}config.{key}{equals}{value}"
 
 
 def spelled(flag: str) -> str:

@@ -82,7 +82,7 @@ def compare(
     names = tuple(first.class_names)
     dataset = Dataset("own images", names, first.mean, first.std, *[split] * 3)
     members.require_fits(found[0].name, first, dataset)
-    config = settled(settings, len(images))
+    config = evaluation_settings(settings, len(images))
     with tempfile.TemporaryDirectory() as nowhere:
         place = Path(workdir or nowhere)
         content = {"models": ", ".join(one.name for one in found)}
@@ -136,7 +136,7 @@ def loaded(given: Model | str | Path) -> tuple[Model, str]:
     return externals.checked(given), ""
 
 
-def settled(settings: Mapping[str, Any], size: int) -> ConfigDict:
+def evaluation_settings(settings: Mapping[str, Any], size: int) -> ConfigDict:
     """The settings of an evaluation of all images by Grad-CAM, changed.
 
     Raises:

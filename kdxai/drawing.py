@@ -144,7 +144,7 @@ def mask_image(
     return (min_max(pixels * heatmap[..., None]) - jnp.asarray(mean)) / jnp.asarray(std)
 
 
-def explain(
+def explain_image(
     classifier: Classifier,
     image: jax.Array,
     label: jax.Array,

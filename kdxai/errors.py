@@ -15,7 +15,7 @@ class UserError(Exception):
     """
 
 
-def line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Any exception in one line of bearable length."""
     return textwrap.shorten(f"{type(error).__name__}: {error}", 160)
 

@@ -3,7 +3,8 @@
 `jax.jit` keeps a program by the function's identity, and within it the arrays that the function
 read when it was traced. A model whose weights change in place would go on with its old ones, every
 new closure would be compiled anew, and its weights would stay in memory. A lifted function has
-none of these faults: it is traced each time it is lifted, and its program is kept by what it does.
+none of these faults: it is traced each time it is lifted, and its program is cached by what it
+does.
 """
 
 import hashlib

@@ -22,7 +22,7 @@ class Protocol:
 
     Attributes:
       method: a name in `explain.METHODS`, or `mask`, the ground truth itself.
-      stage: the cut of the model at which the map is drawn.
+      stage: the target layer: that at whose end the map is drawn.
       foreign_head: let CAM weigh a map with a head that reads another one, where `stage` is not
         the last.
       mode: of the model: evaluation, or training, where BatchNorm normalises with the statistics of
@@ -89,7 +89,7 @@ def require_method(name: str) -> None:
 
 
 def reads_cut(method: str) -> bool:
-    """Whether a method's map depends on where the model is cut."""
+    """Whether a method's map depends on the target layer."""
     return method != TRUTH and not METHODS[method].on_image
 
 

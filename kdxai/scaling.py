@@ -13,7 +13,7 @@ def headroom(values: jax.Array) -> jax.Array:
     return jnp.where(jnp.abs(values).max() > 2.0**100, 2.0**-60, 1.0)
 
 
-def unit(values: jax.Array) -> jax.Array:
+def unit_range(values: jax.Array) -> jax.Array:
     """Scaled to [0, 1] by minimum and maximum; exact zeros for a constant."""
     values = values * headroom(values)
     low = values.min()

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 SHOWN = 5  # settings that a refusal names
 
 
-def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """`optim.lr 0.1 -> 0.05, ...`: where two nested settings differ, the first few of them."""
     a, b = flatten(before), flatten(after)
     missing = "(none)"

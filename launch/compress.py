@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def main(config: "ConfigDict", workdir: str) -> None:
     from kdxai.study import compressions
 
-    facts = compressions.run(config, workdir)
+    facts = compressions.compress_alone(config, workdir)
     worth = facts["worth"]
     print(
         f"{facts['model']}: test accuracy {facts['test_accuracy']:.2%}, "

@@ -18,7 +18,7 @@ def main(config: "ConfigDict", workdir: str) -> None:
 
     measured = run.study(config, workdir)
     if measured is None:
-        print(f"{workdir}: share {config.cell} is done; without it the same command merges all")
+        print(f"{workdir}: share {config.share} is done; without it the same command merges all")
         return
     tables.show(write(measured, config, workdir))
     tables.show_notes(measured.records, measured.missing)

@@ -17,7 +17,7 @@ from scripts import ROOT
 import kdxai
 from kdxai import cli, errors
 from kdxai.errors import UserError
-from kdxai.settings import difference, flatten
+from kdxai.settings import changed_settings, flatten
 from kdxai.training import config as training
 
 
@@ -185,6 +185,21 @@ def test_the_nearest_name_is_one_that_was_meant(key, near):
     assert cli.nearest(key, flatten(training.default())) == near
 
 
+@pytest.mark.parametrize(
+    ("flag", "read"),
+    {
+        "--config.cell=1/5": "--config.share=1/5",  # as older versions called it
+        "--config.cell": "--config.share",
+        "--config.share=1/5": "--config.share=1/5",
+        "--config.objective=dkd": "--config.objective.name=dkd",
+        "--config.models.cell=2": "--config.models.cell=2",
+        "--workdir=config.cell": "--workdir=config.cell",
+    }.items(),
+)
+def test_settings_are_found_by_other_names(flag, read):
+    assert cli.by_name(flag, ["share", "objective.name"]) == read
+
+
 def test_the_place_decides_where_the_last_part_does_not():
     known = [f"models.{name}.{key}" for name in ("teacher", "student") for key in ("epochs", "lr")]
     assert cli.nearest("models.studnt.epochs", known) == "models.student.epochs"
@@ -195,14 +210,14 @@ def test_the_place_decides_where_the_last_part_does_not():
 def test_a_whole_config_that_differs_is_a_short_message():
     before = training.default()
     after = ConfigDict({key: {"other": 1} for key in before})
-    told = difference(before, after)
+    told = changed_settings(before, after)
     assert len(told) < 400
     assert told.startswith("augment.alternate None -> (none), augment.cutout 0 -> (none), ")
     assert told.endswith(f", and {len(flatten(before)) + len(flatten(after)) - 5} more")
-    assert difference(before, before) == ""
+    assert changed_settings(before, before) == ""
     after = training.default()
     after.optim.lr, after.epochs = 0.3, 1
-    assert difference(before, after) == "epochs 200 -> 1, optim.lr 0.1 -> 0.3"
+    assert changed_settings(before, after) == "epochs 200 -> 1, optim.lr 0.1 -> 0.3"
 
 
 def test_no_message_is_too_long(monkeypatch, capsys):
@@ -443,5 +458,5 @@ def test_a_name_with_a_hyphen_is_a_name(tmp_path, flag):
     text += "    return ConfigDict({'models': {'one-2': {'bits': 8, 'even': True}}})\n"
     (tmp_path / "mine.py").write_text(text)
     argv = ["x.py", f"--config={tmp_path / 'mine.py'}", *flag.split(), "--workdir=w"]
-    config, _ = cli.parse([*argv, "--noconfig.models.one-2.even"], "models", cli.FLAGS)
+    config, _ = cli.parse_command([*argv, "--noconfig.models.one-2.even"], "models", cli.FLAGS)
     assert config.models["one-2"].to_dict() == {"bits": 3, "even": False}

@@ -4,7 +4,7 @@ from kdxai.compress.channels import structured
 from kdxai.compress.children import none, root
 from kdxai.compress.cost import worth
 from kdxai.compress.factorisation import factorise
-from kdxai.compress.kinds import KINDS, Data, Kind, apply, settled
+from kdxai.compress.kinds import KINDS, Data, Kind, all_settings, apply
 from kdxai.compress.pruning import prune
 from kdxai.compress.quantisation import quantise
 from kdxai.compress.statistics import BORDERS, batch_norm, views
@@ -14,6 +14,7 @@ __all__ = [
     "KINDS",
     "Data",
     "Kind",
+    "all_settings",
     "apply",
     "batch_norm",
     "factorise",
@@ -21,7 +22,6 @@ __all__ = [
     "prune",
     "quantise",
     "root",
-    "settled",
     "structured",
     "views",
     "worth",

@@ -91,7 +91,7 @@ def inner_norms(trained: Trained) -> dict[str, str]:
 
 def shape(trained: Trained, widths: Sequence[int]) -> dict[str, Any]:
     """What tells the family of the channels left inside of each block."""
-    family, *_ = models.parse(trained.architecture["name"])
+    family, *_ = models.parse_name(trained.architecture["name"])
     if family.make is not cifar_resnet:
         return {"inner": list(widths)}
     units = trained.model.units

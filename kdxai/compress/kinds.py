@@ -33,7 +33,7 @@ class Kind(NamedTuple):
     make: Callable[[Trained, Mapping[str, Any], Data], Trained]
 
 
-def settled(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def all_settings(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """All settings of a kind: those given, and the usual ones.
 
     Raises:
@@ -60,9 +60,9 @@ def apply(kind: str, trained: Trained, settings: Mapping[str, Any], data: Data) 
       data: gives the training images that it asks for.
 
     Raises:
-      UserError: as `settled`, or the network does not allow it.
+      UserError: as `all_settings`, or the network does not allow it.
     """
-    return KINDS[kind].make(trained, settled(kind, settings), data)
+    return KINDS[kind].make(trained, all_settings(kind, settings), data)
 
 
 def _quantised(trained: Trained, settings: Mapping[str, Any], data: Data) -> Trained:

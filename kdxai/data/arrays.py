@@ -22,7 +22,7 @@ from kdxai.data.sources import (
     mean_and_std_of,
     require_classes,
 )
-from kdxai.errors import UserError, line
+from kdxai.errors import UserError, one_line
 
 CLASS_NAMES = {
     "cifar10": (
@@ -33,7 +33,7 @@ CLASS_NAMES = {
 MEDMNIST = {"train": "train", "validation": "val", "test": "test"}  # how it calls the splits
 
 
-def there(request: Request) -> bool:
+def holds_arrays(request: Request) -> bool:
     """Whether the directory holds decoded arrays, or is or holds a file of MedMNIST."""
     return _is_decoded(request.directory) or _archive(request).is_file()
 
@@ -123,8 +123,8 @@ def _read_split(path: Path, image_key: str = "image", label_key: str = "label") 
         raise UserError(f"{path} is missing: {path.parent} needs train.npz and test.npz") from error
     except Exception as error:  # a damaged file fails in many ways
         raise UserError(
-            f"cannot read the arrays {image_key} and {label_key} of {path} ({line(error)}): bring "
-            f"a whole file, or delete {path.parent} if kdxai wrote it there as a cache"
+            f"cannot read the arrays {image_key} and {label_key} of {path} ({one_line(error)}): "
+            f"bring a whole file, or delete {path.parent} if kdxai wrote it there as a cache"
         ) from error
     if image_key != "image" and image.ndim == 3:  # MedMNIST's grey pictures
         image = image[..., None]
@@ -182,7 +182,7 @@ def _read_info(path: Path) -> dict[str, Any]:
             raise TypeError("class_names is not a list")
         return info | {"class_names": tuple(map(str, names))}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"cannot read {path} ({line(error)}): mend it or delete it") from error
+        raise UserError(f"cannot read {path} ({one_line(error)}): mend it or delete it") from error
 
 
 def _given_normalisation(
@@ -199,8 +199,8 @@ def _given_normalisation(
         mean, std = (np.asarray(info[key], np.float32) for key in ("mean", "std"))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"cannot read mean and std of {path} ({line(error)}): give both, as lists of numbers, "
-            "or neither"
+            f"cannot read mean and std of {path} ({one_line(error)}): give both, as lists of "
+            "numbers, or neither"
         ) from error
     if not mean.shape == std.shape == (channels,):
         raise UserError(f"mean and std in {path} must have one number for each channel")

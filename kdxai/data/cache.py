@@ -18,7 +18,7 @@ from kdxai.errors import UserError
 STALE = 24 * 3600  # seconds after which nobody writes an unfinished directory any more
 
 
-def fill(
+def write_once(
     directory: Path, name: str, make: Callable[[], tuple[tuple[str, ...], dict[str, Split]]]
 ) -> None:
     """Unless it is there, write what `make` gives, so that it appears whole or not at all."""
@@ -31,10 +31,10 @@ def fill(
         split: {key: array for key, array in arrays._asdict().items() if array is not None}
         for split, arrays in splits.items()
     }
-    write(directory, info, present)
+    write_arrays(directory, info, present)
 
 
-def write(
+def write_arrays(
     directory: Path, info: Mapping[str, Any], splits: Mapping[str, Mapping[str, np.ndarray]]
 ) -> None:
     """A directory of .npz files and `info.json`, whole or not at all.

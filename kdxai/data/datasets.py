@@ -23,7 +23,7 @@ from kdxai.data.stream import Records
 from kdxai.errors import UserError
 
 
-class Source(NamedTuple):
+class DataSource(NamedTuple):
     """Where data sets come from.
 
     Attributes:
@@ -39,8 +39,8 @@ class Source(NamedTuple):
 
 # By name. Any other name is of decoded arrays, where there are some, or of TFDS.
 SOURCES = {
-    "folder": Source(folder.load, options=("size", "test_share")),
-    "shapes": Source(rendered.load, exact=True),
+    "folder": DataSource(folder.load, options=("size", "test_share")),
+    "shapes": DataSource(rendered.load, exact=True),
 }
 
 
@@ -65,7 +65,7 @@ def load(
         `kdxai.data.prepared`).
       data_dir: where the data are; else $TFDS_DATA_DIR, else ~/tensorflow_datasets. A file of
         MedMNIST, or a directory that holds one as `NAME.npz`, is read as it is.
-      cache_dir: where decoded arrays are kept; else $KDXAI_CACHE, else ~/.cache/kdxai.
+      cache_dir: where decoded arrays are cached; else $KDXAI_CACHE, else ~/.cache/kdxai.
       validation_size: images cut from the training images, always the same ones (default: a tenth;
         may be 0). `shapes` draws them instead; of data with a validation split of their own so many
         are taken from that (default: all).
@@ -87,8 +87,10 @@ def load(
         cache_root(cache_dir),
         *(validation_size, train_size, resident_mib, size, test_share),
     )
-    other = arrays.load if arrays.there(request) else partial(prepared.load, others=[*SOURCES])
-    source = SOURCES.get(name) or Source(other)
+    other = (
+        arrays.load if arrays.holds_arrays(request) else partial(prepared.load, others=[*SOURCES])
+    )
+    source = SOURCES.get(name) or DataSource(other)
     for taker, taking in SOURCES.items():
         for option in set(taking.options) - set(source.options):
             if getattr(request, option) is not None:
@@ -99,7 +101,7 @@ def load(
     dataset = source.load(request)
     if source.exact:
         return dataset
-    return _cut(_unless_resident(dataset, request), validation_size, train_size)
+    return _split_off_validation(_unless_resident(dataset, request), validation_size, train_size)
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -150,7 +152,9 @@ def _unless_resident(dataset: Dataset, request: Request) -> Dataset:
     )
 
 
-def _cut(dataset: Dataset, validation_size: int | None, train_size: int | None) -> Dataset:
+def _split_off_validation(
+    dataset: Dataset, validation_size: int | None, train_size: int | None
+) -> Dataset:
     """All training images -> those for training, and those for validation if it has none."""
     train, own = dataset.train, dataset.validation
     total, known = len(train.label), len(own.label)

@@ -118,7 +118,9 @@ def _splits(place: Path, test_share: float | None) -> Mapping[str, Classes]:
                 f"{place} has {' and '.join(found)} alone: put train and test there, or set "
                 "data_dir to the one whose pictures are to be shared out"
             )
-        return _cut(place, _classes(place), TEST_SHARE if test_share is None else test_share)
+        return _split_off_test(
+            place, _classes(place), TEST_SHARE if test_share is None else test_share
+        )
     if test_share is not None:
         raise UserError(f"{place} has {' and '.join(found)}: leave test_share out")
     if len(set(kinds)) < len(kinds):
@@ -147,8 +149,8 @@ def _require_same(place: Path, classes: Classes, train: Classes) -> None:
             )
 
 
-def _cut(place: Path, classes: Classes, test_share: float) -> Mapping[str, Classes]:
-    """Some pictures of each class to test on, drawn once for all."""
+def _split_off_test(place: Path, classes: Classes, test_share: float) -> Mapping[str, Classes]:
+    """Some pictures of each class to test on, sampled once for all."""
     if not 0 < test_share < 1:
         raise UserError(f"test_share is {test_share}: it must be between 0 and 1")
     splits: dict[str, dict[str, list[File]]] = {"train": {}, "test": {}}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kdxai.errors import UserError, line
+from kdxai.errors import UserError, one_line
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})  # in lower case
 FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # by their content; Pillow opens others with more code
@@ -50,7 +50,7 @@ def read(path: str | PathLike[str], size: int | tuple[int, int], crop: float = 1
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is no PNG, JPEG, WebP or BMP picture: {CURE}") from error
     except Exception as error:  # a damaged file fails in many ways
-        raise UserError(f"cannot read the picture {path} ({line(error)}): {CURE}") from error
+        raise UserError(f"cannot read the picture {path} ({one_line(error)}): {CURE}") from error
     return np.array(part)
 
 

@@ -24,7 +24,7 @@ from kdxai.data import stored
 from kdxai.data.sources import Dataset, Request, checked_labels
 from kdxai.data.stored import Stored
 from kdxai.data.tfrecord import TFRecords
-from kdxai.errors import UserError, line
+from kdxai.errors import UserError, one_line
 
 TIMEOUT = 10  # seconds without an answer before a download fails
 PIL_MODES = {1: "L", 3: "RGB"}  # by number of channels
@@ -42,7 +42,7 @@ def load(request: Request, others: Sequence[str] = ()) -> Dataset:
       UserError: it cannot be had, or its images or labels do not suit.
     """
     name, directory = request.name, request.directory
-    found = find(name, directory) or prepare(name, directory, others)
+    found = find_prepared(name, directory) or prepare_with_tfds(name, directory, others)
     version = "-".join(found.relative_to(directory).parts)
     key = f"{version}-{fingerprint(found)}"
     return stored.load(request, key, lambda: describe(name, found))
@@ -108,8 +108,8 @@ class PreparedImages:
 
     def _unreadable(self, error: Exception) -> UserError:
         return UserError(
-            f"cannot read split {self.split} of {self.prepared} ({line(error)}): prepare it anew "
-            "(tfds build NAME --file_format=array_record) or set another data directory"
+            f"cannot read split {self.split} of {self.prepared} ({one_line(error)}): prepare it "
+            "anew (tfds build NAME --file_format=array_record) or set another data directory"
         )
 
 
@@ -188,7 +188,7 @@ def describe(name: str, prepared: Path) -> Stored:
         raise
     except Exception as error:  # from a damaged file, ...
         raise UserError(
-            f"cannot read {prepared} ({line(error)}): prepare it anew "
+            f"cannot read {prepared} ({one_line(error)}): prepare it anew "
             f"(tfds build {name} --file_format=array_record) or set another data directory"
         ) from error
     filled = [split for split, told in splits.items() if told.num_examples]
@@ -208,7 +208,7 @@ def describe(name: str, prepared: Path) -> Stored:
     return Stored(prepared, class_names, shape, splits["train"].num_examples, images)
 
 
-def find(name: str, directory: Path) -> Path | None:
+def find_prepared(name: str, directory: Path) -> Path | None:
     """The newest prepared version, found without importing TFDS."""
     versions = {
         tuple(map(int, path.parent.name.split("."))): path.parent
@@ -230,11 +230,13 @@ def fingerprint(prepared: Path) -> str:
             state = path.stat()
             digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}\n".encode())
     except OSError as error:
-        raise UserError(f"cannot read {prepared} ({line(error)}): is it yours to read?") from error
+        raise UserError(
+            f"cannot read {prepared} ({one_line(error)}): is it yours to read?"
+        ) from error
     return digest.hexdigest()[:16]
 
 
-def prepare(name: str, directory: Path, others: Sequence[str] = ()) -> Path:
+def prepare_with_tfds(name: str, directory: Path, others: Sequence[str] = ()) -> Path:
     """Let TFDS download and prepare a data set; returns the directory of its version."""
     import tensorflow_datasets as tfds
 
@@ -263,13 +265,14 @@ def prepare(name: str, directory: Path, others: Sequence[str] = ()) -> Path:
     except UserError:
         raise
     except Exception as error:  # TFDS fails in as many ways as it has data sets
-        prepared = find(name, directory)
+        prepared = find_prepared(name, directory)
         if prepared:  # by another process, meanwhile
             return prepared
         raise UserError(
-            f"{name} is not in {directory} and cannot be prepared there ({line(error)}): run once "
-            f"with network, or prepare it elsewhere (tfds build {name} --file_format=array_record) "
-            "and set TFDS_DATA_DIR or the config's data directory to where it is"
+            f"{name} is not in {directory} and cannot be prepared there ({one_line(error)}): run "
+            f"once with network, or prepare it elsewhere (tfds build {name} "
+            "--file_format=array_record) and set TFDS_DATA_DIR or the config's data directory to "
+            "where it is"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""`shapes` as a source: rendered once in each size, then kept in the cache."""
+"""`shapes` as a source: rendered once in each size, then cached."""
 
 import hashlib
 import importlib.metadata
@@ -18,7 +18,7 @@ def load(request: Request) -> Dataset:
     """As many images as are asked for; the test images are always the same.
 
     Raises:
-      UserError: that is less than one, or they cannot be drawn or kept.
+      UserError: that is less than one, or they cannot be drawn or cached.
     """
     asked = {"train": request.train_size, "validation": request.validation_size, "test": None}
     sizes = {split: SIZES[split] if n is None else n for split, n in asked.items()}
@@ -29,7 +29,7 @@ def load(request: Request) -> Dataset:
     renderer = Path(__file__).with_name("shapes.py").read_bytes()
     source = renderer + f"{sizes} {DATA_SEED} {importlib.metadata.version('jax')}".encode()
     directory = request.cache / f"{NAME}-{hashlib.sha256(source).hexdigest()[:16]}"
-    cache.fill(directory, NAME, partial(_render, sizes))
+    cache.write_once(directory, NAME, partial(_render, sizes))
     return arrays.read(NAME, directory)
 
 

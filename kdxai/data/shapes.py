@@ -140,7 +140,7 @@ SHAPES: dict[str, Shape] = {
 CLASS_NAMES: tuple[str, ...] = tuple(SHAPES)
 
 
-def unit(shape: Shape) -> Distance:
+def unit_area(shape: Shape) -> Distance:
     """The shape's signed distance once it is moved to its centroid and scaled to the area pi."""
     scale = math.sqrt(shape.area / math.pi)
     return lambda x, y: shape.distance(scale * x, scale * y + shape.height) / scale
@@ -195,7 +195,7 @@ def _figure(numbers: Array, x: Array, y: Array) -> tuple[Array, Array]:
     room = SIZE / 2 - MARGIN * radius  # depends on the size, but not on the class
     x, y = (x - room * right) / radius, (y - room * down) / radius
     cos, sin = jnp.cos(turn), jnp.sin(turn)
-    distances = [unit(shape) for shape in SHAPES.values()]
+    distances = [unit_area(shape) for shape in SHAPES.values()]
     distance = jax.lax.switch(label, distances, cos * x - sin * y, sin * x + cos * y)
     return label, radius * distance
 

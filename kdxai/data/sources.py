@@ -153,10 +153,10 @@ def mean_and_std_of(
     place: str | Path, image: np.ndarray | Records
 ) -> tuple[np.ndarray, np.ndarray]:
     """`mean_and_std` of all images at once."""
-    return mean_and_std(place, chunks(image), image.shape[-1])
+    return mean_and_std(place, image_chunks(image), image.shape[-1])
 
 
-def chunks(image: np.ndarray | Records) -> Iterator[np.ndarray]:
+def image_chunks(image: np.ndarray | Records) -> Iterator[np.ndarray]:
     """Some images at a time."""
     return (image[rows] for rows in chunk_rows(len(image), image.shape[1:]))
 
@@ -171,7 +171,7 @@ def checksums(image: np.ndarray | Records) -> np.ndarray:
     """CRC-32 of each image: uint32 [N]."""
     if isinstance(image, Records) and image.checksums is not None:
         return image.checksums
-    parts = map(np.ascontiguousarray, chunks(image))
+    parts = map(np.ascontiguousarray, image_chunks(image))
     return np.fromiter((zlib.crc32(one.data) for part in parts for one in part), np.uint32)
 
 

@@ -23,7 +23,7 @@ from kdxai.data.sources import (
     require_classes,
 )
 from kdxai.data.stream import WORKERS, Records, batches
-from kdxai.errors import UserError, line
+from kdxai.errors import UserError, one_line
 from kdxai.progress import progress
 
 SMALL = 2**30  # bytes of training images that every device takes
@@ -77,7 +77,7 @@ def load(request: Request, key: str, find: Callable[[], Stored]) -> Dataset:
         stored = find()
         size = stored.train_count * math.prod(stored.image_shape)
     if is_resident(size, request.resident_mib):
-        cache.fill(directory, request.name, lambda: _decode(request.name, find()))
+        cache.write_once(directory, request.name, lambda: _decode(request.name, find()))
         return arrays.read(request.name, directory)
     # Its name tells it from the index of a former version, which knew no checksums.
     return _indexed(request.name, directory.with_name(f"{key}-checked-index"), find())
@@ -135,7 +135,7 @@ def _indexed(name: str, index: Path, stored: Stored) -> Dataset:
         mean, std = np.array([info["mean"], info["std"]], np.float32)
         splits = {split: _split(index, stored, split) for split in stored.splits}
     except Exception as error:  # a damaged file fails in many ways
-        raise UserError(f"cannot read {index} ({line(error)}): delete it") from error
+        raise UserError(f"cannot read {index} ({one_line(error)}): delete it") from error
     train = splits["train"]
     require_classes(stored.place, train.label)
     class_names = checked_class_names(stored.class_names, splits, stored.place)
@@ -166,7 +166,7 @@ def _fill_index(index: Path, name: str, stored: Stored) -> None:
     for split in labels:
         if split != "train":
             deque(counted(split), maxlen=0)
-    cache.write(
+    cache.write_arrays(
         index,
         {"name": name, "mean": mean.tolist(), "std": std.tolist()},
         {

@@ -74,7 +74,7 @@ class Records:
         return replace(self, rows=self.rows[rows], checksums=checksums)
 
 
-class Plan(Protocol):
+class BatchIndices(Protocol):
     """Batches of indices, each made when it is asked for; an array or a list is one too."""
 
     def __len__(self) -> int: ...
@@ -113,10 +113,10 @@ def _shuffled(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Part:
+class ProcessShare:
     """The part of every batch that falls to one of several processes."""
 
-    plan: Plan
+    plan: BatchIndices
     part: int
     parts: int
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from kdxai.errors import UserError
 from kdxai.evaluate.admission import Admitted, admit
 from kdxai.evaluate.chunks import chunk_size, chunks, computing, stack
-from kdxai.evaluate.maps import Shown, entries_of, shown
+from kdxai.evaluate.maps import Shown, entries_of, show_chunk
 from kdxai.evaluate.pairs import agreements
 from kdxai.explain import Classifier
 from kdxai.protocol import Protocol
@@ -56,22 +56,22 @@ def compare(
             theirs = other
         else:
             theirs = admit(other, images, protocol, means[1], stds[1])
-            require_same(name, given.classes, theirs.classes)
+            require_same_classes(name, given.classes, theirs.classes)
         rows = []
         for part in chunks(size, chunk or chunk_size(protocol, (), shape), name):
             some = entries.take(part)
             if isinstance(theirs, Shown):
                 its = theirs.take(part)
             else:
-                its = shown(theirs, some, protocol, OTHER, name)
-            mine = shown(given, some._replace(label=its.predicted), protocol, ONE, name)
+                its = show_chunk(theirs, some, protocol, OTHER, name)
+            mine = show_chunk(given, some._replace(label=its.predicted), protocol, ONE, name)
             alike = jax.device_get(agreements([mine.maps, its.maps], shape))
             same = {"same_class": mine.predicted == its.predicted}
             rows.append(same | {metric: values[:, 0] for metric, values in alike.items()})
         return pd.DataFrame(stack(rows, size))
 
 
-def require_same(name: str, one: int, other: int) -> None:
+def require_same_classes(name: str, one: int, other: int) -> None:
     """Raises:
     UserError: two models have different numbers of classes.
     """

@@ -94,7 +94,7 @@ def show(
         size = len(entries.image)
         chunk = chunk or chunk_size(protocol, (), given.images.shape[1:3])
         parts = chunks(size, chunk, name)
-        rows = (shown(given, entries.take(part), protocol, stream, name) for part in parts)
+        rows = (show_chunk(given, entries.take(part), protocol, stream, name) for part in parts)
         return Shown(**stack((one._asdict() for one in rows), size))
 
 
@@ -118,7 +118,9 @@ def entries_of(
     )
 
 
-def shown(given: Admitted, some: Entry, protocol: Protocol, stream: int | None, name: str) -> Shown:
+def show_chunk(
+    given: Admitted, some: Entry, protocol: Protocol, stream: int | None, name: str
+) -> Shown:
     """What a model shows of some entries, on the host.
 
     Raises:

@@ -60,7 +60,7 @@ def prepare(
             return every_logit(given, protocol, chunk, name)
 
     chosen = np.arange(len(labels)) if chosen is None else chosen
-    source = measures.Source(model, protocol, images, labels, chosen, logits)
+    source = measures.Ingredients(model, protocol, images, labels, chosen, logits)
     lacking = measures.lacking(model, extra)
     needed = {one: MEASURES[one].preparation for one in extra if one not in lacking}
     return {one: preparation.make(source) for one, preparation in needed.items() if preparation}

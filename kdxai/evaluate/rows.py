@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from kdxai import inputs, measures
 from kdxai.data import augment
-from kdxai.drawing import draw, explain, stretched
+from kdxai.drawing import draw, explain_image, stretched
 from kdxai.errors import UserError
 from kdxai.evaluate.admission import Admitted, admit, doubts, logits_of, require_logits
 from kdxai.evaluate.chunks import chunk_size, chunks, computing, each, stack
@@ -66,7 +66,7 @@ def measured_rows(
 
     def row(shared: Any, entry: Entry) -> dict[str, jax.Array]:
         classifier, (mean, std) = shared
-        subject = explained(classifier, entry, mean, std, protocol)
+        subject = subject_of(classifier, entry, mean, std, protocol)
         e = subject.explanation
         values: dict[str, jax.Array] = {}
         for name, measure in measures.asked(extra).items():
@@ -88,7 +88,7 @@ def measured_rows(
     return each(row, (classifier, normalisation), entries)
 
 
-def explained(
+def subject_of(
     classifier: Classifier, entry: Entry, mean: jax.Array, std: jax.Array, protocol: Protocol
 ) -> Subject:
     """One image as measures see it, but for what each has prepared."""
@@ -104,7 +104,7 @@ def explained(
         return draw(protocol, classifier, image, class_index, mask, key).heatmap
 
     options = {"mask": entry.mask, "key": key, "mean": mean, "std": std, "pixels": entry.pixels}
-    explanation = explain(classifier, image, entry.label, protocol, **options)
+    explanation = explain_image(classifier, image, entry.label, protocol, **options)
     return Subject(
         protocol=protocol,
         classifier=classifier,
@@ -261,11 +261,11 @@ def evaluate(
     columns = stack(rows, size)
     if maps:
         shown = columns.pop("maps")
-        return finished(columns, name), shown
-    return finished(columns, name)
+        return as_table(columns, name), shown
+    return as_table(columns, name)
 
 
-def finished(columns: dict[str, np.ndarray], name: str) -> pd.DataFrame:
+def as_table(columns: dict[str, np.ndarray], name: str) -> pd.DataFrame:
     """Rows of all images.
 
     Raises:

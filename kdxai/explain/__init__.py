@@ -1,13 +1,13 @@
 """Explanations: one classifier, one image, one class -> one map.
 
 `METHODS[name](classifier, image [H, W, C], class_index, **options) -> [h, w] float32`, on the
-method's own grid (that of the classifier's cut, or the image's). jax.vmap a method over a batch;
+method's own grid (that of the target layer, or the image's). jax.vmap a method over a batch;
 `resize` puts maps on one grid and `min_max` on one scale. An image of integers is explained as one
 of float32, so a model that normalises within sees 0 to 255 as floats. What differs from the library
 grad-cam is said in `kdxai.explain.cam`.
 
 In place of a class a method takes any function of the logits to one number, such as those of
-`targets`. Of a model that has more than a grid at its cut, `Classifier(grid=...)` picks the map.
+`targets`. Of a model whose target layer has more than a grid, `Classifier(grid=...)` picks the map.
 """
 
 from kdxai.explain.attention import attention_rollout, le_grad

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
-from kdxai.explain.classifier import Classifier, Target, at_cut, one_image, score
+from kdxai.explain.classifier import Classifier, Target, at_cut, one_image, target_score
 from kdxai.explain.maps import spread_nan
 
 
@@ -55,7 +55,7 @@ def le_grad(classifier: Classifier, image: jax.Array, class_index: Target) -> ja
     attended = classifier.attended
 
     def total(attention: tuple[jax.Array, ...]) -> jax.Array:
-        return jax.vmap(lambda logits: score(logits, class_index))(
+        return jax.vmap(lambda logits: target_score(logits, class_index))(
             attended((image, attention))
         ).sum()
 
@@ -80,7 +80,7 @@ def _to_grid(classifier: Classifier, image: jax.Array, flow: jax.Array) -> jax.A
     if others < 0:
         raise UserError(
             f"attention is of {flow.shape[-1]} tokens, fewer than the {height}x{width} of the "
-            "feature map: cut the model where its tokens are those of its blocks"
+            "feature map: take a target layer where its tokens are those of its blocks"
         )
     read = flow[0] if others else flow.mean(0)
     return read[others:].reshape(height, width)

@@ -87,6 +87,6 @@ def over_networks(
     if len(shapes) != 1:
         raise UserError(
             "averaging needs at least one network, and maps of one grid, but these are "
-            f"{sorted(shapes)}: cut the networks where their grids are alike"
+            f"{sorted(shapes)}: take target layers whose grids are alike"
         )
     return jnp.stack(maps).mean(0)

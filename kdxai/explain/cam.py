@@ -1,8 +1,8 @@
-"""Class activation maps: explanations read off the feature map at the classifier's cut.
+"""Class activation maps: explanations read off the feature map of the target layer.
 
 Notation: A [h, w, k] is the feature map, y_c the logit of class c, g = dy_c/dA. Every method maps
 one image to a [h, w] float32 map on the feature map's own grid. The gradient methods run one
-forward pass and one backward pass from the logits to the cut, never through the whole network;
+forward pass and one backward pass from the logits to that layer, never through the whole network;
 Score-CAM and Ablation-CAM run one more forward pass per channel (Score-CAM: that is not constant),
 `chunk` of them at a time, so their memory is that of a batch of `chunk` images (times the caller's
 own batch).
@@ -29,8 +29,8 @@ from kdxai.explain.classifier import (
     at_cut,
     grid,
     one_image,
-    score,
     score_and_gradient,
+    target_score,
 )
 from kdxai.explain.maps import min_max, resize, spread_nan
 
@@ -58,9 +58,9 @@ def cam(
     if classifier.head.ndim != 2 or classifier.head.shape[0] != found.shape[-1]:
         raise UserError(
             f"CAM's head must be [c, K] with the c = {found.shape[-1]} channels of the feature "
-            f"map, but is {classifier.head.shape}: cut the model before its pooling layer."
+            f"map, but is {classifier.head.shape}: take a target layer before its pooling."
         )
-    value, slope = jax.value_and_grad(score)(classifier.classify(features), class_index)
+    value, slope = jax.value_and_grad(target_score)(classifier.classify(features), class_index)
     weights = spread_nan(value, (classifier.head * slope).sum(-1))
     return rectify((found.astype(jnp.float32) * weights).sum(-1), relu)
 
@@ -97,9 +97,9 @@ def grad_cam_plus_plus(
     Left out is the factor exp(y_c) of dY/dA: it scales the whole map, and overflows.
     """
     features, gradient = features_and_gradient(classifier, image, class_index)
-    positive = _positive(gradient)
+    positive = _relu(gradient)
     # Where g is not positive its weight is 0 whatever the denominator.
-    weights = (positive / (2 + positive * _positive(features.sum((0, 1))))).sum((0, 1))
+    weights = (positive / (2 + positive * _relu(features.sum((0, 1))))).sum((0, 1))
     return rectify((features * weights).sum(-1), relu)
 
 
@@ -126,7 +126,7 @@ def xgrad_cam(
     """
     features, gradient = features_and_gradient(classifier, image, class_index)
     magnitude = jnp.abs(features)
-    weights = divide((gradient * magnitude).sum((0, 1)), magnitude.sum((0, 1)))
+    weights = ratio((gradient * magnitude).sum((0, 1)), magnitude.sum((0, 1)))
     return rectify((features * weights).sum(-1), relu)
 
 
@@ -139,7 +139,7 @@ def layer_cam(
     against the class.
     """
     features, gradient = features_and_gradient(classifier, image, class_index)
-    return rectify((features * _positive(gradient)).sum(-1), relu)
+    return rectify((features * _relu(gradient)).sum(-1), relu)
 
 
 def grad_cam_elementwise(
@@ -151,7 +151,7 @@ def grad_cam_elementwise(
     sum, so unlike HiResCAM no channel cancels another. Where A < 0 a negative gradient is evidence.
     """
     features, gradient = features_and_gradient(classifier, image, class_index)
-    return _positive(features * gradient).sum(-1)
+    return _relu(features * gradient).sum(-1)
 
 
 def score_cam(
@@ -176,13 +176,13 @@ def score_cam(
 
     def masked_score(activation: jax.Array) -> jax.Array:
         mask = min_max(resize(activation, image.shape[:2])).astype(image.dtype)
-        return score(classifier(image * mask[..., None]), class_index)
+        return target_score(classifier(image * mask[..., None]), class_index)
 
     # A constant channel, such as one that ReLU has silenced, is an H_k of zeros: one forward pass
     # scores all of those, and the loop ends with the last of the others.
     constant = (channels == channels[:, :1, :1]).all((1, 2))
     order = jnp.argsort(constant)
-    empty = score(classifier(jnp.zeros_like(image)), class_index)
+    empty = target_score(classifier(jnp.zeros_like(image)), class_index)
 
     def next_chunk(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         done, scores = state
@@ -219,10 +219,12 @@ def ablation_cam(
 
     def ablated_score(channel: jax.Array) -> jax.Array:
         (part,) = back(jnp.where(channels == channel, found, 0))
-        return score(classifier.classify(jax.tree.map(jnp.subtract, features, part)), class_index)
+        return target_score(
+            classifier.classify(jax.tree.map(jnp.subtract, features, part)), class_index
+        )
 
-    whole = score(classifier.classify(features), class_index)
-    weights = divide(whole - jax.lax.map(ablated_score, channels, batch_size=chunk), jnp.abs(whole))
+    whole = target_score(classifier.classify(features), class_index)
+    weights = ratio(whole - jax.lax.map(ablated_score, channels, batch_size=chunk), jnp.abs(whole))
     return rectify((found.astype(jnp.float32) * weights).sum(-1), relu)
 
 
@@ -247,10 +249,10 @@ def project(values: jax.Array) -> jax.Array:
     matmul = partial(jnp.matmul, precision="highest")
     power = matmul(matrix.T, matrix) if tall else matmul(matrix, matrix.T)
     for _ in range(SQUARINGS):
-        power = divide(power, jnp.trace(power))
+        power = ratio(power, jnp.trace(power))
         power = matmul(power, power)
     vector = power[:, jnp.argmax(jnp.diagonal(power))]
-    vector = divide(vector, jnp.linalg.norm(vector))
+    vector = ratio(vector, jnp.linalg.norm(vector))
     if tall:
         projection = matmul(matrix, vector)
     else:
@@ -268,14 +270,14 @@ def features_and_gradient(
 
 
 def rectify(values: jax.Array, relu: bool) -> jax.Array:
-    return _positive(values) if relu else values
+    return _relu(values) if relu else values
 
 
-def _positive(values: jax.Array) -> jax.Array:
+def _relu(values: jax.Array) -> jax.Array:
     """ReLU, by a comparison that keeps a NaN (see `maps.spread_nan`)."""
     return jnp.where(values < 0, 0, values)
 
 
-def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     """numerator / denominator, or the numerator where the denominator is 0."""
     return numerator / jnp.where(denominator == 0, 1, denominator)

@@ -14,14 +14,14 @@ Target = jax.Array | int | Callable[[jax.Array], jax.Array]
 
 
 class Classifier(NamedTuple):
-    """A classifier of one image, cut in two at a feature map.
+    """A classifier of one image, cut in two at its target layer.
 
     `classify(features(image))` is the forward pass; whatever library the model comes from, two
     functions that close over its parameters are all that is asked.
 
     Attributes:
-      features: [H, W, C] image -> [h, w, c] feature map at the cut; with `grid` an array of any
-        shape or a pytree of arrays, such as the tokens of a transformer.
+      features: [H, W, C] image -> [h, w, c] feature map of the target layer; with `grid` an array
+        of any shape or a pytree of arrays, such as the tokens of a transformer.
       classify: what `features` returns -> [K] logits.
       head: [c, K] weights of a linear head on globally average-pooled features, where the model
         ends in one. Only CAM needs it.
@@ -35,7 +35,8 @@ class Classifier(NamedTuple):
         alone, where it attends as told to what usually comes into it. Only LeGrad needs it.
       background: [n, H, W, C] images that stand for the data, normalised as those explained are.
         Only Expected Gradients and GradientSHAP need them.
-      earlier: the same model cut ahead of this cut, the finest map first. Only RefineCAM needs it.
+      earlier: the same model at earlier target layers, the finest map first. Only RefineCAM needs
+        it.
     """
 
     features: Callable[[jax.Array], Any]
@@ -120,7 +121,7 @@ def channels_first(features: tuple[int, ...], image: tuple[int, ...]) -> bool:
     return fits and not possible
 
 
-def score(logits: jax.Array, class_index: Target) -> jax.Array:
+def target_score(logits: jax.Array, class_index: Target) -> jax.Array:
     """[K] logits -> the logit of one class in float32, or the given function of all.
 
     NaN if there is no such class; plain indexing would clamp it to one that there is.
@@ -151,6 +152,6 @@ def score_and_gradient(
     `function` maps `point`, an array of any shape or a pytree of them, to [K] logits. Where y_c or
     the point has a NaN, so has all of the gradient.
     """
-    value, gradient = jax.value_and_grad(lambda p: score(function(p), class_index))(point)
+    value, gradient = jax.value_and_grad(lambda p: target_score(function(p), class_index))(point)
     gradient = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradient)
     return value, spread_nan((point, value), gradient)

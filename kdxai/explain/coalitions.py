@@ -18,7 +18,7 @@ import numpy as np
 from jax.scipy.sparse.linalg import cg
 
 from kdxai.errors import UserError
-from kdxai.explain.classifier import Classifier, Target, one_image, score
+from kdxai.explain.classifier import Classifier, Target, one_image, target_score
 from kdxai.explain.maps import spread_nan
 
 
@@ -170,7 +170,7 @@ def game(
 
     def value(shown: jax.Array) -> jax.Array:
         mixed = jnp.where(shown[places][..., None] > 0, image, hidden)
-        return score(classifier(mixed), class_index)
+        return target_score(classifier(mixed), class_index)
 
     return value
 

@@ -13,7 +13,7 @@ def random(
     *,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """Uniform noise in [0, 1) on the grid of the classifier's cut, so as coarse as a CAM.
+    """Uniform noise in [0, 1) on the grid of the target layer, so as coarse as a CAM.
 
     `key=None` is `jax.random.key(0)`: every image then gets the same map, unless the caller folds
     in its index.
@@ -25,7 +25,7 @@ def random(
 def centred_gaussian(
     classifier: Classifier, image: jax.Array, class_index: Target, *, sigma: float = 0.25
 ) -> jax.Array:
-    """exp(-(u^2 + v^2) / (2 sigma^2)) on the grid of the classifier's cut: the centre bias.
+    """exp(-(u^2 + v^2) / (2 sigma^2)) on the grid of the target layer: the centre bias.
 
     u and v run from -1/2 to 1/2 across the image's sides, at the centres of the grid's cells.
     """

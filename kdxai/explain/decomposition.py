@@ -15,7 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from kdxai.explain.classifier import Classifier, Target, at_cut, one_image, score
+from kdxai.explain.classifier import Classifier, Target, at_cut, one_image, target_score
 from kdxai.explain.elementwise import Activation
 from kdxai.explain.gradients import contribution
 from kdxai.explain.maps import spread_nan
@@ -173,7 +173,7 @@ def _gradient(
 
 def number_of(classifier: Classifier, class_index: Target) -> Callable[[jax.Array], jax.Array]:
     """Image -> y_c, without the checks of `Classifier`."""
-    return lambda image: score(classifier.classify(classifier.features(image)), class_index)
+    return lambda image: target_score(classifier.classify(classifier.features(image)), class_index)
 
 
 def with_slope(y: jax.Array, slope: jax.Array, z: jax.Array) -> jax.Array:

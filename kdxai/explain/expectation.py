@@ -25,7 +25,7 @@ def expected_gradients(
 
     Erion et al. 2021, "Improving performance of deep learning models with axiomatic attribution
     priors and expected gradients": Integrated Gradients averaged over the baselines x' of the
-    background, both integrals by `samples` draws. In expectation the map sums to
+    background, both integrals by `samples` samples. In expectation the map sums to
     y_c(x) - mean y_c(x'). `key=None` is `jax.random.key(0)`: every image then gets the same draws,
     unless the caller folds in its index.
 

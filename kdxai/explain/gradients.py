@@ -23,7 +23,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from kdxai.errors import UserError
 from kdxai.explain.cam import grad_cam
-from kdxai.explain.classifier import Classifier, Target, one_image, score, score_and_gradient
+from kdxai.explain.classifier import Classifier, Target, one_image, score_and_gradient, target_score
 from kdxai.explain.maps import resize, spread_nan
 
 
@@ -32,7 +32,7 @@ def gradient(classifier: Classifier, image: jax.Array, class_index: Target) -> j
 
     Simonyan et al. 2014, "Deep Inside Convolutional Networks", Section 3.1.
     """
-    return sensitivity(score_and_gradient(classifier, one_image(image), class_index)[1])
+    return magnitude(score_and_gradient(classifier, one_image(image), class_index)[1])
 
 
 def gradient_x_input(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
@@ -61,7 +61,7 @@ def smooth_grad(
     gets the same noise, unless the caller folds in its index.
     """
     gradients = _noisy_gradients(classifier, image, class_index, key, samples, noise, chunk)
-    return sensitivity(gradients.mean(0))
+    return magnitude(gradients.mean(0))
 
 
 def var_grad(
@@ -84,7 +84,7 @@ def var_grad(
     """
     require_variance(samples=samples)
     gradients = _noisy_gradients(classifier, image, class_index, key, samples, noise, chunk)
-    return sensitivity(gradients.var(0))
+    return magnitude(gradients.var(0))
 
 
 def require_variance(*, samples: int, **_: Any) -> None:
@@ -140,10 +140,10 @@ def integrated_gradients_with_error(
     times = (jnp.arange(steps, dtype=change.dtype) + 0.5) / steps
     points = baseline + times[:, None, None, None] * change
     values = change * gradients_at(classifier, points, class_index, chunk).mean(0)
-    start = score(
+    start = target_score(
         classifier(jnp.broadcast_to(baseline, image.shape).astype(image.dtype)), class_index
     )
-    end = score(classifier(image), class_index)
+    end = target_score(classifier(image), class_index)
     return Attribution(values, values.sum() - (end - start))
 
 
@@ -176,7 +176,7 @@ def guided_backpropagation(
     Raises:
       UserError: the classifier has no `guided`, or one without a `guided_relu`.
     """
-    return sensitivity(_guided_gradient(classifier, image, class_index))
+    return magnitude(_guided_gradient(classifier, image, class_index))
 
 
 def guided_grad_cam(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
@@ -189,7 +189,7 @@ def guided_grad_cam(classifier: Classifier, image: jax.Array, class_index: Targe
       UserError: the classifier has no `guided`, or one without a `guided_relu`.
     """
     weights = resize(grad_cam(classifier, image, class_index), image.shape[:2])
-    return weights * sensitivity(_guided_gradient(classifier, image, class_index))
+    return weights * magnitude(_guided_gradient(classifier, image, class_index))
 
 
 def _guided_gradient(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
@@ -268,7 +268,7 @@ def in_chunks(
     return jnp.concatenate(done)
 
 
-def sensitivity(derivative: jax.Array) -> jax.Array:
+def magnitude(derivative: jax.Array) -> jax.Array:
     return spread_nan(derivative, jnp.abs(derivative).max(-1))
 
 

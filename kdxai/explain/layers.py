@@ -1,4 +1,4 @@
-"""A classifier from any model and the name of one of its layers."""
+"""A classifier from any model and the name of its target layer."""
 
 import contextlib
 import sys
@@ -27,7 +27,7 @@ def cut(
     call: Callable[[Any, jax.Array], jax.Array] | None = None,
     grid: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Classifier:
-    """Cut a model at what one of its layers returns, as hooks do in PyTorch.
+    """Cut a model at its target layer, of which CAMs are drawn, as hooks do in PyTorch.
 
     The layer may be anywhere, also inside a residual block: the rest of the network runs with the
     layer's output held, and the gradient is of that alone. The model's own weights are read each
@@ -36,8 +36,9 @@ def cut(
     Args:
       model: an NNX, Equinox or Keras model; or a function that runs linen or Haiku modules, such as
         `lambda images: network.apply(variables, images, train=False)`.
-      layer: its name: `layer3/conv2` of linen, `net/~/block_1/conv` of Haiku, `layers.3.conv` of
-        NNX and Equinox, a layer's `path` of Keras. A wrong one is answered with all there are.
+      layer: the target layer's name: `layer3/conv2` of linen, `net/~/block_1/conv` of Haiku,
+        `layers.3.conv` of NNX and Equinox, a layer's `path` of Keras. A wrong one is answered with
+        all there are.
       call: (model, image [H, W, C]) -> [K] logits; by default `model(image[None])[0]`.
       grid: what the layer returns -> its [h, w, c] map; by default its only example. Needed where
         channels come first (`lambda output: output.transpose(1, 2, 0)`) and where there are tokens.
@@ -47,7 +48,7 @@ def cut(
         a model in training mode.
     """
     call = call or (lambda model, image: model(image[None])[0])
-    run = partial(_run, model, layer, call)
+    run = partial(_run_held, model, layer, call)
 
     def features(image: jax.Array) -> dict[str, Any]:
         return {"image": image, "output": run(image)[1]}
@@ -62,7 +63,7 @@ def _only_example(output: Any) -> Any:
     return output[0] if getattr(output, "ndim", 0) == 4 and len(output) == 1 else output
 
 
-def _run(
+def _run_held(
     model: Any,
     layer: str,
     call: Callable[[Any, jax.Array], jax.Array],
@@ -98,7 +99,7 @@ def _run(
 def _mistaken(layer: str, names: list[str]) -> str:
     times = names.count(layer)
     if times > 1:
-        return f"the layer '{layer}' is called {times} times; cut at one that is called once"
+        return f"the layer '{layer}' is called {times} times; name one that is called once"
     known = list(dict.fromkeys(name for name in names if name))
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     said = ", ".join(known[:SHOWN]) or "none that kdxai knows: NNX, Equinox, Keras, linen or Haiku"

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdxai.scaling import unit
+from kdxai.scaling import unit_range
 
 
 def min_max(values: jax.Array) -> jax.Array:
@@ -15,7 +15,7 @@ def min_max(values: jax.Array) -> jax.Array:
     every value NaN. float32 for every dtype: integers would wrap, float16 overflow.
     """
     values = jnp.asarray(values, jnp.float32)
-    return spread_nan(values, unit(values))
+    return spread_nan(values, unit_range(values))
 
 
 def resize(values: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -42,7 +42,7 @@ class Method:
     Attributes:
       draw: the function. Its options are its keyword-only parameters with numbers as defaults.
       batch: options whose least is how many copies of an image are on the device at once.
-      on_image: whether the map is the same wherever the classifier is cut.
+      on_image: whether the map is the same whichever the target layer is.
       needs: fields of `Classifier` beside the two functions that it cannot do without.
       require: called with all options where they depend on each other; raises UserError.
     """

@@ -1,4 +1,4 @@
-"""Class activation maps of later years: other weights, other targets, several cuts at once.
+"""Class activation maps of later years: other weights, other targets, several layers at once.
 
 As those of `cam`, they map one image to a [h, w] float32 map on the feature map's grid, but for
 RefineCAM, whose is the image's.
@@ -17,7 +17,7 @@ from kdxai.explain.cam import (
     project,
     weighted,
 )
-from kdxai.explain.classifier import Classifier, Target, at_cut, grid, one_image, score
+from kdxai.explain.classifier import Classifier, Target, at_cut, grid, one_image, target_score
 from kdxai.explain.maps import min_max, resize, spread_nan
 
 
@@ -41,7 +41,7 @@ def shapley_cam(
 
     Cai 2025, "CAMs as Shapley Value-based Explainers": to second order in A the Shapley values of
     the features are (g - H A / 2) * A, with g and H the gradient and the Hessian of the utility u.
-    Of a class u is the paper's ReST, its logit plus its log-probability; behind the cut most
+    Of a class u is the paper's ReST, its logit plus its log-probability; behind that layer most
     networks are piecewise linear, and of a logit H would be 0 and the map Grad-CAM's. A function of
     the logits is a utility itself. H A costs one forward-mode pass more.
     """
@@ -49,10 +49,10 @@ def shapley_cam(
 
     def utility(features: jax.Array) -> jax.Array:
         logits = classifier.classify(features)
-        value = score(logits, class_index)
+        value = target_score(logits, class_index)
         if callable(class_index):
             return value
-        return value + score(jax.nn.log_softmax(logits.astype(jnp.float32)), class_index)
+        return value + target_score(jax.nn.log_softmax(logits.astype(jnp.float32)), class_index)
 
     both = jax.value_and_grad(utility)
     (value, gradient), (_, curvature) = jax.jvp(both, (features,), (features,))
@@ -85,22 +85,22 @@ def finer_cam(
 
     def difference(logits: jax.Array) -> jax.Array:
         known = jax.lax.stop_gradient(logits)
-        distance = jnp.abs(known - score(known, class_index)).at[class_index].set(-1)
+        distance = jnp.abs(known - target_score(known, class_index)).at[class_index].set(-1)
         near = jnp.argsort(distance)[1 : 1 + others]
         shares = jax.nn.softmax(known[near])
-        return score(logits, class_index) - alpha * (shares * logits[near]).sum()
+        return target_score(logits, class_index) - alpha * (shares * logits[near]).sum()
 
     return grad_cam(classifier, image, difference, relu=relu)
 
 
 def refine_cam(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
-    """RefineCAM: the product of the Grad-CAM++ maps at several cuts, each in [0, 1].
+    """RefineCAM: the product of the Grad-CAM++ maps of several layers, each in [0, 1].
 
     Domeniconi et al. 2026, "How to Evaluate and Refine your CAM": early maps are fine, late ones
     faithful, and the product is both. The equation is read off the authors' code (their
     `MultiplierMix` of all layers): each map is resized to the image and scaled by its own range.
     The library grad-cam means to divide by the maximum and loses the quotient, but its maps are in
-    [0, 1] before. The cuts are `Classifier.earlier` and its own.
+    [0, 1] before. The layers are those of `Classifier.earlier` and its own.
 
     Returns:
       [H, W] in [0, 1].
@@ -110,8 +110,8 @@ def refine_cam(classifier: Classifier, image: jax.Array, class_index: Target) ->
     """
     if not classifier.earlier:
         raise UserError(
-            "RefineCAM multiplies maps at several cuts of a model: pass it cut at earlier layers "
-            "as Classifier(earlier=(...,)), or use grad_cam_plus_plus."
+            "RefineCAM multiplies the maps of several layers: pass the model at earlier target "
+            "layers as Classifier(earlier=(...,)), or use grad_cam_plus_plus."
         )
     shape = one_image(image).shape[:2]
     maps = (

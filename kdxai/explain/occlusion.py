@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.errors import UserError
-from kdxai.explain.classifier import Classifier, Target, one_image, score
+from kdxai.explain.classifier import Classifier, Target, one_image, target_score
 
 
 def occlusion(
@@ -34,13 +34,13 @@ def occlusion(
     require_cover(window=window, stride=stride)
     image = one_image(image)
     rows, columns = (_windows(size, window, stride) for size in image.shape[:2])
-    whole = score(classifier(image), class_index)
+    whole = target_score(classifier(image), class_index)
 
     def fall(index: jax.Array) -> jax.Array:
         row, column = jnp.divmod(index, len(columns))
         covered = rows[row][:, None, None] & columns[column][None, :, None]
         occluded = jnp.where(covered, jnp.asarray(baseline, image.dtype), image)
-        return whole - score(classifier(occluded), class_index)
+        return whole - target_score(classifier(occluded), class_index)
 
     falls = jax.lax.map(fall, jnp.arange(len(rows) * len(columns)), batch_size=chunk)
     rows, columns = rows.astype(jnp.float32), columns.astype(jnp.float32)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from kdxai.explain.classifier import Classifier, Target, one_image, score
+from kdxai.explain.classifier import Classifier, Target, one_image, target_score
 from kdxai.explain.maps import resize
 
 
@@ -36,7 +36,7 @@ def rise(
 
     def masked_score(mask: jax.Array) -> jax.Array:
         logits = classifier(image * mask[..., None].astype(image.dtype)).astype(jnp.float32)
-        return score(jax.nn.softmax(logits), class_index)
+        return target_score(jax.nn.softmax(logits), class_index)
 
     def add(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
         numbers = start + jnp.arange(chunk)

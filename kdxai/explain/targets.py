@@ -7,7 +7,7 @@ their classes may be traced.
 import jax
 from jax.tree_util import Partial
 
-from kdxai.explain.classifier import score
+from kdxai.explain.classifier import target_score
 
 
 def difference(class_index: jax.Array | int, other: jax.Array | int) -> Partial:
@@ -23,8 +23,8 @@ def probability(class_index: jax.Array | int) -> Partial:
 def _difference(
     class_index: jax.Array | int, other: jax.Array | int, logits: jax.Array
 ) -> jax.Array:
-    return score(logits, class_index) - score(logits, other)
+    return target_score(logits, class_index) - target_score(logits, other)
 
 
 def _probability(class_index: jax.Array | int, logits: jax.Array) -> jax.Array:
-    return score(jax.nn.softmax(logits), class_index)
+    return target_score(jax.nn.softmax(logits), class_index)

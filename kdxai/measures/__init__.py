@@ -16,10 +16,10 @@ from kdxai.measures.grid import MOSAIC
 from kdxai.measures.maps import COMPACTNESS, RANKING
 from kdxai.measures.measure import (
     Column,
+    Ingredients,
     Measure,
     Model,
     Preparation,
-    Source,
     Subject,
     Values,
 )
@@ -31,10 +31,10 @@ from kdxai.measures.robustness import SENSITIVITY, STABILITY
 __all__ = [
     "MEASURES",
     "Column",
+    "Ingredients",
     "Measure",
     "Model",
     "Preparation",
-    "Source",
     "Subject",
     "Values",
     "answer",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdxai.errors import UserError
-from kdxai.measures.measure import Column, Measure, Preparation, Source, Subject, Values
+from kdxai.measures.measure import Column, Ingredients, Measure, Preparation, Subject, Values
 from kdxai.metrics import localisation
 
 GRID = (2, 2)
@@ -52,7 +52,7 @@ def require_mosaics(labels: np.ndarray) -> None:
 def choose_partners(logits: np.ndarray, labels: np.ndarray, target: str) -> np.ndarray:
     """With which images each image stands in a mosaic.
 
-    Three classes other than the one explained are drawn for each image, and of each an image that
+    Three classes other than the one explained are sampled for each image, and of each an image that
     the model sees as what it is. Boehle et al. 2021 take images that are classified correctly and
     with confidence; here it is the tenth (at least 2) of each class with the highest probability
     of that class, which a bad model has too. The image itself may be any, also a misclassified one.
@@ -82,7 +82,7 @@ def choose_partners(logits: np.ndarray, labels: np.ndarray, target: str) -> np.n
     return np.array([draw_partners(i) for i in range(len(labels))])
 
 
-def partners(source: Source) -> Any:
+def partners(source: Ingredients) -> Any:
     """[n, 3, H, W, C] uint8, the partners of each image that is measured."""
     require_mosaics(source.labels)
     chosen = choose_partners(source.logits(), source.labels, source.protocol.target)

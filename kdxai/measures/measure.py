@@ -49,7 +49,7 @@ class Subject(NamedTuple):
         return jax.nn.softmax(self.classifier(image))[self.explanation.class_index]
 
 
-class Source(NamedTuple):
+class Ingredients(NamedTuple):
     """From what a measure is prepared.
 
     Attributes:
@@ -83,7 +83,7 @@ class Preparation(NamedTuple):
     """
 
     what: str
-    make: Callable[[Source], Any]
+    make: Callable[[Ingredients], Any]
     suits: Callable[[Model], bool] = lambda model: True
     lack: str = ""
     of_split: bool = False

@@ -36,12 +36,12 @@ def input_shift(heatmap: jax.Array, shifted: jax.Array) -> jax.Array:
     """
     heatmap, shifted = two_maps(heatmap, shifted)
     room = headroom(jnp.stack([heatmap, shifted]))
-    size = _length(heatmap * room)
-    change = _length(shifted * room - heatmap * room)
+    size = _norm(heatmap * room)
+    change = _norm(shifted * room - heatmap * room)
     return where_finite(change / jnp.where(size == 0, 1.0, size), heatmap, shifted)
 
 
-def _length(values: jax.Array) -> jax.Array:
+def _norm(values: jax.Array) -> jax.Array:
     """The L2 norm, in units of the largest: squares of small or large values are no float32."""
     top = jnp.abs(values).max()
     nothing = top < jnp.finfo(jnp.float32).tiny

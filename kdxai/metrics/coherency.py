@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdxai.errors import UserError
 from kdxai.metrics.arrays import ascending, two_maps
 from kdxai.metrics.finite import where_finite
-from kdxai.scaling import unit
+from kdxai.scaling import unit_range
 
 # Wang et al. 2004 use an 11 x 11 Gaussian; a 7 x 7 box is skimage's default and hence common.
 # The sides of SSIM's windows, and of the smallest maps that it is defined for.
@@ -31,7 +31,7 @@ def pearson(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def centred(values: jax.Array) -> jax.Array:
     """Scaled to [0, 1], less the mean; zeros for a constant."""
-    values = unit(values)
+    values = unit_range(values)
     return values - values.mean()
 
 

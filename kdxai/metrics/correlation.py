@@ -64,7 +64,7 @@ def removals(
 
 
 def random_subsets(key: jax.Array, shape: tuple[int, ...], size: int, count: int) -> jax.Array:
-    """[count, H, W] bool: subsets of `size` pixels each, drawn at random.
+    """[count, H, W] bool: subsets of `size` pixels each, sampled at random.
 
     Raises:
       UserError: an image has no such subset but none or all.

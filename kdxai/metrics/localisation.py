@@ -20,7 +20,7 @@ def energy_pointing_game(heatmap: jax.Array, mask: jax.Array) -> jax.Array:
     Wang et al. 2020 (Score-CAM). A constant map scores the mask's share of the area, which is the
     chance level to compare with.
     """
-    energy = _positive(heatmap)
+    energy = _scaled_positive_part(heatmap)
     return jnp.where(inside(mask, energy), energy, 0).sum() / energy.sum()
 
 
@@ -30,7 +30,7 @@ def pointing_game(heatmap: jax.Array, mask: jax.Array) -> jax.Array:
     Where several pixels share the maximum, the share of them inside the mask, which is what a fair
     draw among them would score. No tolerance margin: dilate the mask for one.
     """
-    energy = _positive(heatmap)
+    energy = _scaled_positive_part(heatmap)
     top = energy == energy.max()
     share = (top & inside(mask, energy)).sum().astype(jnp.float32) / top.sum()
     return where_finite(share, heatmap)
@@ -42,7 +42,7 @@ def iou(heatmap: jax.Array, mask: jax.Array, threshold: float = 0.5) -> jax.Arra
     Zhou et al. 2016 threshold CAM at 0.2 of its maximum, most later work at 0.5. A constant map
     covers the whole image; an empty mask scores 0.
     """
-    energy = _positive(heatmap)
+    energy = _scaled_positive_part(heatmap)
     found = energy >= threshold * energy.max()
     mask = inside(mask, energy)
     overlap = (found & mask).sum().astype(jnp.float32) / (found | mask).sum()
@@ -55,7 +55,7 @@ def auc(heatmap: jax.Array, mask: jax.Array) -> jax.Array:
     The chance that a pixel inside is more relevant than one outside, ties counted as half; in
     [0, 1], higher is better. 0.5 for a constant map, and where there is no inside or no outside.
     """
-    energy = _positive(heatmap)
+    energy = _scaled_positive_part(heatmap)
     mask = inside(mask, energy)
     within = mask.sum().astype(jnp.float32)
     without = mask.size - within
@@ -72,7 +72,7 @@ def top_k_intersection(heatmap: jax.Array, mask: jax.Array, fraction: float = 0.
     many count as are missing, by the share of them inside, which is what a fair draw would score: a
     constant map scores the mask's share of the area.
     """
-    energy = _positive(heatmap)
+    energy = _scaled_positive_part(heatmap)
     mask = inside(mask, energy)
     k = max(1, round(fraction * energy.size))
     edge = ascending(energy)[-k]
@@ -124,7 +124,7 @@ def mosaic(images: jax.Array, grid: tuple[int, int]) -> jax.Array:
     return tiles.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
 
 
-def _positive(heatmap: jax.Array) -> jax.Array:
+def _scaled_positive_part(heatmap: jax.Array) -> jax.Array:
     """max(M, 0) scaled to a maximum of 1; ones where nothing is positive."""
     heatmap = one_map(heatmap)
     heatmap = heatmap * headroom(heatmap)

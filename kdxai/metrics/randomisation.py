@@ -17,7 +17,7 @@ from kdxai.errors import UserError
 from kdxai.metrics.arrays import one_map
 from kdxai.metrics.coherency import spearman
 from kdxai.metrics.finite import where_finite
-from kdxai.scaling import unit
+from kdxai.scaling import unit_range
 
 Params = Any  # any pytree of arrays
 Similarity = Callable[[jax.Array, jax.Array], jax.Array]
@@ -117,7 +117,7 @@ def random_logit(
     key: jax.Array,
     similarity: Similarity = spearman,
 ) -> jax.Array:
-    """Similarity of the maps of a class and of another one drawn at random (Sixt et al. 2020).
+    """Similarity of the maps of a class and of another one sampled at random (Sixt et al. 2020).
 
     Low is sane: the map depends on the class. `explain` maps a class index to the map of one image.
     """
@@ -131,7 +131,7 @@ def histogram_entropy(heatmap: jax.Array, bins: int = 100) -> jax.Array:
     0 for a constant map, at most ln(bins).
     """
     values = one_map(heatmap).ravel()
-    index = jnp.minimum(unit(values) * bins, bins - 1).astype(jnp.int32)
+    index = jnp.minimum(unit_range(values) * bins, bins - 1).astype(jnp.int32)
     entropy = entr(jnp.bincount(index, length=bins) / values.size).sum()
     return where_finite(entropy, values)
 

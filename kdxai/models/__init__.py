@@ -110,7 +110,7 @@ def create(
     if not 0 <= dropout < 1:
         raise UserError(f"dropout must be in [0, 1), not {dropout}")
     require_compressible(weight_bits, activation_bits, rank)
-    family, numbers, base = parse(name)
+    family, numbers, base = parse_name(name)
     layers = Layers(
         dtype=jnp.dtype(dtype),
         axis_name=axis_name,
@@ -142,7 +142,7 @@ def require_compressible(
         raise UserError(f"rank must be above 0 and at most 1, not {rank!r}")
 
 
-def parse(name: str) -> tuple[Family, tuple[int, ...], dict[str, int]]:
+def parse_name(name: str) -> tuple[Family, tuple[int, ...], dict[str, int]]:
     """The family of a model's name, the numbers in it, and its `base_width` where it has one.
 
     Raises:

@@ -54,14 +54,14 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        x = self.layers.conv(self.width, (3, 3), kernel_init=identity)(x)
+        x = self.layers.conv(self.width, (3, 3), kernel_init=identity_kernel)(x)
         if self.pooled:
             x = halved(x)
         norm = self.layers.norm(use_scale=False)
         return self.layers.activation(norm(x, use_running_average=not train))
 
 
-def identity(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+def identity_kernel(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
     """Kernel [3, 3, in, out] whose first channels out are those in, the rest as PyTorch's."""
     height, width, inputs, _ = shape
     kernel = TORCH_UNIFORM(key, shape, dtype)
@@ -98,7 +98,7 @@ def whitened(variables: Mapping[str, Any], images: jax.Array) -> dict[str, Any]:
     components = WINDOW * WINDOW * images.shape[-1]
     moments, count = np.zeros((components, components)), 0
     for part in np.array_split(np.asarray(images), -(-len(images) // AT_ONCE)):
-        flat = patches(part.astype(np.float64))
+        flat = extract_patches(part.astype(np.float64))
         moments, count = moments + flat.T @ flat, count + len(flat)
     values, vectors = np.linalg.eigh(moments / count)
     filters = (vectors / np.sqrt(values.clip(0) + EPSILON))[:, ::-1]
@@ -128,7 +128,7 @@ def require_whitenable(shape: tuple[int, ...]) -> None:
         )
 
 
-def patches(images: np.ndarray) -> np.ndarray:
+def extract_patches(images: np.ndarray) -> np.ndarray:
     """[N, H, W, C] -> [N (H - 1) (W - 1), 4 C], in the order of a kernel [2, 2, C]."""
     windows = np.lib.stride_tricks.sliding_window_view(images, (WINDOW, WINDOW), (1, 2))
     return windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, WINDOW * WINDOW * images.shape[-1])

@@ -55,17 +55,17 @@ class Inception(nn.Module):
 
         first, second, third, fourth = self.channels
         if self.pooled:
-            x = largest(x, 2)
+            x = max_pool(x, 2)
         branches = [
             conv("branch1", first, 1, x),
             conv("branch2_1", second[1], 3, conv("branch2_0", second[0], 1, x)),
             conv("branch3_1", third[1], 3, conv("branch3_0", third[0], 1, x)),
-            conv("branch4", fourth, 1, largest(x, 1)),
+            conv("branch4", fourth, 1, max_pool(x, 1)),
         ]
         return jnp.concatenate(branches, -1)
 
 
-def largest(x: jax.Array, stride: int) -> jax.Array:
+def max_pool(x: jax.Array, stride: int) -> jax.Array:
     """3x3 max-pooling of [N, h, w, c], padded by 1.
 
     By slices, rows first: the gradient of `nn.max_pool` is many times slower on a CPU.

@@ -51,17 +51,17 @@ def mobilenetv2(num_classes: int, layers: Layers, *, base_width: int = STEM) -> 
         to it, the last map's only where they are more.
     """
     width = base_width / STEM
-    units: dict[str, nn.Module] = {"stem": Convolution(rounded(base_width), layers)}
+    units: dict[str, nn.Module] = {"stem": Convolution(to_multiple_of_8(base_width), layers)}
     for stage, (expansion, channels, blocks, stride) in enumerate(STAGES, 1):
         for block in range(blocks):
             units[f"stage{stage}.block{block}"] = InvertedResidual(
-                rounded(channels * width), expansion, 1 if block else stride, layers
+                to_multiple_of_8(channels * width), expansion, 1 if block else stride, layers
             )
-    units["final"] = Convolution(rounded(LAST * max(1.0, width)), layers, window=1)
+    units["final"] = Convolution(to_multiple_of_8(LAST * max(1.0, width)), layers, window=1)
     return Network(FrozenDict(units), num_classes)
 
 
-def rounded(channels: float) -> int:
+def to_multiple_of_8(channels: float) -> int:
     """To the nearest multiple of 8 that is at least 8, and at least 9 tenths of what was asked."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8

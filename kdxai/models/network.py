@@ -296,7 +296,7 @@ class Network(nn.Module):
             return len(names)
         if not ends:
             raise UserError(
-                f"the model has no stage '{stage}'; it can be cut at: {', '.join([*names, LAST])}"
+                f"the model has no stage '{stage}'; its stages are {', '.join([*names, LAST])}"
             )
         return ends[-1]
 

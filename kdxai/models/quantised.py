@@ -32,7 +32,7 @@ class Conv(nn.Conv):
         assert isinstance(self.kernel_size, tuple)
         size = (*self.kernel_size, x.shape[-1] // self.feature_group_count, self.features)
         kernel = self.param("kernel", self.kernel_init, size, jnp.float32)
-        x, levels, step = rounded(self, x, kernel)
+        x, levels, step = rounded_operands(self, x, kernel)
         # Elsewhere the same whole numbers are multiplied as floats: over integers a CPU takes four
         # times as long, and CUDA's convolutions of them do not return int32.
         integers = self.activation_bits is not None and jax.default_backend() == "tpu"
@@ -52,14 +52,14 @@ class Dense(nn.Dense):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
-        x, levels, step = rounded(self, x, kernel)
+        x, levels, step = rounded_operands(self, x, kernel)
         y = x @ levels * step
         if self.use_bias:
             y += self.param("bias", self.bias_init, (self.features,), jnp.float32)
         return y.astype(self.dtype)
 
 
-def rounded(
+def rounded_operands(
     layer: Conv | Dense, x: jax.Array, kernel: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What a layer multiplies: its inputs, its weights, and the step of their products."""

@@ -70,7 +70,7 @@ class Block(nn.Module):
         tokens = sequence(x)
         queries, keys, values = self.projected(tokens)
         if attention is None:
-            attention = weights(queries, keys)
+            attention = attention_weights(queries, keys)
         mixed = jnp.einsum("nhij,njhd->nihd", attention.astype(values.dtype), values)
         tokens = tokens + self.proj(mixed.reshape(tokens.shape))
         inner = self.layers.activation(self.fc1(self.norm2(tokens)))
@@ -79,7 +79,7 @@ class Block(nn.Module):
     def attention(self, x: Features) -> jax.Array:
         """[N, heads, T, T] float32 of what comes into the block; rows sum to 1."""
         queries, keys, _ = self.projected(sequence(x))
-        return weights(queries, keys)
+        return attention_weights(queries, keys)
 
     def projected(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """[N, T, heads, d] queries, keys and values."""
@@ -103,7 +103,7 @@ class ClassToken(nn.Module):
         return x.token
 
 
-def weights(queries: jax.Array, keys: jax.Array) -> jax.Array:
+def attention_weights(queries: jax.Array, keys: jax.Array) -> jax.Array:
     """[N, heads, T, T] softmax(q . k / sqrt(d)) in float32."""
     scores = jnp.einsum("nihd,njhd->nhij", queries, keys).astype(jnp.float32)
     return jax.nn.softmax(scores * queries.shape[-1] ** -0.5)

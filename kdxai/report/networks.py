@@ -12,7 +12,7 @@ from kdxai.report.films import Film, Seen
 from kdxai.report.sections import Compression, Noise, Tables
 from kdxai.report.sweep import Results, Sweep
 from kdxai.study import distances, stats, sweeps
-from kdxai.study.alike import View, own_maps
+from kdxai.study.alike import MapRequest, own_maps
 from kdxai.study.design import SLOTS
 from kdxai.study.measure import Measured
 from kdxai.study.members import Member
@@ -111,7 +111,7 @@ def see(measured: Measured, one: Sweep, workdir: Path) -> Seen:
     """
     protocol, drawn = measured.wanted.protocols[0], measured.wanted.drawn
     test, number = measured.dataset.test, int(drawn[0])
-    view = View(Shelf(workdir), protocol, test, np.sort(drawn))
+    view = MapRequest(Shelf(workdir), protocol, test, np.sort(drawn))
     [place] = np.flatnonzero(view.images == number)
     members = {(member.name, member.seed): member for member in measured.members}
     maps = {n: own_maps(members[n], view)[place] for n in films.first_family(one)}
@@ -127,7 +127,7 @@ def matrices(measured: Measured) -> pd.DataFrame:
         names = [f"{row.model} {row.seed}" for row in pairwise.networks.itertuples()]
         for metric in pairwise.values:
             for both, on in ((False, "all"), (True, "both right")):
-                table = distances.matrix(pairwise, metric, both_right=both)
+                table = distances.agreement_matrix(pairwise, metric, both_right=both)
                 columns = {"method": method, "metric": metric, "on": on, "network": names}
                 parts.append(pd.DataFrame(columns).join(pd.DataFrame(table, columns=names)))
     return pd.concat(parts, ignore_index=True) if parts else NONE

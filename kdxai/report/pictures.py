@@ -225,7 +225,7 @@ def prepare(
         if needs(one.method, "background"):
             raise UserError(f"{one.method} needs a data set's images; take integrated_gradients")
         if isinstance(model, External):
-            wanted.require_drawn(model, one, masks=False)
+            wanted.require_drawable(model, one, masks=False)
         else:
             drawing.require_defined(model.model, one, masks=False)
         cut = one.stage, one.mode, needs(one.method, "earlier")

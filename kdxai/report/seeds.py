@@ -83,8 +83,8 @@ def alike(
     few = len(networks) <= MOST
     shown = dense | (populations(one for one in networks if one in children) if few else {})
     order = [networks.index(one) for own in shown.values() for one in own]
-    every = distances.matrix(pairwise, ALIKE)
-    right = distances.matrix(pairwise, ALIKE, both_right=True)
+    every = distances.agreement_matrix(pairwise, ALIKE)
+    right = distances.agreement_matrix(pairwise, ALIKE, both_right=True)
     values = {
         (one, two): float(every[i, j])
         for i, one in enumerate(networks)

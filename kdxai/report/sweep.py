@@ -123,7 +123,9 @@ def agreements(pairwise: Pairwise | None) -> dict[str, dict[tuple[Network, Netwo
     names = list(zip(pairwise.networks.model, pairwise.networks.seed, strict=True))
     found = {}
     for name, images in ON.items():
-        values = distances.matrix(pairwise, ALIKE, both_right=images == ON["agreement_right"])
+        values = distances.agreement_matrix(
+            pairwise, ALIKE, both_right=images == ON["agreement_right"]
+        )
         found[name] = {
             (one, two): float(values[i, j])
             for i, one in enumerate(names)

@@ -17,7 +17,7 @@ from kdxai import classifiers, devices, evaluate, files
 from kdxai.data import augment
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
-from kdxai.evaluate.rows import Entry, explained
+from kdxai.evaluate.rows import Entry, subject_of
 from kdxai.explain import Classifier
 from kdxai.measures import Model
 from kdxai.protocol import Protocol
@@ -300,7 +300,7 @@ def shown(
 
     def one(shared: Any, entry: Entry) -> dict[str, jax.Array]:
         classifier, (mean, std) = shared
-        e = explained(classifier, entry, mean, std, protocol).explanation
+        e = subject_of(classifier, entry, mean, std, protocol).explanation
         c = e.class_index
         return {
             "heatmap": e.heatmap,

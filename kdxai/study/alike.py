@@ -20,11 +20,11 @@ from kdxai.study.members import Member
 from kdxai.study.records import Shelf, numbered
 
 
-class View(NamedTuple):
+class MapRequest(NamedTuple):
     """Which maps networks are compared by.
 
     Attributes:
-      shelf: where they are kept.
+      shelf: where they are cached.
       images: numbers of images of the split.
     """
 
@@ -62,7 +62,7 @@ def is_worth_pairs(members: Sequence[Member]) -> bool:
     return max(sizes.values()) > 1 or "compress" in kinds
 
 
-def all_with_all(members: Sequence[Member], view: View, records: pd.DataFrame) -> Pairwise:
+def all_with_all(members: Sequence[Member], view: MapRequest, records: pd.DataFrame) -> Pairwise:
     """The agreement of all networks, for the true class of every image; its values lie on the disk.
 
     Args:
@@ -81,24 +81,24 @@ def all_with_all(members: Sequence[Member], view: View, records: pd.DataFrame) -
     networks = pd.DataFrame(
         [(one.name, one.seed, one.line) for one in members], columns=["model", "seed", "line"]
     )
-    right = answers(members, view, records) == view.split.label[view.images][:, None]
+    right = predictions(members, view, records) == view.split.label[view.images][:, None]
     return Pairwise(networks, view.images, right, values)
 
 
-def answers(members: Sequence[Member], view: View, records: pd.DataFrame) -> np.ndarray:
+def predictions(members: Sequence[Member], view: MapRequest, records: pd.DataFrame) -> np.ndarray:
     """[N, M] the class that every network predicts, from their records."""
     known = records.set_index(["model", "seed", "image"]).predicted.sort_index()
     return np.stack([known[one.name, one.seed][view.images] for one in members], 1)
 
 
-def all_maps(members: Sequence[Member], view: View) -> list[np.ndarray]:
+def all_maps(members: Sequence[Member], view: MapRequest) -> list[np.ndarray]:
     """`own_maps` of every network, saying how far it is."""
     places = [f", {number} of {len(members)}" for number in range(1, len(members) + 1)]
     return [own_maps(one, view, place) for one, place in zip(members, places, strict=True)]
 
 
-def own_maps(one: Member, view: View, place: str = "") -> np.ndarray:
-    """[N, h, w] for the true class of every image; kept, so that they are drawn once.
+def own_maps(one: Member, view: MapRequest, place: str = "") -> np.ndarray:
+    """[N, h, w] for the true class of every image; cached, so that they are drawn once.
 
     Args:
       place: which of how many, for the progress bar.
@@ -117,10 +117,10 @@ def own_maps(one: Member, view: View, place: str = "") -> np.ndarray:
     return view.shelf.arrays(columns, ["maps"], [*view.depends(one.model), "label"], maps)["maps"]
 
 
-def agreements(
+def agreement_rows(
     members: Sequence[Member],
     compare: Sequence[Pair],
-    view: View,
+    view: MapRequest,
     pairwise: Pairwise | None,
     records: pd.DataFrame,
 ) -> list[pd.DataFrame]:
@@ -139,16 +139,16 @@ def agreements(
         own = lines.shared([one.line for one in ones], [one.line for one in others])
         if not own and len(others) == 1:
             own = [(place, 0) for place in range(len(ones))]
-        found += [compared(view, ones[i], others[j]) for i, j in own]
+        found += [pair_agreement(view, ones[i], others[j]) for i, j in own]
         if not own and pairwise is not None:
             wide = view._replace(images=pairwise.images)
-            predicted = [answers(some, wide, records) for some in (ones, others)]
+            predicted = [predictions(some, wide, records) for some in (ones, others)]
             found += with_population(pair, wide, pairwise, predicted)
     return found
 
 
 def with_population(
-    pair: Pair, view: View, pairwise: Pairwise, predicted: Sequence[np.ndarray]
+    pair: Pair, view: MapRequest, pairwise: Pairwise, predicted: Sequence[np.ndarray]
 ) -> list[pd.DataFrame]:
     """Rows of each network of one model: its mean agreement with all of the other.
 
@@ -170,7 +170,7 @@ def with_population(
     return found
 
 
-def compared(view: View, one: Member, other: Member) -> pd.DataFrame:
+def pair_agreement(view: MapRequest, one: Member, other: Member) -> pd.DataFrame:
     """How alike two networks explain the images, for the class that `other` predicts."""
     columns = {"model": one.name, "other": other.name, "seed": one.seed, "line": one.line}
     columns["method"] = view.protocol.method
@@ -190,10 +190,10 @@ def compared(view: View, one: Member, other: Member) -> pd.DataFrame:
         return numbered(found, view.images)
 
     depends = ["agreement", *view.depends(one.model, other.model)]
-    return view.shelf.kept(columns, depends, rows)
+    return view.shelf.cached(columns, depends, rows)
 
 
-def reference(view: View, other: Member) -> evaluate.Shown:
+def reference(view: MapRequest, other: Member) -> evaluate.Shown:
     """What a network shows of the class it predicts, drawn once for all compared with it."""
     columns = {"model": other.name, "seed": other.seed, "method": view.protocol.method}
 

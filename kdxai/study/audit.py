@@ -21,12 +21,12 @@ from kdxai.protocol import SOUND, Protocol
 from kdxai.settings import listed
 from kdxai.study import claims, design, members, paper, stats
 from kdxai.study.design import Design
-from kdxai.study.measure import NONE, by, explained
+from kdxai.study.measure import NONE, by, member_rows
 from kdxai.study.members import Member
 from kdxai.study.paper import PRESETS, STAND_INS
 from kdxai.study.plan import study_members
 from kdxai.study.records import Shelf
-from kdxai.study.wanted import draw_images, require_drawn, require_resamples, require_size
+from kdxai.study.wanted import require_drawable, require_resamples, require_size, sample_images
 from kdxai.training import runs
 
 
@@ -34,8 +34,8 @@ class Audit(NamedTuple):
     """What an audit found, from the literal protocol down to the sound one.
 
     Attributes:
-      table: `stats.table` of every rung, named in a first column.
-      claims: `claims.judge` of every rung, as above.
+      table: `stats.table` of every step, named in the first column `rung`.
+      claims: `claims.judge` of every step, as above.
       records: what they are of, and of members beside them that not every name has.
     """
 
@@ -45,11 +45,11 @@ class Audit(NamedTuple):
 
 
 def audit(config: ConfigDict, workdir: str | Path) -> Audit:
-    """Table 1 and the verdict on every claim, at every rung of the ladder.
+    """Table 1 and the verdict on every claim, at every step of the audit.
 
     Raises:
       UserError: a model or a study is not finished, the models are of different data or do not
-        provide a rung; no images asked for, or more than there are; a claim that cannot be judged.
+        provide a step; no images asked for, or more than there are; a claim that cannot be judged.
     """
     workdir = Path(workdir)
     if bool(config.models) == bool(config.study):
@@ -61,30 +61,30 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
         found = members.read(members.named_places(config.models))
     names = list(dict.fromkeys(one.name for one in found))
     told = design.read(config, names, paper.ROLES)._replace(recipes=members.recipes(found))
-    chosen = rungs(config.rungs, found)
+    chosen = chosen_steps(config.rungs, found)
     sizes = Counter(one.name for one in found)
     declared = claims.declared(config, {*paper.ROLES, *names}, sizes)
     dataset = members.load_data(found, config.data)
     require_size(dataset)
-    require_ladder(config, dataset)
+    require_enough(config, dataset)
     for one in found:
         if isinstance(one.model, External):
             require_head(one.name, one.model)
-            require_drawn(one.model, SOUND, masks=dataset.test.mask is not None)
+            require_drawable(one.model, SOUND, masks=dataset.test.mask is not None)
         elif not one.model.model.has_cam:
             raise UserError(
                 f"an audit draws CAM, for which '{one.name}' has no linear head on the average of "
                 "its last map; leave it out"
             )
     content = ", ".join(dict.fromkeys(names) if config.study else (one.name for one in found))
-    runs.claim(workdir, config, dict.fromkeys(("models", "study"), content))
-    records = climb(found, dataset, config, workdir, chosen)
-    return judged(records, told, declared, config.across, config)
+    runs.claim_directory(workdir, config, dict.fromkeys(("models", "study"), content))
+    records = measure_steps(found, dataset, config, workdir, chosen)
+    return judge_steps(records, told, declared, config.across, config)
 
 
 def require_head(name: str, model: External) -> None:
     """Raises:
-    UserError: it has no head, by which CAM, the method of every rung, weighs its features.
+    UserError: it has no head, by which CAM, the method of every step, weighs its features.
     """
     if model.classifier.head is None:
         raise UserError(
@@ -93,22 +93,22 @@ def require_head(name: str, model: External) -> None:
         )
 
 
-def require_ladder(evaluation: ConfigDict, dataset: Dataset) -> None:
+def require_enough(evaluation: ConfigDict, dataset: Dataset) -> None:
     """Raises:
-    UserError: a split has fewer images than the ladder is to be climbed on.
+    UserError: a split has fewer images than an audit is to measure.
     """
     for split in (dataset.test, dataset.train):
-        draw_images(evaluation, len(split.label))
+        sample_images(evaluation, len(split.label))
 
 
-def judged(
+def judge_steps(
     records: pd.DataFrame,
     told: Design,
     declared: Mapping[str, Mapping],
     across: str,
     evaluation: ConfigDict,
 ) -> Audit:
-    """`stats.table` and `claims.judge` of each rung of `climb`, which measures no agreement."""
+    """`stats.table` and `claims.judge` of each step; agreement is measured at none."""
     models = set(records.model)
     mine = {
         name: one
@@ -125,11 +125,11 @@ def judged(
     return Audit(table, verdicts, records)
 
 
-def rungs(asked: str, found: Sequence[Member]) -> list[str]:
-    """The rungs that are asked for, by name with commas; "": all that change something.
+def chosen_steps(asked: str, found: Sequence[Member]) -> list[str]:
+    """The steps that are asked for, by name with commas; "": all that change something.
 
     Raises:
-      UserError: there is no such rung, it changes nothing for these models, or they do not provide
+      UserError: there is no such step, it changes nothing for these models, or they do not provide
         it.
     """
     sizes = Counter(one.name for one in found)
@@ -139,29 +139,29 @@ def rungs(asked: str, found: Sequence[Member]) -> list[str]:
                 f"there are {sizes[name]} of '{name}' and {sizes[other]} of '{other}', each of "
                 "which stands in for one; give as many"
             )
-    ladders = [paper.ladder(network(one.model)) for one in found]
-    steps = list(ladders[0])
+    protocols = [paper.protocol_steps(network_of(one.model)) for one in found]
+    steps = list(protocols[0])
     idle = [
-        rung
-        for before, rung in itertools.pairwise(steps)
-        if all(one[before] == one[rung] for one in ladders)
+        step
+        for before, step in itertools.pairwise(steps)
+        if all(one[before] == one[step] for one in protocols)
     ]
-    provided = [rung for rung in steps if rung not in idle]
+    provided = [step for step in steps if step not in idle]
     if stand_ins(sizes):
         provided.append(paper.RIGHT_TEACHER)
     chosen = split_names(asked, [*steps, paper.RIGHT_TEACHER]) if asked else provided
     for name in chosen:
         if name == paper.RIGHT_TEACHER and name not in provided:
             needs = " and ".join(f"{one} and {other}" for one, other in STAND_INS.items())
-            raise UserError(f"the rung '{name}' needs the models {needs}")
+            raise UserError(f"the step '{name}' needs the models {needs}")
         if name in idle:
             raise UserError(
-                f"the rung '{name}' changes nothing for classifiers of one's own, which are cut "
+                f"the step '{name}' changes nothing for classifiers of one's own, which are cut "
                 "and run as they are; leave it out"
             )
         if name not in (*provided, *PRESETS):
             known = ", ".join(dict.fromkeys([*provided, *PRESETS]))
-            raise UserError(f"there is no rung '{name}'; known: {known}")
+            raise UserError(f"there is no step '{name}'; known: {known}")
     return chosen
 
 
@@ -170,7 +170,7 @@ def stand_ins(names: Collection[str]) -> dict[str, str]:
     return {one: other for one, other in STAND_INS.items() if one in names and other in names}
 
 
-def network(model: Model) -> Network | None:
+def network_of(model: Model) -> Network | None:
     """What can be cut and run otherwise; None of a classifier of one's own."""
     return None if isinstance(model, External) else model.model
 
@@ -185,25 +185,25 @@ def split_names(asked: str, known: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def climb(
+def measure_steps(
     found: Sequence[Member],
     dataset: Dataset,
     evaluation: ConfigDict,
     workdir: Path,
     chosen: Sequence[str],
 ) -> pd.DataFrame:
-    """Explain and measure models at every rung; `workdir/records/` keeps what is done.
+    """Explain and measure models at every step; `workdir/records/` caches what is done.
 
     Args:
-      evaluation: how many `images` of a split, and the `seed` that draws them.
-      chosen: rungs.
+      evaluation: how many `images` of a split, and the `seed` that samples them.
+      chosen: names of steps.
 
     Returns:
-      A row per rung, model, seed and image.
+      A row per step (column `rung`), model, seed and image.
     """
     splits = {"test": dataset.test, "train": dataset.train}
-    drawn = {
-        name: np.sort(draw_images(evaluation, len(split.label))) for name, split in splits.items()
+    sampled = {
+        name: np.sort(sample_images(evaluation, len(split.label))) for name, split in splits.items()
     }
     models = {(one.name, one.seed): one.model for one in found}
     away = stand_ins({one.name for one in found})
@@ -212,26 +212,27 @@ def climb(
     for name, seed, model, _, line in found:
         if name in away.values():
             continue
-        for rung in chosen:
-            stands_in = rung not in (paper.RIGHT_TEACHER, "poppi", "sound") and name in away
+        for step in chosen:
+            stands_in = step not in (paper.RIGHT_TEACHER, "poppi", "sound") and name in away
             shown = models[away[name], seed] if stands_in else model
-            protocol = rung_protocol(rung, shown)
-            split, images = splits[protocol.split], drawn[protocol.split]
+            protocol = step_protocol(step, shown)
+            split, images = splits[protocol.split], sampled[protocol.split]
             if isinstance(shown, External):  # whose images are chosen here
                 protocol = replace(protocol, split=SOUND.split)
             columns = {
                 "model": name,
                 "seed": seed,
-                "method": rung.replace(",", "").replace(" ", "-"),
+                "method": step.replace(",", "").replace(" ", "-"),
             }
-            rows = explained(shelf, columns, shown, protocol, split, images)
-            records.append(rows.assign(rung=rung, line=line))
+            rows = member_rows(shelf, columns, shown, protocol, split, images)
+            records.append(rows.assign(rung=step, line=line))
     return pd.concat(records, ignore_index=True)
 
 
-def rung_protocol(rung: str, model: Model) -> Protocol:
-    """What a rung asks of a model."""
-    if rung == paper.RIGHT_TEACHER:
+def step_protocol(step: str, model: Model) -> Protocol:
+    """What a step asks of a model."""
+    if step == paper.RIGHT_TEACHER:
         return SOUND
-    climbed = paper.ladder(network(model))
-    return climbed[rung] if rung in climbed else PRESETS[rung](network(model))
+    network = network_of(model)
+    known = paper.protocol_steps(network)
+    return known[step] if step in known else PRESETS[step](network)

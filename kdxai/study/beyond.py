@@ -27,7 +27,7 @@ def beyond_noise(
     """`permutation.beyond` of a pair of models, by the metrics that were measured.
 
     Args:
-      samples: as `stats.resampled` returns.
+      samples: as `stats.resampled_statistics` returns.
       metrics: of `stats.STATISTICS` and `PAIRWISE`.
       both_right: of `PAIRWISE`, on the images that both of two networks classify correctly.
       options: `resamples` and `seed` of `PAIRWISE`.
@@ -90,7 +90,7 @@ def of_maps(
     images = int(part.both_right().sum(0).min()) if both_right else len(part.images)
     if metric not in part.values or images < FEWEST:
         return None
-    every = distances.resampled(part, metric, both_right=both_right, **options)
+    every = distances.resampled_distances(part, metric, both_right=both_right, **options)
     places = [part.places(model) for model in pair]
     order = [*places[0], *places[1]]
     lines = [list(part.networks.line.iloc[own]) for own in places]

@@ -168,7 +168,7 @@ def judge(
     if not claims:
         return pd.DataFrame()
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
-    samples = stats.resampled(records, reference=reference, **options)
+    samples = stats.resampled_statistics(records, reference=reference, **options)
     found: dict[tuple[str, ...], pd.DataFrame] = {}
     on_correct: dict[tuple[str, ...], pd.DataFrame] = {}
     for pair, mine in by_pair(claims).items():
@@ -180,7 +180,7 @@ def judge(
         found[*pair, BEYOND] = beyond_noise(samples, *said, **options)
         correct = stats.both_correct(records, *pair)
         if correct.image.nunique() >= FEWEST:
-            right = stats.resampled(correct, **options)
+            right = stats.resampled_statistics(correct, **options)
             on_correct[pair] = difference(right, pair, how)
             on_correct[*pair, BEYOND] = beyond_noise(right, *said, True, **options)
     of_maps = {

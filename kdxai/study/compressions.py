@@ -66,7 +66,7 @@ def check(config: ConfigDict, dataset: Dataset, network: Network | External | No
         raise UserError("only model directories can be compressed, no classifiers of one's own")
     if not config.kind:
         raise UserError(f"say how it is compressed: kind={' or '.join(compress.KINDS)}")
-    compress.settled(config.kind, settings_of(config, config.rounds))
+    compress.all_settings(config.kind, settings_of(config, config.rounds))
     size = len(dataset.train.label)
     if not 0 <= config.batch_norm <= size:
         raise UserError(
@@ -93,7 +93,7 @@ def check(config: ConfigDict, dataset: Dataset, network: Network | External | No
     return network
 
 
-def told(facts: Mapping[str, Any]) -> str:
+def in_words(facts: Mapping[str, Any]) -> str:
     """How a model was compressed, in words."""
     origin = facts["origin"]
     usual = compress.KINDS[origin["how"]].settings
@@ -107,7 +107,7 @@ def told(facts: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def run(config: ConfigDict, workdir: str | Path) -> Mapping[str, Any]:
+def compress_alone(config: ConfigDict, workdir: str | Path) -> Mapping[str, Any]:
     """A compression whose data are the parent's own, unless the config says which.
 
     Args:
@@ -153,7 +153,7 @@ def compress_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) ->
     kept = recorded(config, workdir)
     if not files.there(workdir / runs.CONFIG):  # else the corrected config would be another's
         require_possible(config, parent, dataset)
-    runs.claim(workdir, kept, content)
+    runs.claim_directory(workdir, kept, content)
     if files.there(workdir / trained.MODEL):
         return trained.read(workdir)["facts"]
     model = parent
@@ -170,7 +170,7 @@ def require_possible(config: ConfigDict, parent: Trained, dataset: Dataset) -> N
     UserError: the layers forbid the whole compression, or the teacher does not fit.
     """
     settings = settings_of(config, config.rounds)
-    compress.apply(config.kind, parent, settings, partial(shown, dataset))
+    compress.apply(config.kind, parent, settings, partial(training_images, dataset))
     if config.tune.epochs and config.tune.teacher not in ("", PARENT):
         checks.require_teacher(tuning(config, parent.architecture, config.parent), dataset)
 
@@ -192,7 +192,7 @@ def one_round(
     config: ConfigDict, model: Trained, number: int, workdir: Path, dataset: Dataset
 ) -> Trained:
     """A model compressed, and tuned where that is asked for."""
-    images = partial(shown, dataset)
+    images = partial(training_images, dataset)
 
     def smaller() -> Trained:
         found = compress.apply(config.kind, model, settings, images)
@@ -215,7 +215,7 @@ def one_round(
     return compress.apply("quantise", found, settings, images)  # what it computed with, is kept
 
 
-def shown(dataset: Dataset, count: int) -> np.ndarray:
+def training_images(dataset: Dataset, count: int) -> np.ndarray:
     """Some training images, always the same."""
     chosen = np.random.default_rng(0).permutation(len(dataset.train.label))[:count]
     return np.asarray(dataset.train.select(np.sort(chosen)).image)

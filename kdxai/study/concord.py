@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from kdxai.errors import UserError
-from kdxai.study.stats import MADE, STATISTICS, drawn_counts
+from kdxai.study.stats import MADE, STATISTICS, resample_counts
 
 # What knows the object. TRUTH is the mean of the ranks that those which are there give a method.
 OF_TRUTH = ("energy_inside", "pointing_game", "iou", "mask_auc", "mask_top_k")
@@ -57,15 +57,18 @@ def concord(records: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> p
       UserError: fewer than three methods or two metrics, or methods of different images.
     """
     found = ranked(records)
-    alike = correlations(found.ranks)
+    alike = rank_correlations(found.ranks)
     known = np.isfinite(alike)
     images, place = np.unique(found.images, return_inverse=True)
     sums, sizes = np.zeros((2, len(images), *alike.shape[1:]))
     np.add.at(sums, place, np.where(known, alike, 0))
     np.add.at(sizes, place, known)
     every = np.ones((1, len(images)))
-    drawn = [weighted(counts, sums, sizes) for counts in drawn_counts(len(images), resamples, seed)]
-    centre, means = weighted(every, sums, sizes)[0], np.concatenate(drawn)
+    drawn = [
+        weighted_means(counts, sums, sizes)
+        for counts in resample_counts(len(images), resamples, seed)
+    ]
+    centre, means = weighted_means(every, sums, sizes)[0], np.concatenate(drawn)
     # A resample may hold none of the few images in which both prefer a method.
     low, high = np.quantile(np.where(np.isnan(means), centre, means), [0.025, 0.975], axis=0)
     values = {
@@ -73,7 +76,7 @@ def concord(records: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> p
         "ci_low": low,
         "ci_high": high,
         "share": known.mean(0),
-        "rho_of_means": correlations(found.of_means[None])[0],
+        "rho_of_means": rank_correlations(found.of_means[None])[0],
     }
     first, second = np.nonzero(~np.eye(len(found.metrics), dtype=bool))
     names = np.array(found.metrics)
@@ -134,14 +137,14 @@ def order(values: np.ndarray) -> np.ndarray:
     return np.where(useless[:, None], np.nan, ranks)
 
 
-def correlations(ranks: np.ndarray) -> np.ndarray:
+def rank_correlations(ranks: np.ndarray) -> np.ndarray:
     """[U, M, C] ranks -> [U, C, C] Pearson's r over M; NaN where either has none."""
     centred = ranks - ranks.mean(1, keepdims=True)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     return np.clip(np.swapaxes(unit, 1, 2) @ unit, -1, 1)
 
 
-def weighted(counts: np.ndarray, sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def weighted_means(counts: np.ndarray, sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """[R, n] counts of images, [n, C, C] sums over networks and how many -> [R, C, C] means."""
     total, size = (np.tensordot(counts, part, 1) for part in (sums, sizes))
     return np.where(size > 0, total / np.maximum(size, 1), np.nan)

@@ -22,9 +22,9 @@ def study(data: ConfigDict, models: Mapping[str, ConfigDict], **changes: Any) ->
         "version": VERSION,
         "seeds": 1,  # of models that are trained: so many replicates, with model seeds + 0, 1, ...
         "only": "all",  # of the models, by name with commas; all: every one
-        "cell": "",  # i/n: do the i-th of n shares of the work, and write no report
+        "share": "",  # i/n: do the i-th of n parts of the work, and write no report
         **told(),
-        "ladder": "",  # models on which the paper's protocol is replayed, by name with commas
+        "ladder": "",  # models that are audited as by launch/audit.py, by name with commas
         "evaluation": evaluation(),
     }
     return ConfigDict({**usual, "data": data, "models": models, **changes})
@@ -54,12 +54,12 @@ def evaluation() -> ConfigDict:
             "methods": "cam",  # names in kdxai.explain.METHODS (or mask), with commas
             "options": default_options(),  # of methods, such as options.occlusion.window
             "metrics": "",  # beyond the core, names in kdxai.measures.MEASURES, with commas
-            "stage": "last",  # of the model, at whose end maps are drawn, such as stage2
+            "stage": "last",  # target layer: the stage at whose end maps are drawn, such as stage2
             "baseline": "blur",  # of perturbation: blur, mean or black
-            "seed": 0,  # which images are drawn, and the bootstrap
+            "seed": 0,  # which images are sampled, and the bootstrap
             "resamples": 2000,  # of the bootstrap intervals, 100 to 100,000
             "sanity": 200,  # of these images, on which the metrics are checked; 0: no checks
-            "gallery": 6,  # images in the figure of maps, at most 100: the first of those drawn
+            "gallery": 6,  # images in the figure of maps, at most 100: the first of those sampled
         }
     )
 

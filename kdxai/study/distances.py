@@ -13,7 +13,7 @@ import pandas as pd
 
 from kdxai.study import lines
 from kdxai.study.permutation import Beyond, beyond
-from kdxai.study.stats import FEWEST, drawn_counts
+from kdxai.study.stats import FEWEST, resample_counts
 
 ON = ("all", "both right")  # the images that a number is of
 
@@ -69,37 +69,37 @@ def squared(pairs: np.ndarray, diagonal: float) -> np.ndarray:
     return found
 
 
-def matrix(pairwise: Pairwise, metric: str, both_right: bool = False) -> np.ndarray:
+def agreement_matrix(pairwise: Pairwise, metric: str, both_right: bool = False) -> np.ndarray:
     """[M, M] mean agreement of every two networks, 1 of each with itself.
 
     Args:
       both_right: on the images that both classify correctly; NaN where there is none.
     """
-    return squared(next(means(pairwise, metric, both_right)), 1.0)
+    return squared(next(mean_agreements(pairwise, metric, both_right)), 1.0)
 
 
-def resampled(
+def resampled_distances(
     pairwise: Pairwise, metric: str, *, resamples: int, seed: int = 0, both_right: bool = False
 ) -> np.ndarray:
     """[1 + R, M, M] distances: of the images, then of bootstrap resamples of them.
 
-    A resample draws the images once for all networks, as `stats.resampled` does.
+    A resample draws the images once for all networks, as `stats.resampled_statistics` does.
 
     Args:
-      both_right: as for `matrix`.
+      both_right: as for `agreement_matrix`.
     """
-    drawn = means(pairwise, metric, both_right, resamples, seed)
+    drawn = mean_agreements(pairwise, metric, both_right, resamples, seed)
     return squared(1 - np.stack([*drawn]), 0.0)
 
 
-def means(
+def mean_agreements(
     pairwise: Pairwise, metric: str, both_right: bool, resamples: int = 0, seed: int = 0
 ) -> Iterator[np.ndarray]:
     """[P] mean agreement over the images, then over each resample of them."""
     values = np.asarray(pairwise.values[metric], np.float32)
     mask = pairwise.both_right().astype(np.float32) if both_right else None
     images = np.ones((1, len(values)), np.float32)
-    for counts in itertools.chain([images], drawn_counts(len(values), resamples, seed)):
+    for counts in itertools.chain([images], resample_counts(len(values), resamples, seed)):
         if mask is None:
             yield from (counts @ values).astype(np.float64) / len(values)
             continue
@@ -165,7 +165,9 @@ def far(
     }
     if images < FEWEST:
         return found | dict.fromkeys(Beyond._fields, np.nan)
-    drawn = resampled(pairwise, metric, resamples=resamples, seed=seed, both_right=both_right)
+    drawn = resampled_distances(
+        pairwise, metric, resamples=resamples, seed=seed, both_right=both_right
+    )
     apart = beyond(drawn, ones, others, own)._asdict()
     return found | apart | {name: 1 - apart[name] for name in ("within", "within_one", "between")}
 
@@ -181,7 +183,7 @@ def by_network(pairwise: Pairwise, both_right: bool = False) -> pd.DataFrame:
     """
     networks, rows = pairwise.networks, []
     for metric in pairwise.values:
-        alike = matrix(pairwise, metric, both_right)
+        alike = agreement_matrix(pairwise, metric, both_right)
         for place, (model, seed, line) in enumerate(networks.itertuples(index=False, name=None)):
             for other in dict.fromkeys(networks.model):
                 theirs = [k for k in pairwise.places(other) if k != place]

@@ -34,10 +34,10 @@ def check(config: ConfigDict, dataset: Dataset) -> Network:
     Raises:
       UserError: it is.
     """
-    return convert(config, dataset).model
+    return read_weights(config, dataset).model
 
 
-def convert(config: ConfigDict, dataset: Dataset) -> Trained:
+def read_weights(config: ConfigDict, dataset: Dataset) -> Trained:
     """The model of a file of weights, before its accuracy is measured.
 
     Args:
@@ -80,7 +80,7 @@ def convert(config: ConfigDict, dataset: Dataset) -> Trained:
             "origin": {
                 "kind": "import",
                 "file": Path(config.weights).name,
-                "sha256": digest(Path(config.weights)),
+                "sha256": file_digest(Path(config.weights)),
             },
         },
     )
@@ -107,27 +107,29 @@ def import_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> M
     """Leave a model directory with the measured accuracy; what is there already is checked.
 
     Args:
-      config: as for `convert`.
+      config: as for `read_weights`.
 
     Returns:
       The model's facts.
 
     Raises:
-      UserError: as `convert`; the accuracy is at chance; the directory is another config's.
+      UserError: as `read_weights`; the accuracy is at chance; the directory is another config's.
     """
     workdir = Path(workdir)
-    model = convert(config, dataset)
+    model = read_weights(config, dataset)
     content = {"weights": model.facts["origin"]["sha256"]}
     content["data.data_dir"] = model.facts["data_fingerprint"]
     if files.there(workdir / runs.CONFIG):
-        runs.claim(workdir, config, content)
+        runs.claim_directory(workdir, config, content)
     if files.there(workdir / trained.MODEL):
         return trained.read(workdir)["facts"]
     answers = predict(model, dataset.test, Path(config.weights).name)
     require_above_chance(answers, dataset.test.label, config.weights, dataset.name)
     accuracy = float((answers == dataset.test.label).mean())
     model = model._replace(facts={**model.facts, "test_accuracy": accuracy})
-    runs.claim(workdir, config, content)  # not before: what was at chance is tried once more
+    runs.claim_directory(
+        workdir, config, content
+    )  # not before: what was at chance is tried once more
     trained.save(model, workdir)
     return model.facts
 
@@ -160,7 +162,7 @@ def require_above_chance(answers: np.ndarray, labels: np.ndarray, file: str, dat
     )
 
 
-def digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """SHA-256 of a file.
 
     Raises:

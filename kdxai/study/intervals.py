@@ -162,7 +162,7 @@ def bent(y: np.ndarray, skewness: np.ndarray) -> np.ndarray:
     return 3 * rest / (root**2 + root + 1)
 
 
-def spread(sample: Sample, across: str) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+def squared_errors(sample: Sample, across: str) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """How sure the means over networks are, or their differences.
 
     Across networks the squared error is that of the hierarchical bootstrap (networks, then images),
@@ -203,8 +203,8 @@ def estimate(sample: Sample, across: str = "seeds") -> pd.DataFrame:
     """Means over networks, or their differences, with 95 % intervals.
 
     They hold all that `p_values` does not reject at 5 %. `images`: of these networks, over images.
-    `seeds`: of networks like these, and of further images (`spread`); a single one has no spread,
-    so it speaks of itself.
+    `seeds`: of networks like these, and of further images (`squared_errors`); a single one has no
+    spread, so it speaks of itself.
 
     - Means: Student's t (`tails`), each end moved outwards where Hall's transformation for skewed
       values asks for it. With 20 and more images such intervals cover 92 to 98 % (lognormal values
@@ -236,7 +236,7 @@ def estimate(sample: Sample, across: str = "seeds") -> pd.DataFrame:
         mean = mean - sample.against[0].mean(0)
     across = across if max(sizes) > 1 else "images"
     counted = np.isin(sample.metrics, SHARES)
-    squared, shares, skewness = spread(sample, across)
+    squared, shares, skewness = squared_errors(sample, across)
     counts = squared * max(n - 1, 1) / n  # the variance of yes and no needs no such correction
     centre = mean
     if sample.difference:

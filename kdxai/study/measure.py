@@ -30,15 +30,16 @@ class Measured(NamedTuple):
     Attributes:
       design: which models are compared, and how people are told of them.
       members: the models.
-      records: a row per model, seed, method and image; `drawn` marks the random images.
-      agreement: a row per pair of models, seed, method and image, see `alike.agreements`.
+      records: a row per model, seed, method and image; `drawn` marks those sampled at random.
+      agreement: a row per pair of models, seed, method and image, see `alike.agreement_rows`.
       tables: file name -> `stats.table` of every method, named in a first column.
       seeds: `stats.by_seed` of every method on the random images, as above.
       differences: `stats.differences` of every method on the random images, as above.
       trust: `checks.trust` of the first method; empty where nothing was checked.
       missing: measure or check -> names of the models that it cannot be made for.
-      claims: `claims.judge` at every rung, named in a first column; the last is the sound one.
-      ladder: `stats.table` of every rung, named in a first column.
+      claims: `claims.judge` at every step of the audit, named in the first column `rung`; the last
+        is the sound one.
+      ladder: `stats.table` of every step of the audit, as above.
       pairwise: method -> the agreement of all networks with all on the random images; empty where
         no model has two networks and none was compressed, as what follows.
       noise: `distances.noise` of every method, named in a first column.
@@ -66,26 +67,26 @@ class Measured(NamedTuple):
 def measure_members(
     members: Sequence[Member], dataset: Dataset, what: Wanted, shelf: Shelf
 ) -> list[pd.DataFrame]:
-    """Records of every method and model; what is done is kept."""
+    """Records of every method and model; what is done is cached."""
     records = []
     for protocol in what.protocols:
         for one in members:
             columns = {"model": one.name, "seed": one.seed, "line": one.line}
             columns["method"] = protocol.method
             asked = dataset.test, what.images, what.extra
-            records.append(explained(shelf, columns, one.model, protocol, *asked))
+            records.append(member_rows(shelf, columns, one.model, protocol, *asked))
     return records
 
 
 def measure(
     told: Design, members: Sequence[Member], dataset: Dataset, what: Wanted, workdir: Path
 ) -> Measured:
-    """All of a study's records and tables; `workdir/records/` keeps what is done."""
+    """All of a study's records and tables; `workdir/records/` caches what is done."""
     shelf = Shelf(workdir)
     joined = pd.concat(measure_members(members, dataset, what, shelf), ignore_index=True)
     joined["drawn"] = joined.image.isin(what.drawn)
     random = joined[joined.drawn]
-    pairwise, agreement = compared(members, dataset, what, shelf, joined)
+    pairwise, agreement = all_agreements(members, dataset, what, shelf, joined)
     samples = {"table1": random}
     if len(what.images) > len(what.drawn):
         samples["table1_whole"] = joined
@@ -113,24 +114,24 @@ def measure(
     }
     return found._replace(
         pairwise=pairwise,
-        noise=named(noise, "method"),
+        noise=stacked(noise, "method"),
         floors=by(random, "method", partial(stats.floors, reference=told.reference)),
     )
 
 
-def draw_members(members: Sequence[Member], dataset: Dataset, what: Wanted, shelf: Shelf) -> None:
-    """Draw what all networks are compared with all by; what is done is kept."""
-    for view in views(dataset, what, shelf):
+def draw_all_maps(members: Sequence[Member], dataset: Dataset, what: Wanted, shelf: Shelf) -> None:
+    """Draw what all networks are compared with all by; what is done is cached."""
+    for view in map_requests(dataset, what, shelf):
         alike.all_maps(members, view)
 
 
-def views(dataset: Dataset, what: Wanted, shelf: Shelf) -> list[alike.View]:
+def map_requests(dataset: Dataset, what: Wanted, shelf: Shelf) -> list[alike.MapRequest]:
     """The random images, by every method."""
     images = np.sort(what.drawn)
-    return [alike.View(shelf, protocol, dataset.test, images) for protocol in what.protocols]
+    return [alike.MapRequest(shelf, protocol, dataset.test, images) for protocol in what.protocols]
 
 
-def compared(
+def all_agreements(
     members: Sequence[Member],
     dataset: Dataset,
     what: Wanted,
@@ -139,14 +140,14 @@ def compared(
 ) -> tuple[dict[str, Pairwise], pd.DataFrame]:
     """How alike the networks explain by each method, all with all and pair by pair of models."""
     pairwise, agreement = {}, []
-    for view in views(dataset, what, shelf):
+    for view in map_requests(dataset, what, shelf):
         protocol = view.protocol
         own = records[records.method == protocol.method]
         if alike.is_worth_pairs(members):
             pairwise[protocol.method] = alike.all_with_all(members, view, own)
         every = view._replace(images=what.images)
         known = pairwise.get(protocol.method)
-        agreement += alike.agreements(members, what.compare, every, known, own)
+        agreement += alike.agreement_rows(members, what.compare, every, known, own)
     return pairwise, pd.concat(agreement, ignore_index=True) if agreement else NONE
 
 
@@ -174,12 +175,12 @@ def sanity(members: Sequence[Member], dataset: Dataset, what: Wanted, shelf: She
     ):
         for one in members:
             columns = {"model": one.name, "seed": one.seed, "method": f"sanity-{protocol.method}"}
-            rows = explained(shelf, columns, one.model, protocol, dataset.test, images, extra)
+            rows = member_rows(shelf, columns, one.model, protocol, dataset.test, images, extra)
             records.append(rows.assign(method=protocol.method))
     return checks.trust(pd.concat(records, ignore_index=True), method)
 
 
-def explained(
+def member_rows(
     shelf: Shelf,
     columns: Mapping[str, Any],
     model: Model,
@@ -217,16 +218,18 @@ def explained(
     depends.append(measures.versions(extra))
     if any(measures.of_split(name) for name in extra) or needs(protocol.method, "background"):
         depends.append(shelf.images(split))
-    return shelf.kept(columns, depends, rows)
+    return shelf.cached(columns, depends, rows)
 
 
 def by(
     records: pd.DataFrame, column: str, make: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> pd.DataFrame:
     """What `make` returns for every value of a column, behind a first column that names it."""
-    return named({value: make(rows) for value, rows in records.groupby(column, sort=False)}, column)
+    return stacked(
+        {value: make(rows) for value, rows in records.groupby(column, sort=False)}, column
+    )
 
 
-def named(parts: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
+def stacked(parts: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
     """Tables below each other, behind a first column of their names."""
     return pd.concat(parts, names=[column]).reset_index(column).reset_index(drop=True)

@@ -12,7 +12,7 @@ from kdxai.errors import UserError
 from kdxai.externals import is_external, load_external
 from kdxai.measures import Model
 from kdxai.models import trained
-from kdxai.settings import difference
+from kdxai.settings import changed_settings
 from kdxai.study.identity import sha256
 
 # What a file, a table, a page and a picture take as it is.
@@ -139,8 +139,8 @@ def require_comparable(members: Sequence[Member]) -> None:
         require_alike(members[0], one)
         if (other := lines.setdefault((one.name, one.line), one)) is not one:
             raise UserError(
-                f"{called(other)} and {called(one)} are copies of one network or made from one; "
-                f"'{one.name}' can have one of them, give the other a name of its own"
+                f"{in_words(other)} and {in_words(one)} are copies of one network or made from one;"
+                f" '{one.name}' can have one of them, give the other a name of its own"
             )
 
 
@@ -175,7 +175,7 @@ def recipes(members: Iterable[Member]) -> frozenset[str]:
     return frozenset(one.name for one in members if one.line == str(one.seed))
 
 
-def called(member: Member) -> str:
+def in_words(member: Member) -> str:
     """A member in a sentence."""
     return member.place or f"'{member.name}', number {member.seed}"
 
@@ -202,7 +202,9 @@ def own_data(members: Sequence[Member]) -> Dataset:
       UserError: none is named, different ones are, or it has changed since.
     """
     named = [
-        (one, settled(one.model.facts["data"])) for one in members if one.model.facts.get("data")
+        (one, data_settings(one.model.facts["data"]))
+        for one in members
+        if one.model.facts.get("data")
     ]
     if not named:
         raise UserError("no model says which data are its own; say --config.data.name=NAME")
@@ -210,8 +212,8 @@ def own_data(members: Sequence[Member]) -> Dataset:
     for one, its in named[1:]:
         if its != data:
             raise UserError(
-                f"{first.place} and {one.place} have different data: {difference(data, its)}; say "
-                "which with --config.data.name=NAME"
+                f"{first.place} and {one.place} have different data: "
+                f"{changed_settings(data, its)}; say which with --config.data.name=NAME"
             )
     try:
         dataset = datasets.load(**data)
@@ -230,7 +232,7 @@ def own_data(members: Sequence[Member]) -> Dataset:
     return dataset
 
 
-def settled(data: Mapping[str, Any]) -> dict[str, Any]:
+def data_settings(data: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of `datasets.load` that say something; one place may be written in several ways."""
     kept = {key: value for key, value in data.items() if value is not None}
     if kept.get("data_dir"):

@@ -82,11 +82,11 @@ ORIGINS: dict[str, Origin] = {
         told=imported,
         make=imports.import_model,
         lists="weights",
-        content=lambda file: imports.digest(Path(file)),
+        content=lambda file: imports.file_digest(Path(file)),
     ),
     "compress": Origin(
         check=compressions.check,
-        told=compressions.told,
+        told=compressions.in_words,
         make=compressions.compress_model,
         made_from="parent",
     ),

@@ -40,7 +40,7 @@ COMPARE = (
 )
 
 # The notebook's student came from another teacher than the one it is compared with: as long as
-# this rung is not reached, that one stands in for the student, where there is one.
+# this step is not reached, that one stands in for the student, where there is one.
 RIGHT_TEACHER = "student of the right teacher"
 STAND_INS = {"student": "resnext_student"}
 
@@ -189,7 +189,7 @@ PRESETS: dict[str, Callable[[Network | None], Protocol]] = {
     "sound": lambda model: SOUND,
 }
 
-# From `literal` to `SOUND`, one repair per rung; every rung keeps the repairs above it.
+# From `literal` to `SOUND`, one repair per step; every step keeps the repairs above it.
 REPAIRS: dict[str, dict[str, Any]] = {
     "evaluation mode": {"mode": "evaluation"},
     "the features that the classifier sees": {"stage": LAST, "foreign_head": False},
@@ -202,13 +202,13 @@ REPAIRS: dict[str, dict[str, Any]] = {
 }
 
 
-def ladder(model: Network | None) -> dict[str, Protocol]:
-    """Rungs by name, from `literal` to the sound protocol, one repair after the other.
+def protocol_steps(model: Network | None) -> dict[str, Protocol]:
+    """The protocol at each step of an audit, from `literal` to the sound one, a repair at a time.
 
     Args:
       model: as for `literal`; to None some repairs do nothing.
     """
-    rungs = {"literal": literal(model)}
+    steps = {"literal": literal(model)}
     for name, repair in REPAIRS.items():
-        rungs[name] = replace(list(rungs.values())[-1], **repair)
-    return rungs
+        steps[name] = replace(list(steps.values())[-1], **repair)
+    return steps

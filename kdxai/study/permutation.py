@@ -111,15 +111,17 @@ def beyond(
             f"{len(other)}; give more networks of what is compared with"
         )
     first = every[0]
-    between, within = (float(part[0]) for part in means(every[:1], groups))
-    gap, apart = between - within, inside(first, groups.other)
+    between, within = (float(part[0]) for part in mean_distances(every[:1], groups))
+    gap, apart = between - within, distances_within(first, groups.other)
     spread = float(apart.std(ddof=1)) if len(apart) > 1 else np.nan
-    half, p = interval(every, groups, gap)
+    half, p = gap_interval(every, groups, gap)
     if own is None:
         p = max(p, permuted(first, groups))
     return Beyond(
         within=within,
-        within_one=float(inside(first, groups.one).mean()) if len(groups.one) > 1 else np.nan,
+        within_one=float(distances_within(first, groups.one).mean())
+        if len(groups.one) > 1
+        else np.nan,
         between=between,
         gap=gap,
         ci_low=gap - half,
@@ -130,13 +132,13 @@ def beyond(
     )
 
 
-def inside(distances: np.ndarray, members: np.ndarray) -> np.ndarray:
+def distances_within(distances: np.ndarray, members: np.ndarray) -> np.ndarray:
     """The distances of all pairs of members, [pairs]."""
     rows, columns = np.triu_indices(len(members), 1)
     return distances[members[rows], members[columns]]
 
 
-def means(distances: np.ndarray, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
+def mean_distances(distances: np.ndarray, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
     """[R] mean distances between the populations, and within `other`, of [R, M, M]."""
     one, other, own = groups
     starts = other if own is None else own
@@ -156,12 +158,14 @@ def jackknife(distances: np.ndarray, groups: Groups) -> list[tuple[np.ndarray, i
         if (n := len(stratum)) < 2:
             found.append((np.zeros(len(distances)), n))
             continue
-        left = np.stack([np.subtract(*means(distances, groups.without(k))) for k in stratum])
+        left = np.stack(
+            [np.subtract(*mean_distances(distances, groups.without(k))) for k in stratum]
+        )
         found.append(((n - 1) / n * ((left - left.mean(0)) ** 2).sum(0), n))
     return found
 
 
-def interval(every: np.ndarray, groups: Groups, gap: float) -> tuple[float, float]:
+def gap_interval(every: np.ndarray, groups: Groups, gap: float) -> tuple[float, float]:
     """Half the 95 % interval of the gap, and its one-sided p; NaN and 1 where nothing varies."""
     pair = len(groups.other) == 2
     found = [(float(part[0]), n) for part, n in jackknife(every[:1], groups)]
@@ -170,7 +174,7 @@ def interval(every: np.ndarray, groups: Groups, gap: float) -> tuple[float, floa
         found[1] = found[1][0] + float(between.var(ddof=1)), 2
     squared = networks = sum(part for part, _ in found)
     if len(every) > 1:
-        draws = np.subtract(*means(every[1:], groups))
+        draws = np.subtract(*mean_distances(every[1:], groups))
         both = sum(part.mean() for part, _ in jackknife(every[1:] - every[0], groups))
         squared += max(float(draws.var()) - float(both), 0.0)
     if networks <= NO_SPREAD**2 or (pair and groups.own is not None):

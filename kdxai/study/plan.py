@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from kdxai import files
-from kdxai.errors import UserError, line
+from kdxai.errors import UserError, one_line
 from kdxai.settings import listed
 from kdxai.study import design, members, origins
 from kdxai.study.config import VERSION
@@ -21,8 +21,8 @@ from kdxai.training import runs
 SEEDS = 1000  # at most: every one is a study
 
 
-class Cell(NamedTuple):
-    """One member of a model.
+class Run(NamedTuple):
+    """How one member of a model comes to be: a training run, an import, a compression.
 
     Attributes:
       name: of the model in the study.
@@ -44,7 +44,7 @@ class Cell(NamedTuple):
         return self.config[self.origin.made_from] if self.origin.made_from else ""
 
 
-def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
+def plan(config: ConfigDict, workdir: Path) -> list[Run]:
     """All members of a study's models, each behind the one that it is made from.
 
     Raises:
@@ -61,13 +61,13 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
         require_known("compare", pair, config.models)
     require_known("ladder", listed(config.ladder), config.models)
     many = sizes(config)
-    cells: dict[tuple[str, int], Cell] = {}
+    planned: dict[tuple[str, int], Run] = {}
     for seed in range(max(many.values())):
         for name in (name for name, size in many.items() if seed < size):
             source = origins.needed(name, config.models[name])
-            parent = cells[source, seed if many[source] > 1 else 0] if source else None
-            cells[name, seed] = cell(config, workdir, name, seed, parent)
-    return list(cells.values())
+            parent = planned[source, seed if many[source] > 1 else 0] if source else None
+            planned[name, seed] = plan_run(config, workdir, name, seed, parent)
+    return list(planned.values())
 
 
 def sizes(config: ConfigDict) -> dict[str, int]:
@@ -116,8 +116,8 @@ def places(name: str, origin: Origin, settings: ConfigDict) -> list[str]:
     return found
 
 
-def cell(config: ConfigDict, workdir: Path, name: str, seed: int, parent: Cell | None) -> Cell:
-    """A member of a model, its settings complete.
+def plan_run(config: ConfigDict, workdir: Path, name: str, seed: int, parent: Run | None) -> Run:
+    """The run that makes a member of a model, its settings complete.
 
     Args:
       parent: what it is made from.
@@ -138,17 +138,17 @@ def cell(config: ConfigDict, workdir: Path, name: str, seed: int, parent: Cell |
         for part in key.split("."):
             value = value[part]
         settings.update_from_flattened_dict({key: value + seed})
-    return Cell(name, seed, origin, settings, place)
+    return Run(name, seed, origin, settings, place)
 
 
-def contents(cells: Sequence[Cell]) -> dict[str, str]:
+def contents(planned: Sequence[Run]) -> dict[str, str]:
     """Fingerprints of what a study names by its places alone; {setting: all of its members'}.
 
     Raises:
       UserError: one cannot be read, or two members of a model are the same.
     """
     found: dict[str, dict[str, str]] = {}  # a setting -> a fingerprint -> its place
-    for one in cells:
+    for one in planned:
         if one.origin.lists:
             place = one.config[one.origin.lists]
             known = found.setdefault(f"models.{one.name}.{one.origin.lists}", {})
@@ -181,24 +181,24 @@ def chosen(config: ConfigDict) -> list[str]:
     return sources_first({name: sources[name] for name in only})
 
 
-def share(cells: Sequence[Cell], cell: str) -> list[Cell]:
-    """The cells of the i-th of n jobs, for `cell` = "i/n" (1/n to n/n); all of them for "".
+def runs_of_job(planned: Sequence[Run], share: str) -> list[Run]:
+    """The runs of the i-th of n jobs, for `share` = "i/n" (1/n to n/n); all of them for "".
 
     A model stays in one job with what it is made from, so that jobs need not wait for each other.
 
     Raises:
-      UserError: `cell` is no such share.
+      UserError: `share` is no such part.
     """
-    if not cell:
-        return list(cells)
-    found = re.fullmatch(r"(\d+)/(\d+)", cell)
+    if not share:
+        return list(planned)
+    found = re.fullmatch(r"(\d+)/(\d+)", share)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UserError(f"cell is i/n, the i-th of n shares such as 1/4, not '{cell}'")
+        raise UserError(f"share is i/n, the i-th of n jobs such as 1/4, not '{share}'")
     families: dict[str, str] = {}  # a model's directory -> that of the first of its line
-    for one in cells:
+    for one in planned:
         families[str(one.workdir)] = families.get(one.made_from, str(one.workdir))
     mine = list(dict.fromkeys(families.values()))[int(found[1]) - 1 :: int(found[2])]
-    return [one for one in cells if families[str(one.workdir)] in mine]
+    return [one for one in planned if families[str(one.workdir)] in mine]
 
 
 def sources_first(sources: Mapping[str, str]) -> list[str]:
@@ -221,7 +221,7 @@ def sources_first(sources: Mapping[str, str]) -> list[str]:
     return ordered
 
 
-def made(cells: Sequence[Cell]) -> list[Member]:
+def made(planned: Sequence[Run]) -> list[Member]:
     """The models of a plan that is carried out.
 
     A replicate's line is its number, so that all models of one replicate are paired; what is
@@ -232,7 +232,7 @@ def made(cells: Sequence[Cell]) -> list[Member]:
     """
     lines: dict[str, str] = {}  # a model's directory -> its line
     found = []
-    for one in cells:
+    for one in planned:
         model, place = members.load(one.workdir), str(one.workdir)
         own = str(one.seed) if one.origin.seeds else lines.get(one.made_from)
         lines[place] = own or members.line(model)
@@ -259,13 +259,13 @@ def study_members(workdir: str | Path) -> list[Member]:
             "--config.models=NAME=DIRECTORY,..."
         )
     try:
-        cells = plan(config, Path(workdir))
+        planned = plan(config, Path(workdir))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no config of a study ({line(error)})") from error
-    for key, found in contents([one for one in cells if one.origin.there]).items():
+        raise UserError(f"{path} is no config of a study ({one_line(error)})") from error
+    for key, found in contents([one for one in planned if one.origin.there]).items():
         if content.get(key, found) != found:
             raise UserError(
                 f"{key} names other networks than {workdir} was made with; bring those back, or "
                 "run the study anew in another --workdir"
             )
-    return made(cells)
+    return made(planned)

@@ -1,4 +1,4 @@
-"""What was measured, kept under a name that tells all it depends on."""
+"""What was measured, cached under a name that tells all it depends on."""
 
 import hashlib
 import io
@@ -38,7 +38,7 @@ class Shelf:
         self.directory = workdir / "records"
         self._prints: dict[tuple[int, ...], tuple[Any, str]] = {}
 
-    def kept(
+    def cached(
         self, columns: Mapping[str, Any], depends: Sequence[Any], make: Callable[[], pd.DataFrame]
     ) -> pd.DataFrame:
         """The rows that `make` returns, behind `columns`; made once, then read.
@@ -69,7 +69,7 @@ class Shelf:
         """The arrays that `make` returns, a file each; made once, then mapped into memory.
 
         Args:
-          columns, depends: as for `kept`.
+          columns, depends: as for `cached`.
           names: of the arrays, all but empty ones.
 
         Raises:

@@ -20,10 +20,10 @@ from kdxai.models import trained
 from kdxai.settings import listed
 from kdxai.study import alike, audit, claims, design, members, plan, stats
 from kdxai.study.design import Design
-from kdxai.study.measure import NONE, Measured, draw_members, measure, measure_members
+from kdxai.study.measure import NONE, Measured, draw_all_maps, measure, measure_members
 from kdxai.study.members import Member
 from kdxai.study.origins import Shape
-from kdxai.study.plan import Cell, chosen, share
+from kdxai.study.plan import Run, chosen, runs_of_job
 from kdxai.study.records import Shelf
 from kdxai.study.wanted import Wanted, require_defined, wanted
 from kdxai.training import checkpoints, runs
@@ -33,41 +33,41 @@ def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
     """Run a whole study, or one job's share of it; what is done already is not done again.
 
     Returns:
-      What was found; None of a share (`config.cell`), whose records wait for the whole.
+      What was found; None of a share (`config.share`), whose records wait for the whole.
 
     Raises:
       UserError: bad settings, or a directory that another config made.
     """
     workdir = Path(workdir)
     checked = check(config, workdir)
-    cells, dataset, what = checked.cells, checked.dataset, checked.wanted
+    planned, dataset, what = checked.planned, checked.dataset, checked.wanted
     shared = config.copy_and_resolve_references()
-    shared.cell = ""  # every job of an array works for the same study
-    content = {"data.data_dir": datasets.fingerprint(dataset), **plan.contents(cells)}
-    runs.claim(workdir, shared, content)
+    shared.share = ""  # every job of an array works for the same study
+    content = {"data.data_dir": datasets.fingerprint(dataset), **plan.contents(planned)}
+    runs.claim_directory(workdir, shared, content)
     make(checked.mine, dataset)
-    if len(checked.mine) < len(cells):
+    if len(checked.mine) < len(planned):
         mine, shelf = plan.made(checked.mine), Shelf(workdir)
         measure_members(mine, dataset, what, shelf)
-        if alike.is_worth_pairs(mine) or max(Counter(one.name for one in cells).values()) > 1:
-            draw_members(mine, dataset, what, shelf)
+        if alike.is_worth_pairs(mine) or max(Counter(one.name for one in planned).values()) > 1:
+            draw_all_maps(mine, dataset, what, shelf)
         return None
-    found = plan.made(cells)
+    found = plan.made(planned)
     told = checked.design._replace(recipes=members.recipes(found))
     measured = measure(told, found, dataset, what, workdir)
-    return climbed(measured, config, checked.claims, workdir)
+    return with_verdicts(measured, config, checked.claims, workdir)
 
 
 class Checked(NamedTuple):
     """A study that can be run to its end.
 
     Attributes:
-      cells, mine: all models, and those of this job.
+      planned, mine: all runs, and those of this job.
       claims: those about models that are made.
     """
 
-    cells: Sequence[Cell]
-    mine: Sequence[Cell]
+    planned: Sequence[Run]
+    mine: Sequence[Run]
     dataset: Dataset
     design: Design
     wanted: Wanted
@@ -80,53 +80,53 @@ def check(config: ConfigDict, workdir: Path) -> Checked:
     Raises:
       UserError: it is.
     """
-    cells = plan.plan(config, workdir)
-    mine = share(cells, config.cell)
+    planned = plan.plan(config, workdir)
+    mine = runs_of_job(planned, config.share)
     names = chosen(config)
     dataset = datasets.load(**config.data)
-    sizes = Counter(cell.name for cell in cells)
+    sizes = Counter(run.name for run in planned)
     declared = claims.declared(config, set(config.models), sizes)
     told = design.read(config, names, config.models)
     pairs = dict.fromkeys([*told.compare, *claims.pairs(declared, told.reference)])
     what = wanted(config.evaluation, list(pairs), names, len(dataset.test.label))
     networks: dict[str, Shape] = {}  # by their directories
-    for cell in cells:
-        parent = networks.get(cell.made_from)
-        network = cell.origin.check(cell.config, dataset, parent)
+    for run in planned:
+        parent = networks.get(run.made_from)
+        network = run.origin.check(run.config, dataset, parent)
         require_defined(network, what, dataset)
-        networks[str(cell.workdir)] = network
-    plan.made([cell for cell in cells if cell.origin.there])
+        networks[str(run.workdir)] = network
+    plan.made([run for run in planned if run.origin.there])
     checkpoints.folder(workdir)
     if set(listed(config.ladder)) & set(names):
-        audit.require_ladder(config.evaluation, dataset)
-    return Checked(cells, mine, dataset, told, what, declared)
+        audit.require_enough(config.evaluation, dataset)
+    return Checked(planned, mine, dataset, told, what, declared)
 
 
-def climbed(
+def with_verdicts(
     measured: Measured, config: ConfigDict, declared: Mapping[str, Mapping], workdir: Path
 ) -> Measured:
-    """Add the verdicts on the claims, and the ladder with its own."""
+    """Add the verdicts on the claims, and the audit with its own."""
     evaluation = config.evaluation
     found, tables = [], NONE
     names = listed(config.ladder)
-    climbing = [one for one in measured.members if one.name in names]
-    if climbing:
-        rungs = audit.rungs("", climbing)
-        records = audit.climb(climbing, measured.dataset, evaluation, workdir, rungs)
-        tables, verdicts, _ = audit.judged(
+    audited = [one for one in measured.members if one.name in names]
+    if audited:
+        steps = audit.chosen_steps("", audited)
+        records = audit.measure_steps(audited, measured.dataset, evaluation, workdir, steps)
+        tables, verdicts, _ = audit.judge_steps(
             records, measured.design, declared, config.across, evaluation
         )
-        if len(verdicts):  # the last rung is the study's own protocol
-            found.append(verdicts[verdicts.rung != rungs[-1]])
+        if len(verdicts):  # the last step is the study's own protocol
+            found.append(verdicts[verdicts.rung != steps[-1]])
     if declared:
-        found.append(judged(measured, declared, config.across))
+        found.append(judge_sound(measured, declared, config.across))
     return measured._replace(
         claims=pd.concat(found, ignore_index=True) if found else NONE, ladder=tables
     )
 
 
-def judged(measured: Measured, declared: Mapping[str, Mapping], across: str) -> pd.DataFrame:
-    """`claims.judge` of the first method on the random images, as the rung "sound"."""
+def judge_sound(measured: Measured, declared: Mapping[str, Mapping], across: str) -> pd.DataFrame:
+    """`claims.judge` of the first method on the random images, as the step "sound"."""
     main = measured.wanted.protocols[0].method
     rows = measured.records[measured.records.drawn & (measured.records.method == main)]
     verdicts = claims.judge(
@@ -142,31 +142,31 @@ def judged(measured: Measured, declared: Mapping[str, Mapping], across: str) -> 
     return verdicts.assign(rung="sound", about=about)[["rung", *verdicts]]
 
 
-def make(cells: Sequence[Cell], dataset: Dataset) -> None:
+def make(planned: Sequence[Run], dataset: Dataset) -> None:
     """Make what is not there yet, saying how far the study is and how long it may take.
 
     What is there already is checked: that its settings, its data and what it is made from are the
     same.
     """
     seconds: dict[str, list[float]] = {}  # a model's name -> of its members
-    cells = [cell for cell in cells if not cell.origin.there]
-    waiting = [cell for cell in cells if not files.there(cell.workdir / trained.MODEL)]
+    planned = [run for run in planned if not run.origin.there]
+    waiting = [run for run in planned if not files.there(run.workdir / trained.MODEL)]
     started = time.perf_counter()
-    for cell in cells:
-        if cell not in waiting:
-            cell.origin.make(cell.config, cell.workdir, dataset)
+    for run in planned:
+        if run not in waiting:
+            run.origin.make(run.config, run.workdir, dataset)
             continue
-        number, left = waiting.index(cell), ""
+        number, left = waiting.index(run), ""
         if known := list(itertools.chain.from_iterable(seconds.values())):
             ahead = (seconds.get(one.name, known) for one in waiting[number:])
             left = f", about {sum(np.mean(times) for times in ahead) / 60:,.0f} min left"
-        done = len(cells) - len(waiting) + number
+        done = len(planned) - len(waiting) + number
         print(
-            f"{cell.workdir}: model {done + 1} of {len(cells)}, {done} done{left}", file=sys.stderr
+            f"{run.workdir}: model {done + 1} of {len(planned)}, {done} done{left}", file=sys.stderr
         )
-        cell.origin.make(cell.config, cell.workdir, dataset)
+        run.origin.make(run.config, run.workdir, dataset)
         now = time.perf_counter()
-        seconds.setdefault(cell.name, []).append(now - started)
+        seconds.setdefault(run.name, []).append(now - started)
         started = now
 
 
@@ -195,7 +195,7 @@ def explain_members(
 
     Args:
       config: as of configs/explain.py.
-      content: of `config`, as `runs.claim` takes it.
+      content: of `config`, as `runs.claim_directory` takes it.
 
     Raises:
       UserError: bad settings, or a directory that another config made.
@@ -209,8 +209,8 @@ def explain_members(
     for one in found:
         model = one.model if isinstance(one.model, External) else one.model.model
         require_defined(model, what, dataset)
-    runs.claim(workdir, config, content)
+    runs.claim_directory(workdir, config, content)
     measured = measure(told, found, dataset, what, workdir)
     if declared:
-        return measured._replace(claims=judged(measured, declared, config.across))
+        return measured._replace(claims=judge_sound(measured, declared, config.across))
     return measured

@@ -153,7 +153,7 @@ def statistics(names: Sequence[str], means: np.ndarray) -> tuple[list[str], np.n
     return kept, np.stack([found[name] for name in kept], -1)
 
 
-def drawn_counts(n: int, resamples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
+def resample_counts(n: int, resamples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
     """How often each of n images is in every resample of them, [up to 100, n] float32 at a time."""
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, 100):
@@ -167,11 +167,11 @@ def bootstrap(values: np.ndarray, resamples: int, seed: int | Sequence[int]) -> 
     n, means = values.shape[1], values.mean(1)
     # What is left after the mean loses nothing that matters in float32; counts are exact in it.
     rest = np.moveaxis(values - means[:, None], 1, 0).reshape(n, -1).astype(np.float32)
-    sums = np.concatenate([counts @ rest for counts in drawn_counts(n, resamples, seed)])
+    sums = np.concatenate([counts @ rest for counts in resample_counts(n, resamples, seed)])
     return np.concatenate([means[None], means + sums.reshape(-1, *means.shape) / n])
 
 
-def resampled(
+def resampled_statistics(
     records: pd.DataFrame, *, resamples: int, seed: int = 0, reference: str | None = None
 ) -> dict[str, Sample]:
     """Statistics of every network, on the images and on bootstrap resamples of them, by model.
@@ -224,7 +224,7 @@ def table(
     Raises:
       UserError: networks have different images, or one twice; two of a model are of one line.
     """
-    samples = resampled(records, resamples=resamples, seed=seed, reference=reference)
+    samples = resampled_statistics(records, resamples=resamples, seed=seed, reference=reference)
     found = {(model, ""): estimate(sample) for model, sample in samples.items()}
     for one, other in (pair for pair in compare if set(pair) <= set(samples)):
         found[one, other] = estimate(samples[one].minus(samples[other]))
@@ -347,7 +347,7 @@ def differences(
       UserError: as `table`.
     """
     names, values, _, lines = arranged(records, reference)
-    samples = resampled(records, resamples=resamples, seed=seed, reference=reference)
+    samples = resampled_statistics(records, resamples=resamples, seed=seed, reference=reference)
     runs = {
         model: pd.DataFrame(sample.values[0], columns=sample.metrics)
         for model, sample in samples.items()
@@ -368,7 +368,7 @@ def differences(
         correct = both_correct(records, one, other)
         limited = pd.DataFrame(columns=numbers, dtype=float)
         if correct.image.nunique() >= FEWEST:
-            pair = resampled(correct, resamples=resamples, seed=seed)
+            pair = resampled_statistics(correct, resamples=resamples, seed=seed)
             limited = estimate(pair[one].minus(pair[other]))[numbers]
         limited = limited.drop(index=[*OF_MODEL], errors="ignore").add_suffix("_correct")
         rows[one, other] = found.join(limited).assign(n_correct=correct.image.nunique())

@@ -13,7 +13,14 @@ import pandas as pd
 from kdxai.errors import UserError
 from kdxai.study.checks import collapsed
 from kdxai.study.intervals import FOR_TESTS, Sample, caution, estimate
-from kdxai.study.stats import AGREEMENT, FEWEST, arranged, bootstrap, both_correct, resampled
+from kdxai.study.stats import (
+    AGREEMENT,
+    FEWEST,
+    arranged,
+    bootstrap,
+    both_correct,
+    resampled_statistics,
+)
 
 ALIKE = [f"agreement_{name}" for name in AGREEMENT]  # columns of `stats.with_agreement`
 INTERVAL = ["mean", "ci_low", "ci_high"]
@@ -41,7 +48,7 @@ def sweep(records: pd.DataFrame, reference: str, *, resamples: int, seed: int = 
     """
     require_model(records, reference)
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
-    samples = resampled(records, reference=reference, **options)
+    samples = resampled_statistics(records, reference=reference, **options)
     dead = collapsed(records).groupby("model").collapsed.sum()
     tables = {}
     for model, sample in samples.items():
@@ -49,7 +56,7 @@ def sweep(records: pd.DataFrame, reference: str, *, resamples: int, seed: int = 
         correct = both_correct(records, model, reference)
         right = pd.DataFrame(columns=[*INTERVAL, "reference"], dtype=float)
         if correct.image.nunique() >= FEWEST:
-            found = resampled(correct, **options)
+            found = resampled_statistics(correct, **options)
             right = estimate(found[model])[INTERVAL]
             right["reference"] = estimate(found[reference])["mean"]
         rows = rows.join(right.add_suffix("_correct"))
@@ -86,10 +93,10 @@ def forgotten(
     Raises:
       UserError: as `stats.table`; there is no such parent or child.
     """
-    dense = answers(records, parent)
+    dense = commonest_answers(records, parent)
     tables = []
     for child in children:
-        changed = answers(records, child) != dense
+        changed = commonest_answers(records, child) != dense
         names, values, *_ = arranged(records[records.model == child])
         found = dict(zip(names, np.moveaxis(values[child], -1, 0), strict=True))
         own = {name: found[name] for name in ALIKE if name in found}
@@ -122,7 +129,7 @@ def contrast(
     return found.reset_index()
 
 
-def answers(records: pd.DataFrame, model: str) -> np.ndarray:
+def commonest_answers(records: pd.DataFrame, model: str) -> np.ndarray:
     """The commonest answer of a model's networks to each image, in order; of a tie the first.
 
     Raises:

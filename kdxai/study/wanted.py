@@ -29,7 +29,7 @@ class Wanted(NamedTuple):
       protocols: one for each method.
       extra: names of measures beyond the core.
       compare: pairs of models.
-      drawn: the random test images, in random order.
+      drawn: the test images sampled at random, in random order.
       images: all that are measured, in order.
       evaluation: the settings these came from.
     """
@@ -65,13 +65,13 @@ def wanted(
     if evaluation.sanity < 0:
         raise UserError(f"sanity is a number of images, 0 or more, not {evaluation.sanity}")
     measures.require_known(extra)
-    drawn = draw_images(evaluation, available)
+    sampled = sample_images(evaluation, available)
     return Wanted(
         protocols=protocols(evaluation),
         extra=extra,
         compare=[(one, other) for one, other in compare if {one, other} <= set(models)],
-        drawn=drawn,
-        images=np.arange(available) if evaluation.whole else np.sort(drawn),
+        drawn=sampled,
+        images=np.arange(available) if evaluation.whole else np.sort(sampled),
         evaluation=evaluation,
     )
 
@@ -103,14 +103,14 @@ def protocols(evaluation: ConfigDict) -> list[Protocol]:
     ]
 
 
-def draw_images(evaluation: ConfigDict, available: int) -> np.ndarray:
+def sample_images(evaluation: ConfigDict, available: int) -> np.ndarray:
     """[evaluation.images] distinct random indices of a split, in random order.
 
     Raises:
       UserError: none asked for, or more than there are; a negative seed.
     """
     if evaluation.seed < 0:
-        raise UserError(f"the seed that draws the images is 0 or more, not {evaluation.seed}")
+        raise UserError(f"the seed that samples the images is 0 or more, not {evaluation.seed}")
     if not 1 <= evaluation.images <= available:
         raise UserError(f"images={evaluation.images}: ask for 1 to {available} images")
     return np.random.default_rng(evaluation.seed).permutation(available)[: evaluation.images]
@@ -136,7 +136,7 @@ def require_resamples(evaluation: ConfigDict) -> None:
     least, most = RESAMPLES
     if not least <= evaluation.resamples <= most:
         raise UserError(
-            f"resamples must be at least {least}, as 95 % intervals are cut from them, and at most "
+            f"resamples must be at least {least}, as 95 % intervals are read off them, and at most "
             f"{most:,}, not {evaluation.resamples}"
         )
 
@@ -151,12 +151,12 @@ def require_defined(model: Network | External, what: Wanted, dataset: Dataset) -
     masks = dataset.test.mask is not None
     for protocol in what.protocols:
         if isinstance(model, External):
-            require_drawn(model, protocol, masks)
+            require_drawable(model, protocol, masks)
         else:
             drawing.require_defined(model, protocol, masks=masks)
 
 
-def require_drawn(model: External, protocol: Protocol, masks: bool) -> None:
+def require_drawable(model: External, protocol: Protocol, masks: bool) -> None:
     """Trace one map of a classifier of one's own, whose parts nothing else tells of.
 
     Raises:

@@ -111,7 +111,7 @@ def check_settings(config: ConfigDict, dataset: Dataset) -> None:
             f"augment.pad and augment.cutout are numbers of pixels from 0, below {side} and up to "
             f"{side} for these images, not {config.augment.pad} and {config.augment.cutout}"
         )
-    optimisers.require_read(config.optim, default().optim)
+    optimisers.require_settings_read(config.optim, default().optim)
     optimisers.learning_rate(config.optim, config.epochs, size // config.batch_size)
     compute_dtype(config.model.dtype)
     objectives.choose(config)
@@ -126,11 +126,11 @@ def require_maps(
       UserError: student or teacher lacks a stage or a head, or the teacher is one of logits alone.
     """
     objective = objectives.choose(config)
-    require_read(student, objective, "student")
+    require_taps(student, objective, "student")
     if objective.teacher_taps:
         teachers.require_directory(config.teacher)
     if isinstance(teacher, models.Network):
-        require_read(teacher, objective, "teacher")
+        require_taps(teacher, objective, "teacher")
 
 
 def require_teacher(config: ConfigDict, dataset: Dataset) -> str:
@@ -143,11 +143,11 @@ def require_teacher(config: ConfigDict, dataset: Dataset) -> str:
     if objective.teacher_taps:
         teachers.require_directory(config.teacher)
         live = trained.load(config.teacher)
-        require_read(live.model, objective, "teacher")
+        require_taps(live.model, objective, "teacher")
     return teachers.require_fitting(config.teacher, dataset)
 
 
-def require_read(
+def require_taps(
     model: models.Network, objective: objectives.Objective, role: Literal["student", "teacher"]
 ) -> None:
     """Raises:

@@ -13,7 +13,7 @@ from kdxai.errors import UserError
 
 
 @contextlib.contextmanager
-def curves(
+def curve_writer(
     directory: Path, first_step: int
 ) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
     """A function that adds a point at a step to the curves of some names, and has it on the disk.

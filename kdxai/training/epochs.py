@@ -31,7 +31,7 @@ AHEAD = 16
 EVAL_BATCH = 512  # at least; rounded up to what the devices divide
 
 
-class Run(NamedTuple):
+class OngoingRun(NamedTuple):
     """A run that is going on: what its epochs share, besides the state that they pass on."""
 
     program: Program
@@ -61,7 +61,7 @@ def fit(
         closing(program.train.feed(order)) as batches,
     ):
         reporter = Reporter(bar, workdir.name, config, program)
-        run = Run(program, batches, saved, asked, reporter)
+        run = OngoingRun(program, batches, saved, asked, reporter)
         for epoch in range(first_step // program.steps_per_epoch, config.epochs):
             state, row = run_epoch(run, epoch, state)
             # Before the checkpoint: a history that is too long is cut, one too short has a hole.
@@ -73,7 +73,7 @@ def fit(
 
 
 def run_epoch(
-    run: Run, epoch: int, state: states.TrainState
+    run: OngoingRun, epoch: int, state: states.TrainState
 ) -> tuple[states.TrainState, dict[str, Any]]:
     """What is left of an epoch, and its row of the history; a signal ends the process."""
     program, started = run.program, time.perf_counter()
@@ -97,7 +97,7 @@ def run_epoch(
 
 
 def take_steps(
-    run: Run, epoch: int, state: states.TrainState
+    run: OngoingRun, epoch: int, state: states.TrainState
 ) -> tuple[states.TrainState, tuple[float, float]]:
     """The train steps that are left of an epoch, fewer where a signal came; its means so far."""
     program, saved, asked, reporter = run.program, run.saved, run.asked, run.reporter
@@ -138,11 +138,11 @@ def stop(saved: Checkpoints, number: int) -> NoReturn:
 
 
 def validate(program: Program, state: states.TrainState) -> tuple[float, float]:
-    """`evaluate` on the run's validation set."""
-    return evaluate(program.eval_step, state.variables, program.validation)
+    """`evaluate_split` on the run's validation set."""
+    return evaluate_split(program.eval_step, state.variables, program.validation)
 
 
-def evaluate(
+def evaluate_split(
     eval_step: Callable[..., states.Totals], variables: Any, split: Placed
 ) -> tuple[float, float]:
     """Mean loss and accuracy of a model on a whole split; every image counts once."""

@@ -27,7 +27,7 @@ class Placed(NamedTuple):
         return len(self.constants.label)
 
     def feed(
-        self, plan: stream.Plan, workers: int = stream.WORKERS
+        self, plan: stream.BatchIndices, workers: int = stream.WORKERS
     ) -> Generator[tuple[np.ndarray, ...], None, None]:
         """This process's part of every global batch [B] of indices: what a step takes at its end.
 
@@ -35,12 +35,12 @@ class Placed(NamedTuple):
           workers: as for `stream.batches`.
         """
         if self.images is None:
-            yield from ((share(plan[i]),) for i in range(len(plan)))
+            yield from ((process_share(plan[i]),) for i in range(len(plan)))
             return
-        own = stream.Part(plan, jax.process_index(), jax.process_count())
+        own = stream.ProcessShare(plan, jax.process_index(), jax.process_count())
         for i, part in enumerate(stream.batches(self.images, own, workers)):
             images = part.reshape(jax.local_device_count(), -1, *part.shape[1:])
-            yield share(plan[i]), images
+            yield process_share(plan[i]), images
 
 
 def place(split: Split, dataset: Dataset) -> Placed:
@@ -51,7 +51,7 @@ def place(split: Split, dataset: Dataset) -> Placed:
     return Placed(Constants(*devices.replicate(arrays)), streamed)
 
 
-def share(values: np.ndarray) -> np.ndarray:
+def process_share(values: np.ndarray) -> np.ndarray:
     """The global batch [B, ...] -> this process's part of it, [local devices, B / devices, ...]."""
     parts = values.reshape(jax.process_count(), jax.local_device_count(), -1, *values.shape[1:])
     return parts[jax.process_index()]

@@ -10,7 +10,7 @@ from typing import Any
 from kdxai import files
 from kdxai.errors import UserError
 from kdxai.training import hosts
-from kdxai.training.curves import curves
+from kdxai.training.curves import curve_writer
 
 HISTORY = "history.csv"
 
@@ -49,14 +49,14 @@ def record(
     """A function that adds a row to those of earlier epochs, and has it on the disk.
 
     Args:
-      first_step: as for `curves`.
+      first_step: as for `curve_writer`.
 
     Raises:
       UserError: it cannot be written, also from the function.
     """
     with ExitStack() as stack:
         directory = workdir / "tensorboard"
-        add_point = hosts.on_first(lambda: stack.enter_context(curves(directory, first_step)))
+        add_point = hosts.on_first(lambda: stack.enter_context(curve_writer(directory, first_step)))
 
         def write(row: dict[str, Any]) -> None:
             files.write_csv(workdir / HISTORY, rows)

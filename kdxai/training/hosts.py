@@ -218,7 +218,7 @@ def is_first() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
-def require_known() -> None:
+def require_joined() -> None:
     """Raises:
     UserError: this host computes with others that it cannot talk to, as one of a TPU pod does.
     """
@@ -246,7 +246,7 @@ def first_says(value: Any) -> Any:
     return json.loads(gather(json.dumps(value))[0]) if jax.distributed.is_initialized() else value
 
 
-def require_same(text: str, message: str) -> None:
+def require_same_text(text: str, message: str) -> None:
     """Raises:
     SharedError: not all processes give the same text.
     """

@@ -1,4 +1,4 @@
-"""The teacher's logits of every view, computed once and kept beside the teacher.
+"""The teacher's logits of every view, computed once and cached beside the teacher.
 
 The view of example i in epoch e depends on (seed, e, i) alone, so a teacher's logits are one array
 [epochs, N, K] for all its students, whatever their architecture, seed, temperature or alpha.
@@ -32,9 +32,9 @@ TOLERANCE = 0.1  # of the logits' standard deviation; far above rounding, far be
 class TeacherLogits:
     """The logits of one teacher, epoch by epoch, of the views of one training split.
 
-    They are kept below the teacher's directory, a file per epoch, in a directory named by all that
-    they depend on: view seed, and two fingerprints, of the teacher's variables and of the program,
-    the images, their normalisation and the device.
+    They are cached below the teacher's directory, a file per epoch, in a directory named by all
+    that they depend on: view seed, and two fingerprints, of the teacher's variables and of the
+    program, the images, their normalisation and the device.
 
     Attributes:
       directory: that of the files; it can be deleted at any time.
@@ -52,7 +52,7 @@ class TeacherLogits:
         """Args:
         train: the student's training images, normalised for the student.
         view: as for `steps.make_train_step`.
-        epochs: of the student's run; what would not fit on the disk is not kept.
+        epochs: of the student's run; what would not fit on the disk is not cached.
         """
         step = steps.make_teacher_step(teacher.apply, view)
         mean, std = devices.replicate((teacher.mean, teacher.std))
@@ -61,7 +61,7 @@ class TeacherLogits:
         parts = [lower(step, teacher, train), fingerprint(train.constants)]
         if train.images is not None:
             parts += [train.images.name, fingerprint({"rows": train.images.rows})]
-        what = digest(*parts)
+        what = text_digest(*parts)
         name = f"{teacher.label}-seed{view.seed}-{who}-{what}"
         self.directory = teacher.directory / "views" / name
         self.size = train.size
@@ -73,7 +73,7 @@ class TeacherLogits:
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shape = (self.size, teacher.num_classes)
         self._like = jax.ShapeDtypeStruct(shape, np.float32, sharding=here)
-        self._epochs, self._kept = epochs, True
+        self._epochs, self._cached = epochs, True
 
     def epoch(self, epoch: int, tell: Callable[[int], None] | None = None) -> jax.Array:
         """[N, K] float32 logits of all views of an epoch, on every device.
@@ -170,14 +170,14 @@ class TeacherLogits:
                 raise OSError(0, f"{need >> 20} MiB to come, {free >> 20} MiB free")
             files.write_bytes(self.path(epoch), buffer.getvalue())
         except (OSError, UserError) as error:
-            if self._kept:
+            if self._cached:
                 why = getattr(error, "strerror", None) or error
                 warnings.warn(
-                    f"the teacher's logits are not kept in {self.directory} ({why}); every student "
-                    "computes them again",
+                    f"the teacher's logits are not cached in {self.directory} ({why}); every "
+                    "student computes them again",
                     stacklevel=3,
                 )
-            self._kept = False
+            self._cached = False
 
 
 def lower(step: Callable[..., jax.Array], teacher: Teacher, train: Placed) -> str:
@@ -190,7 +190,7 @@ def lower(step: Callable[..., jax.Array], teacher: Teacher, train: Placed) -> st
     return jax.jit(step).lower(*shapes).as_text()
 
 
-def digest(*parts: str) -> str:
+def text_digest(*parts: str) -> str:
     """16 hexadecimal digits of some texts, the device and the compiler."""
     device = jax.local_devices()[0].device_kind
     texts = "\n".join([device, metadata.version("jaxlib"), *parts])

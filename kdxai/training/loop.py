@@ -18,7 +18,7 @@ from kdxai.training import checkpoints, history, hosts, runs, signals, starts
 from kdxai.training import state as states
 from kdxai.training.checkpoints import Checkpoints
 from kdxai.training.checks import check, require_teacher
-from kdxai.training.epochs import evaluate, fit
+from kdxai.training.epochs import evaluate_split, fit
 from kdxai.training.feed import place
 from kdxai.training.program import Program, architecture, build, compute_dtype, create_model
 
@@ -42,7 +42,7 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
     """
     workdir = Path(workdir)
     content = {"data.data_dir": datasets.fingerprint(dataset)}
-    hosts.require_same(
+    hosts.require_same_text(
         f"{config.to_json()} {content}",
         "the processes of this run have different configs or data; give all the same",
     )
@@ -54,7 +54,7 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
             content["start"] = starts.require_fitting(config, dataset)
         checkpoints.folder(workdir)
     found = hosts.first_says(hosts.on_first(lambda: runs.finished(workdir)))
-    hosts.on_first(lambda: runs.claim(workdir, runs.recorded(config, workdir), content))
+    hosts.on_first(lambda: runs.claim_directory(workdir, runs.recorded(config, workdir), content))
     if found:
         return hosts.first_says(hosts.on_first(lambda: found_again(config, workdir, found)))
     with (
@@ -63,7 +63,7 @@ def train(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> dict[str
         devices.memory("lower batch_size, or use more devices"),
     ):
         hosts.on_first(lambda: files.remove_partial(workdir))
-        model = run(config, workdir, dataset, asked)
+        model = train_from_checkpoint(config, workdir, dataset, asked)
         hosts.on_first(lambda: trained.save(model, workdir))
     return dict(model.facts)
 
@@ -78,7 +78,9 @@ def found_again(config: ConfigDict, workdir: Path, found: dict[str, Any]) -> dic
     return facts | now
 
 
-def run(config: ConfigDict, workdir: Path, dataset: Dataset, asked: signals.Held) -> Trained:
+def train_from_checkpoint(
+    config: ConfigDict, workdir: Path, dataset: Dataset, asked: signals.Held
+) -> Trained:
     """`train`, from the newest checkpoint to the model."""
     dataset = starts.normalised(dataset, start := starts.load(config))
     program, rows = resume(workdir, build(config, dataset, start))
@@ -123,7 +125,7 @@ def facts_of(
     """What is known of the best checkpoint: see `models.trained.Trained`."""
     splits = {"validation": program.validation, "test": place(dataset.test, dataset)}
     accuracies = {
-        f"{name}_accuracy": evaluate(program.eval_step, best.variables, split)[1]
+        f"{name}_accuracy": evaluate_split(program.eval_step, best.variables, split)[1]
         for name, split in splits.items()
     }
     return {

@@ -65,7 +65,7 @@ def step_schedule(optim: ConfigDict, total: int, warmup: int) -> optax.Schedule:
     )
 
 
-def require_read(optim: ConfigDict, usual: ConfigDict) -> None:
+def require_settings_read(optim: ConfigDict, usual: ConfigDict) -> None:
     """Raises:
     UserError: there is no such optimiser, or a setting is made that it does not read.
 

@@ -32,9 +32,9 @@ class Reporter:
         if program.teacher:
             size = program.teacher.size
             self._views = bar.add_task("teacher's logits", total=size, visible=False, note="")
-            kept = sum(program.teacher.path(epoch).exists() for epoch in range(config.epochs))
+            cached = sum(program.teacher.path(epoch).exists() for epoch in range(config.epochs))
             self._say(
-                f"the teacher's logits of {kept} of {config.epochs} epochs are kept in "
+                f"the teacher's logits of {cached} of {config.epochs} epochs are cached in "
                 f"{program.teacher.directory}"
             )
 

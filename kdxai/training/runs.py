@@ -12,14 +12,16 @@ from ml_collections import ConfigDict
 from kdxai import files
 from kdxai.errors import UserError
 from kdxai.models import trained
-from kdxai.settings import difference, flatten
+from kdxai.settings import changed_settings, flatten
 from kdxai.training import hosts
 
 CONFIG, LOCK = "config.json", "lock"
-CONTENT = "content"  # in config.json, of `claim`
+CONTENT = "content"  # in config.json, of `claim_directory`
 
 
-def claim(workdir: Path, config: ConfigDict, content: Mapping[str, str] | None = None) -> None:
+def claim_directory(
+    workdir: Path, config: ConfigDict, content: Mapping[str, str] | None = None
+) -> None:
     """Make the directory this config's, or check that it is.
 
     Args:
@@ -31,7 +33,7 @@ def claim(workdir: Path, config: ConfigDict, content: Mapping[str, str] | None =
       UserError: it cannot be written, it holds something made with another config or of other
         content, or several hosts that do not know of each other would write it.
     """
-    hosts.require_known()
+    hosts.require_joined()
     path = workdir / CONFIG
     # JSON has no tuples: compare what a reader of the file would see.
     wanted = json.loads(config.to_json()) | ({CONTENT: dict(content)} if content else {})
@@ -44,7 +46,7 @@ def claim(workdir: Path, config: ConfigDict, content: Mapping[str, str] | None =
         ) from error
     if found is None:
         files.write_json(path, wanted)
-    elif changes := difference(_compared(found, wanted), _compared(wanted, found)):
+    elif changes := changed_settings(_compared(found, wanted), _compared(wanted, found)):
         raise UserError(
             f"{workdir} was made with another config: {changes}; change it back or choose another "
             "--workdir"
@@ -64,7 +66,7 @@ def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
     flat = flatten({key: value for key, value in one.items() if key != CONTENT})
     left_out = own.keys() | its.keys()
     flat = {f"{key}.name" if _is_objective(key) else key: v for key, v in flat.items()}
-    settings = {k: v for k, v in flat.items() if v not in (None, [], ()) and k not in left_out}
+    settings = {k: v for k, v in flat.items() if v not in (None, "", [], ()) and k not in left_out}
     known = own if own and its else {}
     return settings | {f"content of {key}": str(text)[:16] for key, text in known.items()}
 

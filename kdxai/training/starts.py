@@ -9,7 +9,7 @@ from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
 from kdxai.models import trained
 from kdxai.models.trained import Trained
-from kdxai.settings import difference
+from kdxai.settings import changed_settings
 from kdxai.training import teacher as teachers
 
 LEARNED = ("params", "batch_stats")  # the collections of variables that a training changes
@@ -46,7 +46,7 @@ def require_fitting(config: ConfigDict, dataset: Dataset) -> str:
     if own != asked:
         raise UserError(
             f"the model of {config.start} is another than the one to be trained: "
-            f"{difference(asked, own)}; set model to what it is"
+            f"{changed_settings(asked, own)}; set model to what it is"
         )
     if more := sorted(set(start.variables) - set(LEARNED)):
         raise UserError(

@@ -60,7 +60,7 @@ def pixels(constants: Constants, indices: jax.Array, streamed: jax.Array | None)
 
 
 class View(NamedTuple):
-    """How the views of the training images are drawn: the settings `augment` of a run.
+    """How the views of the training images are sampled: the settings `augment` of a run.
 
     Attributes:
       seed: the view of example i in epoch e depends on (seed, e, i) alone.
@@ -84,11 +84,11 @@ def views(
     streamed: jax.Array | None = None,
 ) -> jax.Array:
     """The normalised augmented views of some examples: [B] indices -> [B, H, W, C] float32."""
-    images = drawn(constants, indices, epoch, view, streamed)
+    images = uint8_views(constants, indices, epoch, view, streamed)
     return augment.normalise(images, constants.mean, constants.std)
 
 
-def drawn(
+def uint8_views(
     constants: Constants,
     indices: jax.Array,
     epoch: jax.Array,
@@ -182,7 +182,7 @@ def make_train_step(
         streamed: jax.Array | None = None,
     ) -> tuple[TrainState, Totals]:
         epoch = state.step // steps_per_epoch
-        raw = drawn(constants, indices, epoch, view, streamed)
+        raw = uint8_views(constants, indices, epoch, view, streamed)
         images = augment.normalise(raw, constants.mean, constants.std)
         labels = constants.label[indices]
         outputs_of_teacher = taught(constants, indices, raw)

@@ -29,7 +29,7 @@ class Teacher(NamedTuple):
       num_classes: K.
       dtype: that it computes in.
       label: what its logits are filed under, for a person who looks for them.
-      directory: where they are kept.
+      directory: where they are cached.
     """
 
     apply: Callable[[Any, jax.Array], jax.Array]

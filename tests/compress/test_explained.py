@@ -21,7 +21,7 @@ MADE = {
 def test_what_was_made_in_memory_is_told_like_what_a_study_made(small):
     model = compress.prune(small, sparsity=0.5)
     facts = model.facts | {"measured_accuracy": 0.25}
-    assert compressions.told(facts) == "prune (sparsity 0.5)"
+    assert compressions.in_words(facts) == "prune (sparsity 0.5)"
     bits = [compress.worth(each)["size_bits"] for each in (small, model)]
     told = sweep.told(facts)
     assert (told["kind"], told["accuracy"]) == ("pruned by magnitude", 0.25)

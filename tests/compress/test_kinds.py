@@ -30,14 +30,14 @@ def test_images_are_asked_for_where_they_are_needed(make, pictures):
 
 def test_the_usual_settings():
     usual = {"sparsity": 0.5, "by": "magnitude", "scope": "global", "seed": 0}
-    assert compress.settled("prune", {"sparsity": 0.5}) == usual
-    assert compress.settled("none", {}) == {}
+    assert compress.all_settings("prune", {"sparsity": 0.5}) == usual
+    assert compress.all_settings("none", {}) == {}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_settings_are_written_out(kind):
     with pytest.raises(UserError, match=f"'{kind}' has no setting 'colour'; known: "):
-        compress.settled(kind, {"colour": 1})
+        compress.all_settings(kind, {"colour": 1})
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_settings_are_written_out(kind):
 )
 def test_bad_settings(kind, settings, message):
     with pytest.raises(UserError, match=message):
-        compress.settled(kind, settings)
+        compress.all_settings(kind, settings)
 
 
 @pytest.mark.parametrize(

@@ -939,7 +939,7 @@ def test_a_source_is_a_function_and_an_entry(monkeypatch):
             request.name, ("a", "b"), mean, std, train, train.select(slice(0)), test
         )
 
-    monkeypatch.setitem(datasets.SOURCES, "own", datasets.Source(own, options=("size",)))
+    monkeypatch.setitem(datasets.SOURCES, "own", datasets.DataSource(own, options=("size",)))
     for limit in (None, 0):
         data = datasets.load("own", validation_size=4, train_size=10, resident_mib=limit, size=3)
         assert data.train.image.shape == (10, 4, 5, 3) and len(data.validation.label) == 4

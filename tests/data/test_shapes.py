@@ -27,12 +27,12 @@ def split():
 
 @pytest.fixture(scope="module")
 def distances():
-    return {n: np.asarray(jax.jit(shapes.unit(s))(X, Y)) for n, s in shapes.SHAPES.items()}
+    return {n: np.asarray(jax.jit(shapes.unit_area(s))(X, Y)) for n, s in shapes.SHAPES.items()}
 
 
 def test_hand_distances():
     points = np.float32([[0, 0], [3, 0], [0, -2]])
-    unit = {name: np.asarray(shapes.unit(s)(*points.T)) for name, s in shapes.SHAPES.items()}
+    unit = {name: np.asarray(shapes.unit_area(s)(*points.T)) for name, s in shapes.SHAPES.items()}
     np.testing.assert_allclose(unit["circle"], [-1, 2, 1], atol=1e-6)
     half = np.sqrt(np.pi) / 2  # of a side: the area is pi
     np.testing.assert_allclose(unit["square"], [-half, 3 - half, 2 - half], atol=1e-6)

@@ -152,7 +152,7 @@ def test_an_order_goes_on_at_any_step():
 
 def test_parts_make_the_batch():
     plan = [np.arange(6), np.arange(6, 12)]
-    parts = [stream.Part(plan, i, 3) for i in range(3)]
+    parts = [stream.ProcessShare(plan, i, 3) for i in range(3)]
     np.testing.assert_array_equal(np.concatenate([part[1] for part in parts]), plan[1])
 
 

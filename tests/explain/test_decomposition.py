@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from kdxai.errors import UserError
 from kdxai.explain import METHODS, Classifier, full_gradient
-from kdxai.explain.classifier import score
+from kdxai.explain.classifier import target_score
 from kdxai.explain.targets import difference, probability
 
 REFERENCES = pathlib.Path(__file__).parents[1] / "references" / "decomposition_references.npz"
@@ -163,7 +163,7 @@ def sums():
 
     def lifted(x, name, target):
         model, start = with_top(name), jnp.full_like(x, -0.4)
-        change = score(model(x), target) - score(model(start), target)
+        change = target_score(model(x), target) - target_score(model(start), target)
         return METHODS["deep_lift"](model, x, target, baseline=-0.4).sum(), change
 
     def full(x, name):

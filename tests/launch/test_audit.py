@@ -86,7 +86,7 @@ def test_a_study_of_another_version_is_refused(small_study, tmp_path):
         ("teacher=/nowhere", [], "no directory /nowhere"),
         ("", [], "give either models="),
         ("teacher", [], "NAME=DIRECTORY"),
-        ("teacher={study}/seed0/teacher", ["--config.rungs=attic"], "no rung 'attic'"),
+        ("teacher={study}/seed0/teacher", ["--config.rungs=attic"], "no step 'attic'"),
         (
             "teacher={study}/seed0/teacher",
             ["--config.rungs=student of the right teacher"],

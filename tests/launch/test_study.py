@@ -41,7 +41,7 @@ def test_what_a_study_leaves(small_study):
     assert told["models"]["untrained, seed 0"]["best_epoch"] == 0
     assert told["provenance"]["jax"]
     claims = pd.read_csv(small_study / "claims.csv", keep_default_na=False)
-    assert set(claims.rung) == {"sound"}  # the quick study leaves the ladder to launch/audit.py
+    assert set(claims.rung) == {"sound"}  # the quick study leaves the audit to launch/audit.py
     assert {"c1_drop", "c4_accuracy", "control_drop"} <= set(claims.claim)
     assert set(claims.across) == {"images"}
     at_chance = claims[claims.verdict == "not testable"]  # after so little training
@@ -119,7 +119,7 @@ def test_explain_measures_the_same(small_study, tmp_path, undrawn):
         (["--config.evaluation.images=9999"], "ask for 1 to 2000 images"),
         (["--config.evaluation.methods=cam,vibes"], "no method 'vibes'"),
         (["--config.seeds=0"], "at least 1 seed"),
-        (["--config.cell=3/2"], "cell is i/n"),
+        (["--config.share=3/2"], "share is i/n"),
         (["--config.claims.c1_drop.one=uncle"], "the claim 'c1_drop' has one='uncle'"),
         (["--config.across=seeds"], "a verdict between seeds needs at least 2 seeds, not 1"),
         (["--config.models.student.teacher=uncle"], "'uncle', which is no model"),
@@ -194,7 +194,7 @@ def test_methods_measures_and_their_gallery(small_study, tmp_path, usual_code_ge
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--config.stage=stage9"], "no stage 'stage9'; it can be cut at: stage1, stage2, stage3"),
+        (["--config.stage=stage9"], "no stage 'stage9'; its stages are stage1, stage2, stage3"),
         (["--config.stage=stage2"], "CAM needs the feature map that a linear head"),
     ],
 )

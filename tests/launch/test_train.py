@@ -262,7 +262,7 @@ def test_a_killed_student_continues_bit_identically(config_file, finished, tmp_p
 
     for teacher in ("teacher", "other"):
         shutil.copytree(finished, tmp_path / teacher)
-    assert "logits of 0 of 4 epochs are kept in" in train("undisturbed", "other")
+    assert "logits of 0 of 4 epochs are cached in" in train("undisturbed", "other")
     process = begin("killed", "teacher")
     process.wait_for("epoch 2/")
     process.send_signal(signal.SIGKILL)
@@ -273,7 +273,7 @@ def test_a_killed_student_continues_bit_identically(config_file, finished, tmp_p
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("teacher/views/**/*.npz")}
     assert len(kept) == 4
     told = train("later", "teacher", "--config.batch_size=16", "--config.seed=3", devices=4)
-    assert "logits of 4 of 4 epochs are kept in" in told
+    assert "logits of 4 of 4 epochs are cached in" in told
     assert "cannot be used" not in told
     assert {
         path: path.stat().st_mtime_ns for path in tmp_path.rglob("teacher/views/**/*.npz")

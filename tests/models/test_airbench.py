@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from kdxai import models
 from kdxai.errors import UserError
-from kdxai.models.airbench import EPSILON, halved, identity, patches, whitened
+from kdxai.models.airbench import EPSILON, extract_patches, halved, identity_kernel, whitened
 
 IMAGES = np.cumsum(np.random.default_rng(0).normal(size=(40, 9, 8, 3)), 2)  # neighbours are alike
 
@@ -38,7 +38,7 @@ def test_filters_whiten_the_patches_of_the_training_images():
     )
     values = np.linalg.eigvalsh(np.cov(windows.T, bias=True) + np.outer(*[windows.mean(0)] * 2))
     np.testing.assert_allclose(moments, np.diag((values / (values + EPSILON))[::-1]), atol=1e-4)
-    np.testing.assert_array_equal(patches(IMAGES), windows)
+    np.testing.assert_array_equal(extract_patches(IMAGES), windows)
 
 
 def test_whitening_in_parts_is_that_of_all(monkeypatch):
@@ -82,7 +82,7 @@ def test_the_first_filters_are_no_parameters():
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(3, 5), (5, 3), (4, 4)])
 def test_a_convolution_starts_as_the_identity(inputs, outputs):
-    kernel = identity(jax.random.key(0), (3, 3, inputs, outputs))
+    kernel = identity_kernel(jax.random.key(0), (3, 3, inputs, outputs))
     x = jax.random.normal(jax.random.key(1), (2, 6, 5, inputs))
     y = nn.Conv(outputs, (3, 3), use_bias=False).apply({"params": {"kernel": kernel}}, x)
     same = min(inputs, outputs)

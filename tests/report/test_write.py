@@ -340,7 +340,7 @@ def test_files_of_a_sweep(of_a_sweep, tmp_path):
     np.testing.assert_allclose(points.agreement, own.sweep.networks.agreement, rtol=1e-5)
     rows = pd.read_csv(tmp_path / "out" / "matrix.csv")
     rows = rows[(rows.metric == "pearson") & (rows.on == "both right")]
-    expected = distances.matrix(own.pairwise, "pearson", both_right=True)
+    expected = distances.agreement_matrix(own.pairwise, "pearson", both_right=True)
     np.testing.assert_allclose(rows[[*rows.network]], expected, rtol=1e-5)
     along = pd.read_csv(tmp_path / "out" / "sweep.csv")
     assert set(along.model) == {"dense", *sweep_pages.MODELS}

@@ -34,7 +34,7 @@ MEMBERS = [
 
 @pytest.fixture
 def view(tmp_path):
-    return alike.View(Shelf(tmp_path), Protocol("grad_cam"), SPLIT, IMAGES)
+    return alike.MapRequest(Shelf(tmp_path), Protocol("grad_cam"), SPLIT, IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_all_with_all_and_what_is_averaged(view, records):
     right = [[image >= number for number in range(len(MEMBERS))] for image in IMAGES]
     np.testing.assert_array_equal(found.right, right)
 
-    [first, second] = alike.agreements(MEMBERS, [("b", "a")], view, found, records)
+    [first, second] = alike.agreement_rows(MEMBERS, [("b", "a")], view, found, records)
     assert list(first.columns[:6]) == ["model", "other", "seed", "line", "method", "image"]
     assert list(first.image) == list(IMAGES) and set(second.line) == {"b1"}
     pairs = [found.pairs(3, 0), found.pairs(3, 1)]
@@ -81,9 +81,9 @@ def test_its_own_is_that_of_its_line_or_the_only_one(view, records, monkeypatch)
         pairs.append((one.name, one.seed, other.name, other.seed))
         return pd.DataFrame()
 
-    monkeypatch.setattr(alike, "compared", compared)
+    monkeypatch.setattr(alike, "pair_agreement", compared)
     compare = [("c", "a"), ("a", "d"), ("a", "c")]
-    alike.agreements(MEMBERS, compare, view, None, records)
+    alike.agreement_rows(MEMBERS, compare, view, None, records)
     assert pairs == [("c", 0, "a", 1), ("a", 0, "d", 0), ("a", 1, "d", 0), ("a", 1, "c", 0)]
 
 

@@ -270,7 +270,7 @@ def test_at_most_5_percent_of_families_hold_a_false_verdict(seeds):
     mistaken = []
     for _ in range(24):
         data = world(rng, seeds=seeds, models=11, n=100, of_seed=of_seed, of_image=1, of_both=1)
-        samples = stats.resampled(data, resamples=200)
+        samples = stats.resampled_statistics(data, resamples=200)
         found = {
             (one, other): intervals.estimate(samples[one].minus(samples[other]), across)
             for one, other in pairs
@@ -295,7 +295,7 @@ def test_a_difference_that_matters_is_seldom_called_none():
     rng = np.random.default_rng(9)
     data = world(rng, seeds=3, models=30, of_seed=0.1, of_image=1, of_both=1)
     data.loc[data.model % 2 == 1, COLUMNS] += 1.0
-    samples = stats.resampled(data, resamples=200)
+    samples = stats.resampled_statistics(data, resamples=200)
     found = {
         (k + 1, k): intervals.estimate(samples[k + 1].minus(samples[k])) for k in range(0, 30, 2)
     }
@@ -363,14 +363,14 @@ def test_a_study_judges_claims_about_agreement(monkeypatch, tmp_path):
         dead_and_alive(n).drop(columns="model").head(n).assign(model=model) for model in MODELS
     )
 
-    def measure(told, cells, dataset, what, workdir):
+    def measure(told, members, dataset, what, workdir):
         agreement = []
         for level, (one, other) in enumerate(what.compare):
             values = {name: level / 10 + rng.normal(0, 0.01, n) for name in stats.AGREEMENT}
             columns = {"model": one, "other": other, "seed": 0, "method": "cam"}
             agreement.append(pd.DataFrame(values | {"image": np.arange(n)}).assign(**columns))
         return Measured(
-            told, cells, dataset, what, data.assign(drawn=True), pd.concat(agreement), {},
+            told, members, dataset, what, data.assign(drawn=True), pd.concat(agreement), {},
             *[pd.DataFrame()] * 3, {},
         )  # fmt: skip
 
@@ -394,14 +394,14 @@ def test_a_study_judges_claims_about_agreement(monkeypatch, tmp_path):
 
 
 def test_a_ladder_judges_what_it_measures():
-    """No rung compares two networks' maps, so a claim about them has no verdict there."""
+    """No step compares two networks' maps, so a claim about them has no verdict there."""
     claims = {
         name: claim(name, direction="beyond_noise" if "pairwise" in name else "higher")
         for name in ("ssim", "agreement_ssim", "pairwise_ssim")
     }
     told = Design("teacher", (), MODELS)
     options = SimpleNamespace(resamples=20, seed=0)
-    found = audit.judged(records(0.1).assign(rung="sound"), told, claims, "auto", options)
+    found = audit.judge_steps(records(0.1).assign(rung="sound"), told, claims, "auto", options)
     assert list(found.claims.claim) == ["ssim"]
 
 

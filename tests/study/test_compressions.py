@@ -66,7 +66,7 @@ def test_a_compressed_model_is_a_model_directory(pruning, tmp_path):
     images = ((test.image / 255 - model.mean) / model.std).astype(np.float32)
     answers = model.model.apply(model.variables, images).argmax(-1)
     assert facts["test_accuracy"] == pytest.approx((answers == test.label).mean())
-    assert compressions.told(facts) == "prune (sparsity 0.75)"
+    assert compressions.in_words(facts) == "prune (sparsity 0.75)"
 
 
 def test_a_child_of_a_child_knows_its_first_ancestor(pruning, tmp_path):
@@ -185,7 +185,7 @@ def test_bad_settings_are_refused_in_one_line(pruning, tmp_path, name):
     changes, message = BAD[name]
     pruning.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=message) as refused:
-        compressions.run(pruning, tmp_path / "new")
+        compressions.compress_alone(pruning, tmp_path / "new")
     assert "\n" not in str(refused.value) and not (tmp_path / "new").exists()
 
 
@@ -212,5 +212,5 @@ def test_data_of_other_classes_are_refused(pruning, tmp_path):
 def test_the_data_are_the_parents_own(pruning, tmp_path):
     known = pruning.data.to_dict()
     pruning.data = training.data()
-    facts = compressions.run(pruning, tmp_path / "pruned")
+    facts = compressions.compress_alone(pruning, tmp_path / "pruned")
     assert facts["data"] == {k: v for k, v in known.items() if v is not None}

@@ -40,7 +40,7 @@ def value(given, n, i, j):
 @pytest.mark.parametrize("both_right", [False, True])
 def test_the_matrix_by_loops(both_right):
     given = pairwise()
-    found = distances.matrix(given, METRIC, both_right)
+    found = distances.agreement_matrix(given, METRIC, both_right)
     np.testing.assert_array_equal(np.diag(found), 1)
     for i, j in itertools.permutations(range(len(MEMBERS)), 2):
         taken = [n for n in range(N) if not both_right or given.right[n, [i, j]].all()]
@@ -54,21 +54,23 @@ def test_some_models_alone_keep_their_pairs():
     kept = [0, 1, 2, 3, 7, 8]
     assert list(part.networks.line) == [MEMBERS[k][2] for k in kept]
     for both_right in (False, True):
-        whole = distances.matrix(given, METRIC, both_right)
-        few = distances.matrix(part, METRIC, both_right)
+        whole = distances.agreement_matrix(given, METRIC, both_right)
+        few = distances.agreement_matrix(part, METRIC, both_right)
         np.testing.assert_allclose(few, whole[np.ix_(kept, kept)], atol=1e-7)
 
 
 def test_resamples_vary_as_means_of_images_do():
     given = pairwise()
-    found = distances.resampled(given, METRIC, resamples=2000, seed=3)
-    np.testing.assert_allclose(found[0], 1 - distances.matrix(given, METRIC), atol=1e-6)
+    found = distances.resampled_distances(given, METRIC, resamples=2000, seed=3)
+    np.testing.assert_allclose(found[0], 1 - distances.agreement_matrix(given, METRIC), atol=1e-6)
     np.testing.assert_allclose(found, np.swapaxes(found, 1, 2))
     expected = given.values[METRIC].std(0) / np.sqrt(N)
     spread = found[1:].std(0)[np.triu_indices(len(MEMBERS), 1)]
     np.testing.assert_allclose(spread, expected, rtol=0.1)
-    both = distances.resampled(given, METRIC, resamples=500, both_right=True)
-    np.testing.assert_allclose(both[0], 1 - distances.matrix(given, METRIC, True), atol=1e-6)
+    both = distances.resampled_distances(given, METRIC, resamples=500, both_right=True)
+    np.testing.assert_allclose(
+        both[0], 1 - distances.agreement_matrix(given, METRIC, True), atol=1e-6
+    )
     # Fewer images, larger errors.
     assert (both[1:].std(0).sum() / spread.sum() / 2) > 1.1
 
@@ -76,7 +78,7 @@ def test_resamples_vary_as_means_of_images_do():
 def test_an_image_without_weight_is_none():
     """Resamples without both right know nothing, and do not say 0."""
     right = np.zeros((N, len(MEMBERS)), bool)
-    found = distances.matrix(pairwise(right=right), METRIC, both_right=True)
+    found = distances.agreement_matrix(pairwise(right=right), METRIC, both_right=True)
     assert np.isnan(found[np.triu_indices(len(MEMBERS), 1)]).all()
 
 
@@ -89,7 +91,7 @@ def test_noise_by_hand():
     given = pairwise()
     compare = [("small", "large"), ("child", "large"), ("large", "small")]
     found = distances.noise(given, compare, resamples=200)
-    alike = distances.matrix(given, METRIC)
+    alike = distances.agreement_matrix(given, METRIC)
     large, small = range(4), range(4, 7)
 
     def inside(members):
@@ -114,7 +116,7 @@ def test_noise_by_hand():
         (given.right[:, i] & given.right[:, j]).sum()
         for i, j in itertools.combinations(range(7), 2)
     )
-    rights = distances.matrix(given, METRIC, both_right=True)
+    rights = distances.agreement_matrix(given, METRIC, both_right=True)
     between = np.mean([rights[i, j] for i in small for j in large])
     assert right.between == pytest.approx(between, abs=1e-6)
 
@@ -156,7 +158,7 @@ def test_two_children_of_one_network_under_one_name():
 def test_every_network_and_every_population():
     given = pairwise()
     found = distances.by_network(given)
-    alike = distances.matrix(given, METRIC)
+    alike = distances.agreement_matrix(given, METRIC)
     for one in found.itertuples():
         place = MEMBERS.index((one.model, one.seed, one.line))
         others = [k for k, (model, *_) in enumerate(MEMBERS) if model == one.other and k != place]

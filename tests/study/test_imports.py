@@ -140,10 +140,10 @@ def test_a_study_imports_a_model_that_another_learns_from(config, fresh_config, 
     small = studies.model("train", fresh_config, teacher="large")
     study = studies.study(config.data, {"small": small, "large": large}, seeds=2)
     study.evaluation.update({"images": 16, "whole": False, "sanity": 0, "resamples": 100})
-    cells = plan.plan(study, tmp_path / "run")
+    runs = plan.plan(study, tmp_path / "run")
     # One file of weights is one network, whose students have seeds.
-    assert [(one.name, one.seed) for one in cells] == [("large", 0), ("small", 0), ("small", 1)]
-    assert {one.made_from for one in cells[1:]} == {str(tmp_path / "run" / "seed0" / "large")}
+    assert [(one.name, one.seed) for one in runs] == [("large", 0), ("small", 0), ("small", 1)]
+    assert {one.made_from for one in runs[1:]} == {str(tmp_path / "run" / "seed0" / "large")}
     checked = run.check(study, tmp_path / "run")
     run.make(checked.mine[:2], checked.dataset)
     run.make(checked.mine[:2], checked.dataset)  # is only checked
@@ -166,12 +166,12 @@ def test_several_files_of_weights_are_a_population(config, weights, tmp_path, le
     safetensors.numpy.save_file(random_state(NAME, 3, seed=1), other)
     large = studies.model("import", config, weights=(str(weights), str(other)))
     study = studies.study(config.data, {"large": large})
-    cells = plan.plan(study, tmp_path / "run")
-    assert [one.workdir.parent.name for one in cells] == ["seed0", "seed1"]
-    assert [one.config.weights for one in cells] == [str(weights), str(other)]
-    run.make(cells, datasets.load(**config.data))
-    assert len({one.line for one in plan.made(cells)}) == 2
-    content = plan.contents(cells)
+    runs = plan.plan(study, tmp_path / "run")
+    assert [one.workdir.parent.name for one in runs] == ["seed0", "seed1"]
+    assert [one.config.weights for one in runs] == [str(weights), str(other)]
+    run.make(runs, datasets.load(**config.data))
+    assert len({one.line for one in plan.made(runs)}) == 2
+    content = plan.contents(runs)
     assert content.keys() == {"models.large.weights"}
     moved = other.rename(tmp_path / "moved.safetensors")
     study.models.large.weights = (str(weights), str(moved))

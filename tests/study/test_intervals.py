@@ -7,7 +7,7 @@ from scipy import stats as scipy_stats
 from test_stats import COLUMNS, at_most, line, world
 
 from kdxai.study.intervals import SHARES, Sample, bent, estimate, p_values, straightened, tails
-from kdxai.study.stats import resampled, table
+from kdxai.study.stats import resampled_statistics, table
 
 
 def shares(n, *, seeds=1, **right):
@@ -136,7 +136,7 @@ def test_the_interval_is_what_the_test_does_not_reject(seeds):
     rng = np.random.default_rng(seeds)
     data = world(rng, seeds=seeds, of_seed=0.2, of_image=1, of_both=1, n=40, models=2, skewed=True)
     data["increase"] = (rng.random(len(data)) < 0.8).astype(float)
-    samples = resampled(data, resamples=300)
+    samples = resampled_statistics(data, resamples=300)
     found = estimate(samples[0].minus(samples[1]))
     assert found.skewness[COLUMNS].abs().max() > 0.1
     for end in ("ci_low", "ci_high"):

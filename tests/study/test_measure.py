@@ -71,8 +71,8 @@ def test_streamed_images_are_measured_as_if_in_memory_and_never_read_at_once(tmp
         monkeypatch.setattr(shelf, "images", lambda *_: "")  # which it reads too
         columns = {"model": "a", "seed": 0, "method": "grad_cam"}
         protocol = Protocol("grad_cam")
-        found.append(measure.explained(shelf, columns, networks.mine(), protocol, split, images))
+        found.append(measure.member_rows(shelf, columns, networks.mine(), protocol, split, images))
         pair = (Member(name, 0, getattr(networks, name)(), "", "0") for name in ("mine", "small"))
-        alike.compared(alike.View(shelf, protocol, split, images), *pair)
+        alike.pair_agreement(alike.MapRequest(shelf, protocol, split, images), *pair)
     pd.testing.assert_frame_equal(*found)
     assert counted.most == 8

@@ -185,11 +185,11 @@ def test_an_audit_of_ones_own_leaves_out_what_changes_nothing(config, spots_data
     settings.models = (f"mine={FILE}:mine", f"mine={FILE}:shifted", f"small={FILE}:small")
     settings.data.update({"name": "spots", "data_dir": str(spots_data)})
     found = members.read(members.named_places(settings.models))
-    rungs = audit.rungs("", found)
-    assert "evaluation mode" not in rungs
-    assert "the features that the classifier sees" not in rungs
+    steps = audit.chosen_steps("", found)
+    assert "evaluation mode" not in steps
+    assert "the features that the classifier sees" not in steps
     with pytest.raises(UserError, match="'evaluation mode' changes nothing for classifiers"):
-        audit.rungs("evaluation mode", found)
+        audit.chosen_steps("evaluation mode", found)
     settings.rungs = "literal, held-out images"
     audited = audit.audit(settings, tmp_path)
     table = audited.table

@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity
 
 from kdxai import classifiers, evaluate, models
 from kdxai.protocol import SOUND
-from kdxai.study.paper import PRESETS, ladder, literal
+from kdxai.study.paper import PRESETS, literal, protocol_steps
 
 MEAN, STD = np.array([0.4914, 0.4822, 0.4465]), np.array([0.247, 0.243, 0.261])
 
@@ -122,11 +122,11 @@ def test_literal_is_the_restatement(name, network):
 
 @pytest.mark.parametrize("name", ["wrn-10-1", "resnet10-w4", "resnet18-w4"])
 def test_the_ladder_repairs_one_thing_at_a_time_and_ends_sound(name):
-    rungs = ladder(models.create(name, num_classes=10))
-    assert list(rungs.values())[-1] == SOUND
-    assert len(set(rungs.values())) >= 8
+    steps = protocol_steps(models.create(name, num_classes=10))
+    assert list(steps.values())[-1] == SOUND
+    assert len(set(steps.values())) >= 8
     # Only ResNet-18 has a last block with an identity shortcut to read from.
-    assert rungs["literal"].stage == ("stage4.block0" if name == "resnet18-w4" else "last")
+    assert steps["literal"].stage == ("stage4.block0" if name == "resnet18-w4" else "last")
 
 
 def test_the_sound_protocol_is_adcc_as_published():

@@ -11,7 +11,7 @@ from kdxai.settings import flatten
 from kdxai.study import claims, origins
 from kdxai.study import config as studies
 from kdxai.study.origins import Origin
-from kdxai.study.plan import plan, share, sources_first
+from kdxai.study.plan import plan, runs_of_job, sources_first
 
 
 @pytest.fixture
@@ -22,10 +22,10 @@ def config():
 def test_teacher_student_control(config):
     config.seeds = 2
     config.only = "teacher,student,control"
-    cells = plan(config, Path("work"))
+    runs = plan(config, Path("work"))
     names = ["teacher", "student", "control"]
-    assert [(c.name, c.seed) for c in cells] == [(n, s) for s in (0, 1) for n in names]
-    teacher, student, control = (c.config for c in cells[3:])
+    assert [(c.name, c.seed) for c in runs] == [(n, s) for s in (0, 1) for n in names]
+    teacher, student, control = (c.config for c in runs[3:])
     assert {c.seed for c in (teacher, student, control)} == {1}
     assert student.teacher == str(Path("work/seed1/teacher"))
     assert teacher.teacher == control.teacher == ""
@@ -40,7 +40,7 @@ def test_teacher_student_control(config):
 def test_every_recipe_is_a_plan(recipe):
     get_config = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]
     config = get_config(recipe)
-    names = [cell.name for cell in plan(config, Path("work"))]
+    names = [run.name for run in plan(config, Path("work"))]
     assert names == config.only.split(",")
     config.only = "all"
     assert len(plan(config, Path("work"))) == 10
@@ -49,7 +49,7 @@ def test_every_recipe_is_a_plan(recipe):
 def test_what_is_distilled_differs_in_its_objective_alone():
     config = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]("accurate")
     models = config.models
-    names = [cell.name for cell in plan(config, Path("work"))]
+    names = [run.name for run in plan(config, Path("work"))]
     assert names == list(config.order)
     assert {*names} == {*models} == {*config.roles}
     assert difference(models.teacher, models.second_teacher) == {"seed", "augment.seed"}
@@ -65,7 +65,7 @@ def test_what_is_distilled_differs_in_its_objective_alone():
 def test_the_smaller_transformer_is_the_teacher_made_small():
     config = runpy.run_path(str(ROOT / "configs" / "study.py"))["get_config"]("vit")
     models = config.models
-    names = [cell.name for cell in plan(config, Path("work"))]
+    names = [run.name for run in plan(config, Path("work"))]
     assert {*names} == {*models} == {*config.roles} == {*config.order}
     assert difference(models.student, models.control) == {"teacher"}
     assert difference(models.vit_student, models.vit_control) == {"teacher"}
@@ -100,26 +100,24 @@ def test_controls_differ_in_one_thing(config):
 
 def test_replicates_differ_in_their_seeds(config):
     config.seeds = 2
-    cells = {(cell.name, cell.seed): cell.config for cell in plan(config, Path("work"))}
-    assert difference(cells["control", 0], cells["control", 1]) == {"seed", "augment.seed"}
+    runs = {(run.name, run.seed): run.config for run in plan(config, Path("work"))}
+    assert difference(runs["control", 0], runs["control", 1]) == {"seed", "augment.seed"}
 
 
 def test_shares_keep_students_with_their_teacher(config):
     config.only, config.seeds = "all", 3
-    cells = plan(config, Path("work"))
+    runs = plan(config, Path("work"))
     for n in (1, 2, 4, 40):
-        shares = [share(cells, f"{i}/{n}") for i in range(1, n + 1)]
-        assert sorted(c.workdir for part in shares for c in part) == sorted(
-            c.workdir for c in cells
-        )
+        shares = [runs_of_job(runs, f"{i}/{n}") for i in range(1, n + 1)]
+        assert sorted(c.workdir for part in shares for c in part) == sorted(c.workdir for c in runs)
         for part in shares:
-            directories = [str(cell.workdir) for cell in part]
-            for i, cell in enumerate(part):
-                assert not cell.config.teacher or cell.config.teacher in directories[:i]
-    assert share(cells, "") == cells
-    for cell in ("0/2", "3/2", "1", "a/b"):
-        with pytest.raises(UserError, match="cell is i/n"):
-            share(cells, cell)
+            directories = [str(run.workdir) for run in part]
+            for i, run in enumerate(part):
+                assert not run.config.teacher or run.config.teacher in directories[:i]
+    assert runs_of_job(runs, "") == runs
+    for share in ("0/2", "3/2", "1", "a/b"):
+        with pytest.raises(UserError, match="share is i/n"):
+            runs_of_job(runs, share)
 
 
 def populations(config, **sizes):
@@ -146,15 +144,15 @@ def test_a_population_has_as_many_members_as_its_origin_says(config, compress):
     study = populations(config, half="dense", net="", quarter="half", dense=("a", "b.py:f", "c"))
     study.models.small = ConfigDict({"origin": "compress", "parent": "net"})
     study.seeds = 2
-    cells = {(one.name, one.seed): one for one in plan(study, Path("work"))}
-    found = Counter(name for name, _ in cells)
+    runs = {(one.name, one.seed): one for one in plan(study, Path("work"))}
+    found = Counter(name for name, _ in runs)
     assert found == {"net": 2, "small": 2, "dense": 3, "half": 3, "quarter": 3}
-    assert [str(cells["dense", n].workdir) for n in range(3)] == ["a", "b.py:f", "c"]
-    assert [cells["half", n].config.parent for n in range(3)] == ["a", "b.py:f", "c"]
-    assert cells["quarter", 2].made_from == str(Path("work/seed2/half"))
-    assert cells["small", 1].made_from == str(Path("work/seed1/net"))
+    assert [str(runs["dense", n].workdir) for n in range(3)] == ["a", "b.py:f", "c"]
+    assert [runs["half", n].config.parent for n in range(3)] == ["a", "b.py:f", "c"]
+    assert runs["quarter", 2].made_from == str(Path("work/seed2/half"))
+    assert runs["small", 1].made_from == str(Path("work/seed1/net"))
     # All that is made of one network is the work of one job.
-    mine = share(list(cells.values()), "1/5")
+    mine = runs_of_job(list(runs.values()), "1/5")
     assert [(one.name, one.seed) for one in mine] == [("dense", 0), ("half", 0), ("quarter", 0)]
 
 
@@ -173,9 +171,9 @@ def test_one_network_stands_for_every_member_that_is_made_from_it(config, compre
     study.models.student = config.models.control.copy_and_resolve_references()
     study.models.student.teacher = "net"
     study.seeds = 3
-    cells = {(one.name, one.seed): one for one in plan(study, Path("work"))}
-    assert {cells["student", n].config.teacher for n in range(3)} == {"a"}
-    assert len(cells) == 1 + 3 + 3
+    runs = {(one.name, one.seed): one for one in plan(study, Path("work"))}
+    assert {runs["student", n].config.teacher for n in range(3)} == {"a"}
+    assert len(runs) == 1 + 3 + 3
     study.models.net.places = ("a", "b")
     with pytest.raises(UserError, match="'student' has 3 members and 'net', .* one by one, 2; "):
         plan(study, Path("work"))
@@ -204,7 +202,7 @@ def test_populations_that_cannot_be_are_one_line(config, compress, key, value, m
 
 def test_only_some_models(config):
     config.only = "control, student, teacher"
-    assert [cell.name for cell in plan(config, Path("work"))] == ["control", "teacher", "student"]
+    assert [run.name for run in plan(config, Path("work"))] == ["control", "teacher", "student"]
     config.only = "student"
     with pytest.raises(UserError, match="'student' without what it is made from; add 'teacher'"):
         plan(config, Path("work"))

@@ -49,7 +49,7 @@ def measured(monkeypatch):
     """The members that were to be measured, last of all."""
     asked = []
     monkeypatch.setattr(run, "measure", lambda told, members, *_: asked.extend([told, members]))
-    monkeypatch.setattr(run, "climbed", lambda *_: None)
+    monkeypatch.setattr(run, "with_verdicts", lambda *_: None)
     return asked
 
 

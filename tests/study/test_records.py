@@ -68,9 +68,9 @@ def shown(monkeypatch):
 
 
 def compared(workdir, one, other, names=("a", "b")):
-    view = alike.View(Shelf(workdir), SOUND, split(), IMAGES)
+    view = alike.MapRequest(Shelf(workdir), SOUND, split(), IMAGES)
     pair = (Member(name, 0, own, "", "0") for name, own in zip(names, (one, other), strict=True))
-    return alike.compared(view, *pair)
+    return alike.pair_agreement(view, *pair)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ SAME = {"model": model(), "protocol": SOUND, "split": split(), "images": IMAGES,
 
 def explained(workdir, **changes):
     columns = {"model": "20", "seed": 3, "method": "cam"}
-    return measure.explained(Shelf(workdir), columns, **(SAME | changes))
+    return measure.member_rows(Shelf(workdir), columns, **(SAME | changes))
 
 
 @pytest.mark.parametrize("change", WITH.values(), ids=WITH)
@@ -144,7 +144,7 @@ def test_an_image_that_is_not_measured_matters_where_it_stands_for_the_data(tmp_
     for one in (split(), other, split()):
         explained(tmp_path, protocol=protocol, split=one)
     assert len(measured) == 2
-    views = [alike.View(Shelf(tmp_path), protocol, one, IMAGES) for one in (split(), other)]
+    views = [alike.MapRequest(Shelf(tmp_path), protocol, one, IMAGES) for one in (split(), other)]
     assert views[0].depends() != views[1].depends()
 
 
@@ -199,7 +199,7 @@ def test_names_that_read_alike_have_files_of_their_own(tmp_path, measured, shown
     one, other = model(), model(weights=np.ones(4, np.float32))
     single = {"model": "student-teacher", "seed": 0, "method": "cam"}
     compared(tmp_path, one, other, ("student", "teacher"))
-    measure.explained(Shelf(tmp_path), single, one, SOUND, split(), IMAGES)
+    measure.member_rows(Shelf(tmp_path), single, one, SOUND, split(), IMAGES)
     assert len(measured) == 2
 
 
@@ -211,7 +211,7 @@ def test_fingerprints_are_taken_once(tmp_path, measured, monkeypatch):
     shelf = Shelf(tmp_path)
     for method in ("cam", "grad_cam", "layer_cam"):
         columns = {"model": "a", "seed": 0, "method": method}
-        measure.explained(shelf, columns, **SAME | {"protocol": replace(SOUND, method=method)})
+        measure.member_rows(shelf, columns, **SAME | {"protocol": replace(SOUND, method=method)})
     assert len(measured) == 3
     assert len(seen) == 2
 

@@ -22,7 +22,7 @@ from kdxai.protocol import SOUND
 from kdxai.study import audit, design, measure, members, paper, plan, run, stats
 from kdxai.study.measure import Measured
 from kdxai.study.members import Member
-from kdxai.study.paper import REPAIRS, ladder
+from kdxai.study.paper import REPAIRS, protocol_steps
 from kdxai.study.wanted import wanted
 from kdxai.training import loop
 
@@ -46,8 +46,8 @@ def config(spots_data):
 
 def test_the_whole_plan_is_good(config, tmp_path):
     checked = run.check(config, tmp_path / "run")
-    assert [cell.name for cell in checked.cells] == list(NAMES)
-    assert checked.mine == checked.cells
+    assert [one.name for one in checked.planned] == list(NAMES)
+    assert checked.mine == checked.planned
     of_three = {"c1_drop", "c2_complexity", "c3_coherency", "c4_accuracy", "c6a_slight"}
     controls = {"control_drop", "control_complexity", "control_coherency"}
     assert set(checked.claims) == of_three | controls
@@ -103,7 +103,7 @@ BAD = {
     "only": ("only", "teacher,uncle", "only names 'uncle', which is none of"),
     "only nothing": ("only", " ", "only names no model"),
     "one resample": ("evaluation.resamples", 1, "resamples must be at least 100"),
-    "seed": ("evaluation.seed", -1, "the seed that draws the images is 0 or more, not -1"),
+    "seed": ("evaluation.seed", -1, "the seed that samples the images is 0 or more, not -1"),
     "a later seed": ("models.untrained.seed", -7, "seed"),
     "claim's model": ("claims.c1_drop.other", "uncle", "the claim 'c1_drop' has other='uncle'"),
     "no gallery": ("evaluation.gallery", 0, "gallery is 1 to 100 images, not 0"),
@@ -142,7 +142,7 @@ def test_images_too_small_for_ssim_are_refused_before_any_training(config, tmp_p
 def test_a_ladder_that_wants_more_training_images_than_there_are_is_refused(config, tmp_path):
     config.data.data_dir = data(tmp_path / "few", (16, 16), train=12)
     config.data.validation_size = 2
-    run.check(config, tmp_path / "run")  # without a ladder
+    run.check(config, tmp_path / "run")  # without an audit
     config.ladder = "teacher,student"
     with pytest.raises(UserError, match="images=16: ask for 1 to 10 images"):
         run.check(config, tmp_path / "run")
@@ -183,43 +183,43 @@ def test_models_as_a_text_and_as_a_tuple():
             members.named_places(wrong)
 
 
-def cells_of(config, workdir):
+def runs_of(config, workdir):
     config.models.student.seed = 7
-    return [cell for cell in plan.plan(config, workdir) if cell.name != "untrained"]
+    return [one for one in plan.plan(config, workdir) if one.name != "untrained"]
 
 
 def test_an_unfinished_study_may_move_and_be_written_relative(config, tmp_path, monkeypatch):
     dataset = datasets.load(**config.data)
-    teacher, student, _ = cells_of(config, tmp_path / "here")
+    teacher, student, _ = runs_of(config, tmp_path / "here")
     run.make([teacher], dataset)
     with monkeypatch.context() as patch:  # stopped after the claim
-        patch.setattr(loop, "run", lambda *_: pytest.fail("stopped"))
+        patch.setattr(loop, "train_from_checkpoint", lambda *_: pytest.fail("stopped"))
         with pytest.raises(pytest.fail.Exception):
             run.make([student], dataset)
     (tmp_path / "here").rename(tmp_path / "there")
     monkeypatch.chdir(tmp_path)
-    run.make(cells_of(config, Path("there")), dataset)
-    run.make(cells_of(config, tmp_path / "there"), dataset)
+    run.make(runs_of(config, Path("there")), dataset)
+    run.make(runs_of(config, tmp_path / "there"), dataset)
     assert trained.read(tmp_path / "there" / "seed0" / "student")
 
 
 def test_another_teacher_in_the_place_of_a_students_is_refused(config, tmp_path, make_run):
     dataset = datasets.load(**config.data)
-    cells = cells_of(config, tmp_path)
-    run.make(cells, dataset)
-    run.make(cells, dataset)
-    shutil.rmtree(cells[0].workdir)
-    with cells[0].config.unlocked():
-        cells[0].config.seed = 99
+    runs = runs_of(config, tmp_path)
+    run.make(runs, dataset)
+    run.make(runs, dataset)
+    shutil.rmtree(runs[0].workdir)
+    with runs[0].config.unlocked():
+        runs[0].config.seed = 99
     with pytest.raises(UserError, match="student was made with another config: content of teacher"):
-        run.make(cells, dataset)
+        run.make(runs, dataset)
 
 
 def test_a_study_of_other_data_is_not_continued(config, spots_data, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "make", lambda *_: None)
     monkeypatch.setattr(run.plan, "made", lambda *_: [])
     monkeypatch.setattr(run, "measure", lambda *_: None)
-    monkeypatch.setattr(run, "climbed", lambda *_: None)
+    monkeypatch.setattr(run, "with_verdicts", lambda *_: None)
     copy = shutil.copytree(spots_data, tmp_path / "data")
     config.data.data_dir = str(copy)
     run.study(config, tmp_path / "run")
@@ -276,7 +276,7 @@ def test_a_damaged_study_is_named(tmp_path, content):
     assert "\n" not in str(refused.value)
 
 
-class Rungs:
+class Steps:
     """Made-up records in place of measuring, and what was asked for."""
 
     def __init__(self):
@@ -312,7 +312,7 @@ def measured_of(config, names, seeds=1):
     dataset = SimpleNamespace(
         train=SimpleNamespace(label=label), test=SimpleNamespace(label=label[:24])
     )
-    made = Rungs()
+    made = Steps()
     what = wanted(config.evaluation, config.compare, names, 24)
     records = pd.concat(
         made.explained(
@@ -328,40 +328,40 @@ def measured_of(config, names, seeds=1):
 
 
 def test_the_ladder_of_a_study(config, monkeypatch, tmp_path):
-    """Only its models, each rung's protocol, split and images; its verdicts, and the sound ones."""
-    made = Rungs()
-    monkeypatch.setattr(audit, "explained", made.explained)
+    """Only its models, each step's protocol, split and images; its verdicts, and the sound ones."""
+    made = Steps()
+    monkeypatch.setattr(audit, "member_rows", made.explained)
     config.ladder = "student, teacher"
     config.evaluation.whole = True
     names = list(NAMES)
     measured = measured_of(config, names)
     declared = {key: config.claims[key] for key in ("c1_drop", "control_drop")}
-    found = run.climbed(measured, config, declared, tmp_path)
+    found = run.with_verdicts(measured, config, declared, tmp_path)
 
-    rungs = ["literal", *REPAIRS]
+    steps = ["literal", *REPAIRS]
     asked = {(columns["model"], columns["method"]): rest for columns, *rest in made.asked}
-    assert len(asked) == len(made.asked) == 2 * len(rungs)
+    assert len(asked) == len(made.asked) == 2 * len(steps)
     by_name = {one.name: one.model for one in measured.members}
     for name in ("teacher", "student"):
-        for rung, protocol in ladder(by_name[name].model).items():
-            trained, its, split, images = asked[name, rung.replace(",", "").replace(" ", "-")]
+        for step, protocol in protocol_steps(by_name[name].model).items():
+            trained, its, split, images = asked[name, step.replace(",", "").replace(" ", "-")]
             assert trained is by_name[name]
             assert its == protocol
             assert split is getattr(measured.dataset, protocol.split)
             size = len(split.label)
             drawn = np.random.default_rng(config.evaluation.seed).permutation(size)[:16]
             np.testing.assert_array_equal(images, np.sort(drawn))
-    assert list(found.ladder.rung.unique()) == rungs
+    assert list(found.ladder.rung.unique()) == steps
     rows = found.ladder[(found.ladder.rung == "literal") & (found.ladder.metric == "average_drop")]
     rows = rows.set_index(["model", "other"])["mean"]
     assert set(rows.index) == {("teacher", ""), ("student", ""), ("student", "teacher")}
     assert rows["student", "teacher"] == pytest.approx(rows["student", ""] - rows["teacher", ""])
     assert rows["student", ""] == pytest.approx(0.15, abs=0.02)  # 0.1 * its worth, and the noise
 
-    # The last rung is the sound protocol: the study's own records stand for it.
-    assert list(found.claims.rung.unique()) == [*rungs[:-1], "sound"]
+    # The last step is the sound protocol: the study's own records stand for it.
+    assert list(found.claims.rung.unique()) == [*steps[:-1], "sound"]
     literal = found.claims[found.claims.rung == "literal"]
-    assert list(literal.claim) == ["c1_drop"]  # the control is not on the ladder
+    assert list(literal.claim) == ["c1_drop"]  # the control is not audited
     sound = found.claims[found.claims.rung == "sound"].set_index("claim")
     assert list(sound.index) == ["c1_drop", "control_drop"]
     own = measured.records[measured.records.drawn].groupby("model").average_drop.mean()
@@ -370,21 +370,21 @@ def test_the_ladder_of_a_study(config, monkeypatch, tmp_path):
 
 
 def test_a_study_without_a_ladder_climbs_none(config, monkeypatch, tmp_path):
-    monkeypatch.setattr(audit, "explained", None)
+    monkeypatch.setattr(audit, "member_rows", None)
     measured = measured_of(config, list(NAMES))
-    found = run.climbed(measured, config, {"c1_drop": config.claims.c1_drop}, tmp_path)
+    found = run.with_verdicts(measured, config, {"c1_drop": config.claims.c1_drop}, tmp_path)
     assert found.ladder.empty
     assert list(found.claims.rung) == ["sound"]
-    assert run.climbed(measured, config, {}, tmp_path).claims.empty
+    assert run.with_verdicts(measured, config, {}, tmp_path).claims.empty
 
 
 def test_a_stand_in_plays_the_student_up_to_its_rung(config, monkeypatch, tmp_path):
-    made = Rungs()
-    monkeypatch.setattr(audit, "explained", made.explained)
+    made = Steps()
+    monkeypatch.setattr(audit, "member_rows", made.explained)
     config.ladder = "teacher,student,resnext_student"
     names = ["teacher", "student", "resnext", "resnext_student"]
     measured = measured_of(config, names, seeds=2)
-    found = run.climbed(measured, config, {}, tmp_path)
+    found = run.with_verdicts(measured, config, {}, tmp_path)
     last = "student-of-the-right-teacher"
     for columns, model, *_ in made.asked:
         own = columns["model"] if columns["method"] == last else None
@@ -398,22 +398,22 @@ def test_a_stand_in_plays_the_student_up_to_its_rung(config, monkeypatch, tmp_pa
 def test_a_stand_in_for_each_member_or_none(config):
     found = measured_of(config, ["student", "resnext_student"], seeds=2).members
     with pytest.raises(UserError, match="there are 2 of 'student' and 1 of 'resnext_student', "):
-        audit.rungs("", found[:-1])
+        audit.chosen_steps("", found[:-1])
 
 
-def test_rungs_by_name(config):
+def test_steps_by_name(config):
     """Also those whose names have commas, each once."""
     names = ["literal", *REPAIRS]
     found = measured_of(config, ["teacher"]).members
-    assert audit.rungs("", found) == names
-    assert audit.rungs(",".join(names), found) == names
-    assert audit.rungs("one class, its probability,sound, literal,literal", found) == [
+    assert audit.chosen_steps("", found) == names
+    assert audit.chosen_steps(",".join(names), found) == names
+    assert audit.chosen_steps("one class, its probability,sound, literal,literal", found) == [
         *("one class, its probability", "sound", "literal"),
     ]
-    with pytest.raises(UserError, match="there is no rung 'one class'; known: literal, "):
-        audit.rungs("one class", found)
+    with pytest.raises(UserError, match="there is no step 'one class'; known: literal, "):
+        audit.chosen_steps("one class", found)
     with pytest.raises(UserError, match="needs the models student and resnext_student"):
-        audit.rungs(paper.RIGHT_TEACHER, found)
+        audit.chosen_steps(paper.RIGHT_TEACHER, found)
 
 
 def test_a_bad_audit_is_refused_before_anything_is_written(make_run, tmp_path):
@@ -422,7 +422,7 @@ def test_a_bad_audit_is_refused_before_anything_is_written(make_run, tmp_path):
     for changes, message in (
         ({"compare": (("a", "b", "c"),)}, "compare takes pairs"),
         ({"resamples": 1}, "resamples must be at least 100"),
-        ({"rungs": "attic"}, "no rung 'attic'"),
+        ({"rungs": "attic"}, "no step 'attic'"),
         ({"images": 25}, "images=25: ask for 1 to 24"),
         ({"seed": -1}, "0 or more, not -1"),
         ({"study": "x"}, "give either models="),
@@ -453,19 +453,19 @@ def test_models_on_the_command_line(script, given, expected, monkeypatch):
 
 def test_a_share_of_a_study_measures_its_own_models(config, monkeypatch, tmp_path):
     given = {}
-    monkeypatch.setattr(run, "make", lambda cells, dataset: given.update(made=cells))
-    monkeypatch.setattr(run.plan, "made", lambda cells: cells)
+    monkeypatch.setattr(run, "make", lambda runs, dataset: given.update(made=runs))
+    monkeypatch.setattr(run.plan, "made", lambda runs: runs)
     monkeypatch.setattr(run, "measure_members", lambda *given_: given.update(measured=given_))
     monkeypatch.setattr(run, "measure", lambda *_: pytest.fail("the whole"))
     monkeypatch.setattr(run.alike, "is_worth_pairs", lambda members: False)
-    config.cell = "1/3"
+    config.share = "1/3"
     assert run.study(config, tmp_path / "run") is None
-    assert [cell.name for cell in given["made"]] == ["teacher", "student"]
-    cells, _, what, shelf = given["measured"]
-    assert cells == given["made"]
+    assert [one.name for one in given["made"]] == ["teacher", "student"]
+    runs, _, what, shelf = given["measured"]
+    assert runs == given["made"]
     assert shelf.directory == tmp_path / "run" / "records"
     assert len(what.images) == 16
-    assert files.read_json(tmp_path / "run" / "config.json")["cell"] == ""
+    assert files.read_json(tmp_path / "run" / "config.json")["share"] == ""
 
 
 def test_what_is_measured_of_several_models(config, monkeypatch, tmp_path):
@@ -488,8 +488,8 @@ def test_what_is_measured_of_several_models(config, monkeypatch, tmp_path):
         pairs.append((one, other))
         return pd.DataFrame({"model": [one.name], "other": other.name, "image": 0})
 
-    monkeypatch.setattr(measure, "explained", explained)
-    monkeypatch.setattr(measure.alike, "compared", compared)
+    monkeypatch.setattr(measure, "member_rows", explained)
+    monkeypatch.setattr(measure.alike, "pair_agreement", compared)
     what = wanted(config.evaluation, config.compare, NAMES, 24)
     found = measure.measure(before.design, before.members, before.dataset, what, tmp_path)
 

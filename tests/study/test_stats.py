@@ -11,7 +11,7 @@ from kdxai.study.stats import (
     both_correct,
     by_seed,
     differences,
-    resampled,
+    resampled_statistics,
     signed_ranks,
     table,
 )
@@ -163,7 +163,7 @@ def test_the_error_across_seeds_is_that_of_crossed_random_effects():
     rng = np.random.default_rng(3)
     data = world(rng, seeds=4, of_seed=0.05, of_image=1, of_both=0.5, models=1)
     found = estimate(
-        resampled(data[[*data.columns.difference(COLUMNS), "ssim"]], resamples=4000)[0]
+        resampled_statistics(data[[*data.columns.difference(COLUMNS), "ssim"]], resamples=4000)[0]
     )
     y = data.ssim.to_numpy().reshape(4, -1)
     n = y.shape[1]
@@ -178,7 +178,7 @@ def test_the_error_across_seeds_is_that_of_crossed_random_effects():
 
 def test_intervals_of_trained_models_do_not_know_of_seeds():
     data = records(seeds=3)
-    sample = resampled(data.assign(ssim=data.ssim + data.seed), resamples=300)["teacher"]
+    sample = resampled_statistics(data.assign(ssim=data.ssim + data.seed), resamples=300)["teacher"]
     trained, recipe = estimate(sample, "images").loc["ssim"], estimate(sample).loc["ssim"]
     assert trained["mean"] == recipe["mean"]
     assert trained.ci_high - trained.ci_low < 0.05 < recipe.ci_high - recipe.ci_low

@@ -10,7 +10,14 @@ from kdxai.errors import UserError
 from kdxai.study import lines
 from kdxai.study.claims import holm
 from kdxai.study.intervals import Sample, caution, deviation, estimate, p_values
-from kdxai.study.stats import both_correct, by_seed, differences, floors, resampled, table
+from kdxai.study.stats import (
+    both_correct,
+    by_seed,
+    differences,
+    floors,
+    resampled_statistics,
+    table,
+)
 
 
 def independent(data):
@@ -23,7 +30,9 @@ def test_the_error_of_independent_populations_is_welchs():
     one, other = [0.1, 0.5, 0.4], [0.3, 0.9, 0.2, 0.4, 0.8]
     data = independent(with_means(one=one, other=other))
     found = estimate(
-        resampled(data, resamples=50)["one"].minus(resampled(data, resamples=50)["other"])
+        resampled_statistics(data, resamples=50)["one"].minus(
+            resampled_statistics(data, resamples=50)["other"]
+        )
     )
     row = found.loc["ssim"]
     assert row["mean"] == pytest.approx(np.mean(one) - np.mean(other))
@@ -63,7 +72,9 @@ def test_images_are_shared_by_independent_populations():
     data = world(rng, seeds=4, of_seed=0.0, of_image=1, of_both=0.1, models=2, n=100)
     data["ssim"] += 5 * rng.normal(size=100)[data.image]
     data = data.drop(columns=[name for name in COLUMNS if name != "ssim"])
-    samples = resampled(independent(data[(data.model == 0) | (data.seed < 3)]), resamples=300)
+    samples = resampled_statistics(
+        independent(data[(data.model == 0) | (data.seed < 3)]), resamples=300
+    )
     gap = estimate(samples[0].minus(samples[1])).loc["ssim"]
     assert gap.networks_other == 3
     assert gap.error < 0.2 < 0.4 < estimate(samples[0]).error["ssim"]

@@ -21,7 +21,7 @@ from kdxai.errors import UserError
 from kdxai.fingerprints import fingerprint
 from kdxai.models import trained
 from kdxai.training import checkpoints, history, loop, runs
-from kdxai.training.curves import curves
+from kdxai.training.curves import curve_writer
 from kdxai.training.program import build
 
 # Of Orbax's tasks that met a damaged file, as they are collected.
@@ -397,7 +397,7 @@ def test_a_path_of_other_signs_is_none_of_them(config, dataset, tmp_path):
 @pytest.mark.parametrize("name", ["s3:", "gs:x", "s3:/bucket"])
 def test_curves_are_written_beside_a_relative_run_of_any_name(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    with curves(Path(name) / "tensorboard", 0) as add:
+    with curve_writer(Path(name) / "tensorboard", 0) as add:
         add(1, {"loss": 1.0})
     assert len(list((tmp_path / name / "tensorboard").iterdir())) == 1
 
@@ -428,7 +428,7 @@ def test_a_damaged_small_file_is_one_line_that_names_it(config, run, name, damag
     else:
         assert trained.load(run)
         # Another config is none that is damaged.
-        read = [] if damage == "object" else [lambda run: runs.claim(run, config)]
+        read = [] if damage == "object" else [lambda run: runs.claim_directory(run, config)]
     for one in read:
         with pytest.raises(UserError, match=re.escape(message)) as told:
             one(run)
@@ -476,11 +476,11 @@ def test_a_run_goes_on_without_its_history(config, dataset, unfinished):
 
 
 def test_the_difference_of_whole_configs_is_bearable(config, tmp_path):
-    runs.claim(tmp_path, config)
+    runs.claim_directory(tmp_path, config)
     path = tmp_path / runs.CONFIG
     path.write_text(json.dumps({"augment": {"cutout": "x" * 5000}}))
     with pytest.raises(UserError, match=r"augment.cutout .*, and \d\d more; change") as told:
-        runs.claim(tmp_path, config)
+        runs.claim_directory(tmp_path, config)
     assert len(str(told.value)) < 500
 
 

@@ -83,7 +83,7 @@ def test_the_shares_of_all_processes_are_the_batch(monkeypatch):
     shares = []
     for process in range(3):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        shares.append(feed.share(batch))
+        shares.append(feed.process_share(batch))
     assert {share.shape for share in shares} == {(2, 2, 2)}
     np.testing.assert_array_equal(np.concatenate(shares).reshape(12, 2), batch)
 
@@ -91,5 +91,5 @@ def test_the_shares_of_all_processes_are_the_batch(monkeypatch):
 def test_hosts_that_do_not_know_of_each_other_write_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)  # as on one host of a TPU pod
     with pytest.raises(UserError, match="one host of several"):
-        runs.claim(tmp_path / "run", config.default())
+        runs.claim_directory(tmp_path / "run", config.default())
     assert not (tmp_path / "run").exists()

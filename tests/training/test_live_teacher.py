@@ -49,7 +49,7 @@ def take(config, dataset, count=2):
     state, losses = program.state, []
     for step in range(count):
         batch = np.arange(step * config.batch_size, (step + 1) * config.batch_size, dtype=np.int32)
-        state, totals = program.train_step(state, program.constants(0), feed.share(batch))
+        state, totals = program.train_step(state, program.constants(0), feed.process_share(batch))
         losses.append(totals.means()[0])
     return program, jax.device_get(state.variables), losses
 

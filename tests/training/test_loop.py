@@ -25,7 +25,7 @@ def test_sigterm_within_an_epoch_loses_no_step(tiny_config, tmp_path, monkeypatc
     dataset = datasets.load(**tiny_config.data)
     loop.train(tiny_config, tmp_path / "undisturbed", dataset)
 
-    share, calls = feed.share, []
+    share, calls = feed.process_share, []
 
     def interrupted(values):
         calls.append(len(values))
@@ -34,7 +34,7 @@ def test_sigterm_within_an_epoch_loses_no_step(tiny_config, tmp_path, monkeypatc
         return share(values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(feed, "share", interrupted)
+        patch.setattr(feed, "process_share", interrupted)
         with pytest.raises(SystemExit) as stopped:
             loop.train(tiny_config, tmp_path / "run", dataset)
     assert stopped.value.code == 143

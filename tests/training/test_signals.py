@@ -95,7 +95,7 @@ def test_a_signal_at_the_very_end_does_not_lose_the_result(tiny_config, tmp_path
 
 def test_orbax_says_nothing_of_a_save_within_an_epoch(tiny_config, tmp_path, monkeypatch, caplog):
     """It would ask for a metric, which no unfinished epoch has."""
-    share = feed.share
+    share = feed.process_share
     monkeypatch.setattr(
         feed, "share", lambda values: os.kill(os.getpid(), signal.SIGTERM) or share(values)
     )

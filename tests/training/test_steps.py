@@ -57,7 +57,7 @@ def run(config, dataset, step_count=3):
     state, losses = program.state, []
     for step in range(step_count):
         batch = np.arange(step * config.batch_size, (step + 1) * config.batch_size, dtype=np.int32)
-        state, totals = program.train_step(state, program.constants(0), feed.share(batch))
+        state, totals = program.train_step(state, program.constants(0), feed.process_share(batch))
         losses.append(totals.means()[0])
     return jax.device_get(state.variables), losses
 
@@ -87,7 +87,7 @@ def test_alpha_zero_trains_bit_identically_to_no_teacher(
 def test_evaluation_counts_every_image_once(tiny_config, dataset):
     """Against plain numpy on the whole split at once; 30 images are no multiple of the batch."""
     program = build(tiny_config, dataset)
-    loss, accuracy = epochs.evaluate(
+    loss, accuracy = epochs.evaluate_split(
         program.eval_step, program.state.variables, place(dataset.test, dataset)
     )
     model = create_model(tiny_config, 3)
@@ -147,7 +147,7 @@ def write_numbers(config, path):
     """What a run of this config computes on the devices that there are."""
     dataset = datasets.load(**config.data)
     variables, losses = run(config, dataset)
-    evaluation = epochs.evaluate(
+    evaluation = epochs.evaluate_split(
         build(config, dataset).eval_step,
         devices.replicate(variables),
         place(dataset.test, dataset),
@@ -183,7 +183,7 @@ def evaluate_at_length(config, images):
     image = np.resize(dataset.test.image, (images, *dataset.test.image.shape[1:]))
     split = datasets.Split(image, np.resize(dataset.test.label, images), None)
     program = build(config, dataset)
-    epochs.evaluate(program.eval_step, program.state.variables, place(split, dataset))
+    epochs.evaluate_split(program.eval_step, program.state.variables, place(split, dataset))
 
 
 def test_many_batches_on_two_devices_do_not_wait_for_each_other(tiny_config):

@@ -122,7 +122,7 @@ def test_the_loss_of_a_shuffled_batch(config, dataset):
         return (0.9 * 4 * soft + 0.1 * hard).mean()
 
     constants = program.constants(0)
-    _, totals = program.train_step(program.state, constants, feed.share(batch))
+    _, totals = program.train_step(program.state, constants, feed.process_share(batch))
     assert totals.means()[0] == pytest.approx(expected(z_t), rel=1e-5)
     misaligned = np.float64(constants.teacher_logits[: config.batch_size])
     assert abs(expected(misaligned) - expected(z_t)) > 1e-3 * expected(z_t)
@@ -150,7 +150,7 @@ def test_teacher_and_student_see_the_view_of_the_augmentations_seed(config, data
         hard = -log_softmax(z_s, axis=-1)[np.arange(len(batch)), label]
         return (alpha * 4 * soft + (1 - alpha) * hard).mean()
 
-    _, totals = program.train_step(program.state, program.constants(0), feed.share(batch))
+    _, totals = program.train_step(program.state, program.constants(0), feed.process_share(batch))
     right = expected(8, 8)
     assert totals.means()[0] == pytest.approx(right, rel=1e-5)
     others = [expected(5, 8), *([expected(8, 5), expected(5, 5)] if alpha else [])]
@@ -269,7 +269,7 @@ def test_where_they_cannot_be_kept(config, dataset, monkeypatch):
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 4 * expected.nbytes))
-        with pytest.warns(UserWarning, match="not kept in .*MiB to come, .*; every student"):
+        with pytest.warns(UserWarning, match="not cached in .*MiB to come, .*; every student"):
             found = logits_of(config, dataset, epochs=2).epoch(0)
         np.testing.assert_array_equal(found, expected)
         assert not files(config.teacher)
@@ -277,7 +277,7 @@ def test_where_they_cannot_be_kept(config, dataset, monkeypatch):
         assert len(files(config.teacher)) == 1
     shutil.rmtree(Path(config.teacher) / "views")
     (Path(config.teacher) / "views").write_text("in the way")
-    with pytest.warns(UserWarning, match="not kept in .*Not a directory.; every student"):
+    with pytest.warns(UserWarning, match="not cached in .*Not a directory.; every student"):
         np.testing.assert_array_equal(logits_of(config, dataset).epoch(0), expected)
 
 
@@ -285,7 +285,7 @@ def test_no_link_is_followed_to_keep_them(config, dataset, tmp_path):
     """A teacher's directory may be a stranger's."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "teacher" / "views").symlink_to(tmp_path / "outside")
-    with pytest.warns(UserWarning, match="not kept in .*a symbolic link leads elsewhere.; every"):
+    with pytest.warns(UserWarning, match="not cached in .*a symbolic link leads elsewhere.; every"):
         logits_of(config, dataset).epoch(0)
     assert not list((tmp_path / "outside").iterdir())
 

@@ -8,7 +8,7 @@ from scipy.special import log_softmax, softmax
 
 from kdxai.devices import AXIS
 from kdxai.training.objectives import Outputs, features, logits, maps, relations
-from kdxai.training.objectives.grids import pooled, resized, unit
+from kdxai.training.objectives.grids import pooled, resized, unit_vectors
 
 RNG = np.random.default_rng(0)
 OWN, ITS = RNG.normal(size=(6, 8, 8, 5)), RNG.normal(size=(6, 4, 4, 7))  # student's and teacher's
@@ -80,8 +80,8 @@ def test_pooling_to_any_grid(cells):
 
 def test_what_has_no_length_stays_zero_and_has_no_gradient():
     zeros = jnp.zeros((2, 3))
-    np.testing.assert_array_equal(unit(zeros), 0)
-    np.testing.assert_array_equal(jax.grad(lambda v: unit(v).sum())(zeros), 0)
+    np.testing.assert_array_equal(unit_vectors(zeros), 0)
+    np.testing.assert_array_equal(jax.grad(lambda v: unit_vectors(v).sum())(zeros), 0)
 
 
 @pytest.mark.parametrize(("temperature", "beta"), [(1.0, 1.0), (4.0, 8.0)])
@@ -158,10 +158,10 @@ def test_similarity():
         np.array([length_one([(one * other).sum() for other in maps_]) for one in maps_])
         for maps_ in (OWN, ITS)
     )
-    actual, _ = spread(relations.similarity, OWN, ITS)
+    actual, _ = spread(relations.pairwise_similarity, OWN, ITS)
     np.testing.assert_allclose(actual, ((g_s - g_t) ** 2).mean(-1), rtol=1e-4)
     np.testing.assert_allclose(actual.mean(), np.linalg.norm(g_s - g_t) ** 2 / 6**2, rtol=1e-4)
-    np.testing.assert_allclose(spread(relations.similarity, OWN, OWN)[0], 0, atol=1e-10)
+    np.testing.assert_allclose(spread(relations.pairwise_similarity, OWN, OWN)[0], 0, atol=1e-10)
 
 
 def test_relations():
@@ -196,7 +196,7 @@ def test_relations_of_images_that_are_alike():
     assert np.isfinite(actual).all() and np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("loss", [relations.similarity, relations.relations])
+@pytest.mark.parametrize("loss", [relations.pairwise_similarity, relations.relations])
 def test_a_batch_is_that_of_all_devices(loss):
     whole, its_gradient = spread(loss, OWN, ITS)
     for devices in (2, 3):

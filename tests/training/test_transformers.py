@@ -87,7 +87,7 @@ def test_it_teaches_a_cnn(config, dataset, teacher, name, stage):
     state, batch = program.state, np.arange(config.batch_size, dtype=np.int32)
     losses = []
     for _ in range(4):
-        state, totals = program.train_step(state, program.constants(0), feed.share(batch))
+        state, totals = program.train_step(state, program.constants(0), feed.process_share(batch))
         losses.append(totals.means()[0])
     means = np.diff([0, *(np.array(losses) * np.arange(1, 5))])  # of each step
     assert np.isfinite(means).all() and means[3] < means[0]

@@ -79,13 +79,15 @@ def convert(state: Mapping[str, Any], name: str) -> Converted:
             raise UserError(f"the tensor '{printable(key)}' is {array.dtype}: weights are floats")
         if not np.isfinite(array).all():
             raise UserError(f"the tensor '{printable(key)}' holds values that are not finite")
-    family = models.parse(name)[0]
+    family = models.parse_name(name)[0]
     if family.make not in READERS:
-        raise UserError(f"no weights from elsewhere are known for '{name}': only for {known()}")
+        raise UserError(
+            f"no weights from elsewhere are known for '{name}': only for {known_names()}"
+        )
     prefix = shared_prefix(arrays)
     stripped = {key.removeprefix(prefix): array for key, array in arrays.items()}
     try:
-        return fill(stripped, name)
+        return fit_tensors(stripped, name)
     except Misfit as misfit:
         right = recognised(stripped)
         hint = f"; the weights fit '{right}'" if right else ""
@@ -102,18 +104,17 @@ class Misfit(Exception):
     def sentence(self, prefix: str, name: str) -> str:
         tensor = f"'{printable(prefix + self.tensor)}'"
         if self.found is None:
-            of = f" of {size(self.expected)}" if self.expected else ""
+            of = f" of {shape_text(self.expected)}" if self.expected else ""
             return f"'{name}' needs a tensor {tensor}{of}, which is not there"
         if self.expected is None:
-            return f"'{name}' has no place for the tensor {tensor} of {size(self.found)}"
-        return (
-            f"the tensor {tensor} is {size(self.found)}, but '{name}' expects {size(self.expected)}"
-        )
+            return f"'{name}' has no place for the tensor {tensor} of {shape_text(self.found)}"
+        found, expected = shape_text(self.found), shape_text(self.expected)
+        return f"the tensor {tensor} is {found}, but '{name}' expects {expected}"
 
 
-def fill(state: Mapping[str, np.ndarray], name: str) -> Converted:
+def fit_tensors(state: Mapping[str, np.ndarray], name: str) -> Converted:
     """Raises `Misfit` where the state is not of that model."""
-    family, numbers, base = models.parse(name)
+    family, numbers, base = models.parse_name(name)
     reader = READERS[family.make]
     source = Source(state, reader.table)
     usual = (family.make.__kwdefaults__ or {}).get("base_width", 0)
@@ -125,7 +126,7 @@ def fill(state: Mapping[str, np.ndarray], name: str) -> Converted:
     network = models.create(name, num_classes=head[0], **options)
     leaves, unused = {}, dict(state)
     side = reader.side(source)
-    for path, shape in variables_of(network, (1, side, side, stem[1])):
+    for path, shape in variable_shapes(network, (1, side, side, stem[1])):
         module = "/".join(path[1:-1]).removeprefix("units_")
         key = source.name(module, path[-1])
         is_kernel = path[-1] == "kernel"
@@ -139,7 +140,9 @@ def fill(state: Mapping[str, np.ndarray], name: str) -> Converted:
     return Converted({"name": name, **options}, head[0], traverse_util.unflatten_dict(leaves))
 
 
-def variables_of(network: models.Network, images: Shape) -> Iterator[tuple[tuple[str, ...], Shape]]:
+def variable_shapes(
+    network: models.Network, images: Shape
+) -> Iterator[tuple[tuple[str, ...], Shape]]:
     """The path and shape of every variable in the order of the network, kernels first: they tell
     most about what does not fit."""
     init = partial(network.init, jax.random.key(0))
@@ -183,16 +186,16 @@ def recognised(state: Mapping[str, np.ndarray]) -> str | None:
         if name is None:
             continue
         try:
-            fill(state, name)
+            fit_tensors(state, name)
         except (Misfit, UserError):
             continue
         return name
     return None
 
 
-def known() -> str:
+def known_names() -> str:
     return "; ".join(family.names for family in models.FAMILIES if family.make in READERS)
 
 
-def size(shape: Shape | None) -> str:
+def shape_text(shape: Shape | None) -> str:
     return "x".join(map(str, shape or ())) or "one number"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from kdxai.errors import UserError, line, printable
+from kdxai.errors import UserError, one_line, printable
 
 PYTORCH = (".pt", ".pth", ".th", ".tar", ".ckpt", ".bin")
 # What repositories put a state dict in. The averaged weights come first: published accuracies are
@@ -51,7 +51,7 @@ def _read_safetensors(path: Path, shown: str) -> dict[str, np.ndarray]:
         with safe_open(path, framework="np") as file:
             return {name: _usual(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"'{shown}' cannot be read as safetensors: {line(error)}") from error
+        raise UserError(f"'{shown}' cannot be read as safetensors: {one_line(error)}") from error
 
 
 def _usual(array: np.ndarray) -> np.ndarray:

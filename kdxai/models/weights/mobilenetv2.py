@@ -18,7 +18,7 @@ def block(stage: int, number: int, place: int) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def table() -> dict[str, tuple[str, ...]]:
+def torchvision_names() -> dict[str, tuple[str, ...]]:
     """torchvision's, which many repositories for CIFAR share."""
     found: dict[str, tuple[str, ...]] = {}
     blocks = [(s, b) for s, (_, _, count, _) in enumerate(STAGES, 1) for b in range(count)]
@@ -37,4 +37,4 @@ def recognise(source: Source) -> str | None:
     return "mobilenetv2" + (f"-w{width}" if width != STEM else "")
 
 
-MOBILENETV2 = Reader(table(), recognise, no_options)
+MOBILENETV2 = Reader(torchvision_names(), recognise, no_options)

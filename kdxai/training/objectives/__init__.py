@@ -36,14 +36,14 @@ def supervised(config: ConfigDict) -> Objective:
     return Objective(hard(config.optim.label_smoothing))
 
 
-def smoothed(config: ConfigDict) -> Objective:
+def smoothed_labels(config: ConfigDict) -> Objective:
     """`cross_entropy` with smooth labels: the control that has soft targets and no teacher."""
     if config.optim.label_smoothing:
         raise UserError(
             "the objective 'label_smoothing' and optim.label_smoothing smooth the labels both; set "
             "objective.smoothing alone"
         )
-    return Objective(hard(usual(config.objective.smoothing, SMOOTHING)), reads=("smoothing",))
+    return Objective(hard(or_default(config.objective.smoothing, SMOOTHING)), reads=("smoothing",))
 
 
 def hard(smoothing: float) -> Loss:
@@ -67,7 +67,7 @@ def distilled(config: ConfigDict) -> Objective:
 
 def dkd(config: ConfigDict) -> Objective:
     """CE(softmax(z_s), y) + weight `decoupled`."""
-    temperature, beta = config.distill.temperature, usual(config.objective.beta, BETA)
+    temperature, beta = config.distill.temperature, or_default(config.objective.beta, BETA)
     ready = readied(config)
 
     def one(logits: jax.Array, teacher_logits: jax.Array, label: jax.Array) -> jax.Array:
@@ -110,7 +110,7 @@ def on_maps(
     """
 
     def make(config: ConfigDict) -> Objective:
-        own, its = ((LAST,) if last else stages(config, name) for name in STAGES)
+        own, its = ((LAST,) if last else named_stages(config, name) for name in STAGES)
         if len(own) != len(its):
             raise UserError(
                 f"objective.student_stages and objective.teacher_stages are pairs, not {len(own)} "
@@ -146,7 +146,7 @@ def with_term(base: Objective, config: ConfigDict, term: Loss, weight: float) ->
     Args:
       weight: the usual one.
     """
-    weight = usual(config.objective.weight, weight)
+    weight = or_default(config.objective.weight, weight)
 
     def loss(student: Outputs, teacher: Outputs | None, labels: jax.Array) -> jax.Array:
         return base.loss(student, teacher, labels) + weight * term(student, teacher, labels)
@@ -155,7 +155,7 @@ def with_term(base: Objective, config: ConfigDict, term: Loss, weight: float) ->
     return base._replace(loss=loss if weight else base.loss, taught=True, reads=reads)
 
 
-def stages(config: ConfigDict, name: str) -> tuple[str, ...]:
+def named_stages(config: ConfigDict, name: str) -> tuple[str, ...]:
     """Those that a setting names.
 
     Raises:
@@ -167,18 +167,18 @@ def stages(config: ConfigDict, name: str) -> tuple[str, ...]:
     return found
 
 
-def usual(value: float | None, default: float) -> float:
+def or_default(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
 OBJECTIVES: dict[str, Make] = {
     "cross_entropy": supervised,
-    "label_smoothing": smoothed,
+    "label_smoothing": smoothed_labels,
     "knowledge_distillation": distilled,
     "dkd": dkd,
     "hints": on_maps(features.hints, 100.0, regressor=features.regressor),
     "attention": on_maps(each_stage(features.attention), 1000.0),
-    "similarity": on_maps(each_stage(relations.similarity), 3000.0),
+    "similarity": on_maps(each_stage(relations.pairwise_similarity), 3000.0),
     "relations": on_maps(each_stage(relations.relations), 25.0),
     "cat": on_maps(maps.cat, 50.0, last=True),
     "e2kd": on_maps(maps.e2kd, 5.0, onto=distilled),

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdxai.training.objectives.grids import pooled, resized, smaller, unit
+from kdxai.training.objectives.grids import pooled, resized, smaller, unit_vectors
 from kdxai.training.objectives.objective import Outputs
 
 
@@ -55,6 +55,6 @@ def attention(own: jax.Array, its: jax.Array) -> jax.Array:
     """
     grid = smaller(own, its)
     own, its = (
-        unit(resized((maps**2).sum(-1), grid).reshape(len(maps), -1)) for maps in (own, its)
+        unit_vectors(resized((maps**2).sum(-1), grid).reshape(len(maps), -1)) for maps in (own, its)
     )
     return ((own - its) ** 2).mean(-1)

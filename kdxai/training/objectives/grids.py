@@ -40,7 +40,7 @@ def smaller(one: jax.Array, other: jax.Array) -> tuple[int, int]:
     return min(height, its_height), min(width, its_width)
 
 
-def unit(values: jax.Array) -> jax.Array:
+def unit_vectors(values: jax.Array) -> jax.Array:
     """values / |values| along the last axis; zeros stay zeros, and have no gradient."""
     square = (values**2).sum(-1, keepdims=True)
     positive = square > 0

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.explain.cam import weighted
-from kdxai.training.objectives.grids import pooled, resized, unit
+from kdxai.training.objectives.grids import pooled, resized, unit_vectors
 from kdxai.training.objectives.objective import Outputs
 
 CELLS = (2, 2)  # to which CAT-KD pools the maps of images of CIFAR
@@ -19,7 +19,7 @@ def cat(student: Outputs, teacher: Outputs) -> jax.Array:
     the whole loss; beside cross-entropy it is chosen for each pair of networks, for CIFAR-100 from
     15 to 600, and for some pairs the maps are not normalised.
     """
-    own, its = (unit(class_maps(outputs)) for outputs in (student, teacher))
+    own, its = (unit_vectors(class_maps(outputs)) for outputs in (student, teacher))
     return ((own - its) ** 2).mean((1, 2))
 
 
@@ -42,7 +42,7 @@ def e2kd(student: Outputs, teacher: Outputs) -> jax.Array:
     total = jnp.zeros(())
     for stage, other in zip(student.taps, teacher.taps, strict=True):
         own, its = grad_cams(student, stage, classes), grad_cams(teacher, other, classes)
-        total += 1 - (unit(own) * unit(its)).sum(-1)
+        total += 1 - (unit_vectors(own) * unit_vectors(its)).sum(-1)
     return total
 
 

@@ -41,7 +41,7 @@ class Objective(NamedTuple):
     taught: whether it learns from a teacher.
     taps: stages of the student whose feature maps it reads.
     teacher_taps: those of the teacher. With any, the teacher runs in the train step; without, its
-      logits are all that is read, and they are computed once and kept.
+      logits are all that is read, and they are computed once and cached.
     regressor: (key, {tap of the student: its channels}, the same of the teacher) -> parameters
       that are trained with the student's and are no part of it; None where it has none.
     reads: settings of the group `objective` that it reads.

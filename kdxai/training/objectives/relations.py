@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from kdxai.devices import AXIS
-from kdxai.training.objectives.grids import unit
+from kdxai.training.objectives.grids import unit_vectors
 
 ANGLES = 2.0  # weight of the angles beside the distances, in all of the paper's experiments
 
 
-def similarity(own: jax.Array, its: jax.Array) -> jax.Array:
+def pairwise_similarity(own: jax.Array, its: jax.Array) -> jax.Array:
     """mean_j (G_s / |G_s| - G_t / |G_t|)_ij^2 -> [b], with G_ij = A_i . A_j, normalised row by row.
 
     Tung and Mori 2019, "Similarity-Preserving Knowledge Distillation", L_SP: their mean over i is
@@ -23,7 +23,7 @@ def similarity(own: jax.Array, its: jax.Array) -> jax.Array:
       own, its: [b, h, w, c] maps of student and teacher.
     """
     flat = (maps.reshape(len(maps), -1) for maps in (own, its))
-    own, its = (unit(vectors @ gathered(vectors).T) for vectors in flat)
+    own, its = (unit_vectors(vectors @ gathered(vectors).T) for vectors in flat)
     return ((own - its) ** 2).mean(-1)
 
 
@@ -53,7 +53,7 @@ def distances_and_cosines(features: jax.Array) -> tuple[jax.Array, jax.Array]:
     distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
     pairs = distance.shape[1] * (distance.shape[1] - 1)
     mean = jax.lax.psum(distance.sum(), AXIS) / max(pairs, 1)
-    direction = unit(difference)
+    direction = unit_vectors(difference)
     cosine = jnp.einsum("bjd,bkd->bjk", direction, direction)
     return distance / jnp.where(mean > 0, mean, 1), cosine
 
