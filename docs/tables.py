@@ -20,6 +20,7 @@ from kdxai.metrics import (
     perturbation,
     randomisation,
     regions,
+    road,
     robustness,
 )
 
@@ -40,7 +41,7 @@ DEFINED: dict[str, Callable | str] = {
     "complexity_native": "the same on the method's own grid",
     "adcc": adcc.adcc,
     "arcc": adcc.arcc,
-    "arcc_road": "what ARCC takes for faithfulness: least minus most relevant first, as ROAD imputes",
+    "arcc_road": road.gain,
     "road": "`symmetric_relevance_gain`, pixels imputed from neighbours (Rong et al. 2022)",
     "faithfulness_correlation": "`sensitivity_n` of one size of the sets (Bhatt et al. 2020)",
     "faithfulness_estimate": correlation.correlation,
