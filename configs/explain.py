@@ -13,10 +13,16 @@ has a comma before an `=` stands in a tuple,
 
 `--config.methods=cam,grad_cam,random,mask` draws other maps, the names are those of
 kdxai.explain.METHODS, `--config.options.integrated_gradients.steps=64` sets an option of one;
-`--config.metrics=perturbation,road,sensitivity,randomisation` adds measures that need more forward
-passes, those of kdxai.measures.MEASURES: also `cascade`, what is left of a map
-while the model is randomised stage after stage, and `grid`, the grid pointing game, which needs no
-masks but four classes.
+`--config.metrics=perturbation,road` adds measures that need more forward passes, names in
+kdxai.measures.MEASURES:
+
+- faithfulness: `perturbation` (insertion, deletion), `road`, `arcc`, `correlation` (infidelity and
+  others), `regions` (IROF and others), `axioms` (completeness, input shift);
+- robustness: `sensitivity`, `stability`;
+- sanity: `randomisation` of the model, `smoothed_randomisation`, `cascade` (stage after stage);
+- the map alone: `compactness`;
+- localisation: `grid`, the grid pointing game, which needs no masks but four classes, and `ranking`
+  (AUC and top-k against masks).
 
 Claims to be judged, and in a few words what each model is (`roles`), are said in a copy of this
 file; the first model is the one that others are compared with, unless `compare` names pairs:

@@ -43,10 +43,7 @@ def as_classifier(
         require_obeyed(model.classifier, protocol)
         found = model.classifier
     else:
-        found = _own_classifier(model, protocol)
-        if needs(protocol.method, "earlier"):
-            cuts = (replace(protocol, stage=one) for one in _earlier(model.model, protocol.stage))
-            found = found._replace(earlier=tuple(_own_classifier(model, one) for one in cuts))
+        found = of_network(model.model, model.variables, protocol)
     missing = needs(protocol.method, "background") and found.background is None
     if images is None or not missing:
         return found
@@ -55,8 +52,20 @@ def as_classifier(
     return found._replace(background=some)
 
 
-def _own_classifier(model: Trained, protocol: Protocol) -> Classifier:
-    network, variables = model.model, model.variables
+def of_network(network: Network, variables: Any, protocol: Protocol) -> Classifier:
+    """A network as a classifier of one normalised image; `variables` may be abstract.
+
+    Raises:
+      UserError: it has no such stage.
+    """
+    found = _own_classifier(network, variables, protocol)
+    if not needs(protocol.method, "earlier"):
+        return found
+    cuts = (replace(protocol, stage=one) for one in _earlier(network, protocol.stage))
+    return found._replace(earlier=tuple(_own_classifier(network, variables, one) for one in cuts))
+
+
+def _own_classifier(network: Network, variables: Any, protocol: Protocol) -> Classifier:
     half = partial(Part, model=network, stage=protocol.stage, mode=protocol.mode)
     guided = None  # the rule is one of ReLUs
     if network.activation is nn.relu:
@@ -198,8 +207,10 @@ def everywhere(classifier: Classifier, *shapes: tuple[int, ...]) -> Classifier:
 
 
 def require_obeyed(classifier: Classifier, protocol: Protocol) -> None:
-    """Raises:
-    UserError: the protocol sets what this classifier does not do.
+    """Refuse a protocol that a classifier of one's own cannot follow.
+
+    Raises:
+      UserError: the protocol sets what this classifier does not do.
     """
     part = own_part(classifier)
     if part is None:

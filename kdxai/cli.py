@@ -333,8 +333,10 @@ def is_open(value: Any) -> bool:
 
 
 def require_keys(argv: Iterable[str], known: list[str], open_groups: Iterable[str] = ()) -> None:
-    """Raises:
-    UserError: a flag `--config.key` whose key the config has not, with one that is like it.
+    """Refuse flags of settings that there are not.
+
+    Raises:
+      UserError: a flag `--config.key` whose key the config has not, with one that is like it.
     """
     for flag in argv:
         start, _, key = flag.partition("=")[0].partition("config.")

@@ -170,8 +170,10 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def require_divisible(batch: int) -> None:
-    """Raises:
-    UserError: the devices do not divide the batch.
+    """Check that each device has an equal part of a batch.
+
+    Raises:
+      UserError: the devices do not divide the batch.
     """
     devices = jax.device_count()
     if batch % devices:

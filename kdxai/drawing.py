@@ -81,8 +81,10 @@ def draw(
 
 
 def require_truth(protocol: Protocol, masks: bool) -> None:
-    """Raises:
-    UserError: the protocol's method is the mask and there are none.
+    """Check that there are masks where they are the maps.
+
+    Raises:
+      UserError: the protocol's method is the mask and there are none.
     """
     if protocol.method == TRUTH and not masks:
         raise UserError(f"the method '{TRUTH}' needs a data set with masks, such as shapes")

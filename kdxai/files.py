@@ -77,7 +77,9 @@ def there(path: Path) -> bool:
 
 
 def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
-    """Args:
+    """What a JSON file says.
+
+    Args:
       remedy: what a user is to do about a damaged file.
 
     Raises:

@@ -80,8 +80,10 @@ class Protocol:
 
 
 def require_method(name: str) -> None:
-    """Raises:
-    UserError: there is no such method.
+    """Check the name of a method.
+
+    Raises:
+      UserError: there is no such method.
     """
     known = [*METHODS, TRUTH]
     if name not in known:
@@ -101,6 +103,11 @@ def takes(method: str, name: str) -> bool:
 def needs(method: str, field: str) -> bool:
     """Whether a method cannot do without a field of `Classifier`."""
     return method != TRUTH and field in METHODS[method].needs
+
+
+def by_rules(method: str) -> bool:
+    """Whether a method runs the model by other rules, which not every operation has."""
+    return method != TRUTH and METHODS[method].by_rules
 
 
 def checked_options(method: str, options: Mapping[str, Any]) -> dict[str, Option]:

@@ -21,8 +21,10 @@ INNER_NORMS = {BasicBlock: "BatchNorm_0", Block: "BatchNorm_1"}
 
 
 def require_removable(share: float, by: str) -> None:
-    """Raises:
-    UserError: bad settings.
+    """Check the settings of a removal of channels.
+
+    Raises:
+      UserError: bad settings.
     """
     require_share("share", share)
     require_one_of("by", by, CRITERIA)

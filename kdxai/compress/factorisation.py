@@ -13,8 +13,10 @@ from kdxai.models.trained import Trained
 
 
 def require_rank(rank: float) -> None:
-    """Raises:
-    UserError: the rank is no share in (0, 1].
+    """Check the settings of a factorisation.
+
+    Raises:
+      UserError: the rank is no share in (0, 1].
     """
     if not is_number(rank) or not 0 < rank <= 1:
         raise UserError(f"rank must be above 0 and at most 1, not {rank!r}")

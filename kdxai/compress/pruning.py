@@ -13,8 +13,10 @@ SCOPES = ("global", "layer")
 
 
 def require_prunable(sparsity: float, by: str, scope: str, seed: int) -> None:
-    """Raises:
-    UserError: bad settings.
+    """Check the settings of a pruning.
+
+    Raises:
+      UserError: bad settings.
     """
     require_share("sparsity", sparsity)
     require_one_of("by", by, CRITERIA)

@@ -29,8 +29,10 @@ BATCH = 250  # images
 
 
 def require_quantisable(bits: int, activations: bool = False, calibration: int = 1) -> None:
-    """Raises:
-    UserError: bits that are no whole number from 2 to 8, or other bad settings.
+    """Check the settings of a quantisation.
+
+    Raises:
+      UserError: bits that are no whole number from 2 to 8, or other bad settings.
     """
     require_whole("bits", bits, BITS[0], BITS[-1])
     require_one_of("activations", activations, (False, True))

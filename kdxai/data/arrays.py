@@ -139,8 +139,10 @@ def _read_split(path: Path, image_key: str = "image", label_key: str = "label") 
 
 
 def _require_pictures(what: str, image: np.ndarray) -> None:
-    """Raises:
-    UserError: not uint8 [N, H, W, C].
+    """Check an array of images.
+
+    Raises:
+      UserError: not uint8 [N, H, W, C].
     """
     what = f"{what} is {image.dtype} {list(image.shape)}"
     if image.dtype != np.uint8:

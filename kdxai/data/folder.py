@@ -56,8 +56,10 @@ class FolderImages:
         self._size = size
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Raises:
-        UserError: a picture cannot be read.
+        """Some pictures, [n, size, size, 3] uint8.
+
+        Raises:
+          UserError: a picture cannot be read.
         """
         image = np.empty((len(rows), self._size, self._size, 3), np.uint8)
         for i, path in enumerate(self._paths[rows]):
@@ -134,8 +136,10 @@ def _splits(place: Path, test_share: float | None) -> Mapping[str, Classes]:
 
 
 def _require_same(place: Path, classes: Classes, train: Classes) -> None:
-    """Raises:
-    UserError: a split has other classes than the training images.
+    """Check that every split has the same classes.
+
+    Raises:
+      UserError: a split has other classes than the training images.
     """
     for some, others, told in (
         (classes, train, "has a class"),

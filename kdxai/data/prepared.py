@@ -59,8 +59,10 @@ class PreparedImages:
         return self.__dict__ | {"_source": None}
 
     def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Raises:
-        UserError: a record cannot be read.
+        """The images of some records, [n, H, W, C] uint8.
+
+        Raises:
+          UserError: a record cannot be read.
         """
         from PIL import Image
 
@@ -148,8 +150,10 @@ def _builder(prepared: Path) -> Any:
 
 
 def _require_own_features(path: Path) -> None:
-    """Raises:
-    UserError: a `features.json` names a class that is not of TFDS itself.
+    """Refuse data that bring code of their own.
+
+    Raises:
+      UserError: a `features.json` names a class that is not of TFDS itself.
     """
     for name in _feature_classes(json.loads(path.read_text())):
         if not name.startswith(OWN):

@@ -111,8 +111,10 @@ def checked_labels(what: str, label: np.ndarray, count: int) -> np.ndarray:
 
 
 def require_classes(place: Path, label: np.ndarray) -> None:
-    """Raises:
-    UserError: the training images are of less than two classes.
+    """Check that there is something to classify.
+
+    Raises:
+      UserError: the training images are of less than two classes.
     """
     if (label == label[0]).all():
         raise UserError(

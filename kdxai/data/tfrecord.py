@@ -19,8 +19,10 @@ class TFRecords:
     """
 
     def __init__(self, paths: Iterable[str | Path]):
-        """Raises:
-        ValueError: a file ends within a record.
+        """Find where each record of the files begins.
+
+        Raises:
+          ValueError: a file ends within a record.
         """
         self._records = [part for path in paths for part in _records(path)]
 
@@ -28,8 +30,10 @@ class TFRecords:
         return len(self._records)
 
     def __getitem__(self, i: int) -> bytes:
-        """Raises:
-        ValueError: the content does not fit its checksum.
+        """The content of a record.
+
+        Raises:
+          ValueError: the content does not fit its checksum.
         """
         record = self._records[i]
         if masked_crc32c(record[:-4]) != int.from_bytes(record[-4:], "little"):

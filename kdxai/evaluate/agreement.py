@@ -72,8 +72,10 @@ def compare(
 
 
 def require_same_classes(name: str, one: int, other: int) -> None:
-    """Raises:
-    UserError: two models have different numbers of classes.
+    """Check that two models tell apart as many classes.
+
+    Raises:
+      UserError: two models have different numbers of classes.
     """
     if one != other:
         raise UserError(f"{name}: {one} and {other} classes; compare models of the same ones")

@@ -157,8 +157,10 @@ def admit_prepared(
 def require_logits_of_all(
     prepared: dict[str, Any], images: np.ndarray, given: Admitted, name: str
 ) -> None:
-    """Raises:
-    UserError: a prepared classifier that is none of kdxai's own gives probabilities.
+    """Check that all prepared classifiers return logits.
+
+    Raises:
+      UserError: a prepared classifier that is none of kdxai's own gives probabilities.
     """
     for part in jax.tree.leaves(prepared, is_leaf=is_classifier):
         if is_classifier(part) and own_part(part) is None:

@@ -29,6 +29,7 @@ from kdxai.explain.coalitions import kernel_shap, lime, require_segments
 from kdxai.explain.controls import centred_gaussian, edges, random
 from kdxai.explain.decomposition import deep_lift, lrp_epsilon, lrp_z_plus
 from kdxai.explain.expectation import expected_gradients, gradient_shap
+from kdxai.explain.extended_grad_cam import eigen_grad_cam, finer_cam, refine_cam, shapley_cam
 from kdxai.explain.full_gradient import full_grad, full_gradient
 from kdxai.explain.gradients import (
     gradient,
@@ -44,7 +45,6 @@ from kdxai.explain.gradients import (
 )
 from kdxai.explain.maps import min_max, resize
 from kdxai.explain.method import Method, Option
-from kdxai.explain.newer_cam import eigen_grad_cam, finer_cam, refine_cam, shapley_cam
 from kdxai.explain.occlusion import occlusion, require_cover
 from kdxai.explain.rise import rise
 
@@ -82,10 +82,10 @@ METHODS: dict[str, Method] = {
     "gradient_shap": Method(
         gradient_shap, batch=("chunk", "samples"), on_image=True, needs=("background",)
     ),
-    "deep_lift": Method(deep_lift, on_image=True),
-    "lrp_epsilon": Method(lrp_epsilon, on_image=True),
-    "lrp_z_plus": Method(lrp_z_plus, on_image=True),
-    "full_grad": Method(full_grad, on_image=True),
+    "deep_lift": Method(deep_lift, on_image=True, by_rules=True),
+    "lrp_epsilon": Method(lrp_epsilon, on_image=True, by_rules=True),
+    "lrp_z_plus": Method(lrp_z_plus, on_image=True, by_rules=True),
+    "full_grad": Method(full_grad, on_image=True, by_rules=True),
     "rise": Method(rise, batch=("chunk", "samples"), on_image=True),
     "kernel_shap": Method(kernel_shap, batch=("chunk",), on_image=True, require=require_segments),
     "lime": Method(lime, batch=("chunk", "samples"), on_image=True, require=require_segments),

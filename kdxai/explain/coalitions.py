@@ -101,8 +101,10 @@ def lime(
 
 
 def require_segments(*, segments: jax.Array | int, samples: int, **_: Any) -> None:
-    """Raises:
-    UserError: there is only one segment, or no pair of coalitions.
+    """Check the options of KernelSHAP and LIME.
+
+    Raises:
+      UserError: there is only one segment, or no pair of coalitions.
     """
     if samples < 2:
         raise UserError(f"kernel_shap and lime need at least 2 samples, not {samples}.")

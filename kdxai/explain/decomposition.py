@@ -247,8 +247,10 @@ def _scale_signed(operation: Operation, parts: Parts, factor: jax.Array) -> Part
 
 
 def _require_zero_at_zero(method: str, activation: Activation) -> None:
-    """Raises:
-    UserError: what it puts out for 0 would be relevance from nowhere, or is not known.
+    """Check that an activation maps 0 to 0.
+
+    Raises:
+      UserError: what it puts out for 0 would be relevance from nowhere, or is not known.
     """
     if activation.name not in ZERO_AT_ZERO:
         raise no_rule(method, f"the activation '{activation.name}'")

@@ -88,8 +88,10 @@ def var_grad(
 
 
 def require_variance(*, samples: int, **_: Any) -> None:
-    """Raises:
-    UserError: there are too few samples for one.
+    """Check the options of VarGrad.
+
+    Raises:
+      UserError: there are too few samples for one.
     """
     if samples < 2:
         raise UserError(f"var_grad needs at least 2 samples to have a variance, not {samples}.")

@@ -17,7 +17,7 @@ from kdxai.explain.classifier import Classifier
 # Called for each call of a layer: its name, and what runs it; returns the layer's output.
 Observer = Callable[[str, Callable[[], Any]], Any]
 SHOWN = 60  # names in a message
-EVALUATE = "call it in evaluation mode, where BatchNorm takes its running averages"
+EVALUATE = "call it in evaluation mode: BatchNorm by its running averages, no Dropout"
 
 
 def cut(
@@ -115,7 +115,9 @@ def _observed(model: Any, observe: Observer) -> Iterator[None]:
             stack.enter_context(haiku.intercept_methods(partial(_haiku, observe)))
         if (keras := sys.modules.get("keras")) and isinstance(model, keras.Layer):
             stack.enter_context(_unchanged(keras.StatelessScope()))
-        named = _modules(model)
+            named = [(layer.path, layer) for layer in _layers(model)]
+        else:
+            named = _modules(model)
         known = {id(module): name for name, module in named}
         for kind in {type(module) for _, module in named}:
             stack.enter_context(_watched(kind, known, observe))
@@ -169,23 +171,23 @@ def _unchanged(scope: Any) -> Iterator[None]:
 
 
 def _modules(model: Any) -> list[tuple[str, Any]]:
-    """The names of a model's layers, and they; none of a function.
+    """The names of an NNX or Equinox model's layers, and they; none of a function.
 
     Raises:
       UserError: one is in training mode.
     """
-    keras, equinox = sys.modules.get("keras"), sys.modules.get("equinox")
+    equinox = sys.modules.get("equinox")
     if isinstance(model, nnx.Module):
         named = [(".".join(map(str, path)), module) for path, module in nnx.iter_modules(model)]
     elif equinox and isinstance(model, equinox.Module):
         named = list(_parts(model, equinox.Module))
-    elif keras and isinstance(model, keras.Layer):
-        return [(layer.path, layer) for layer in _layers(model)]
     else:
         return []
     for name, module in named:
         for mode in ("use_running_average", "inference"):
             _require_evaluation(getattr(module, mode, None), name)
+        if isinstance(module, nnx.Dropout) and module.rate:
+            _require_evaluation(module.deterministic, name)
     return [(name, module) for name, module in named if callable(module) and name]
 
 

@@ -44,6 +44,7 @@ class Method:
       batch: options whose least is how many copies of an image are on the device at once.
       on_image: whether the map is the same whichever the target layer is.
       needs: fields of `Classifier` beside the two functions that it cannot do without.
+      by_rules: whether it runs the model by other rules, which not every operation has.
       require: called with all options where they depend on each other; raises UserError.
     """
 
@@ -51,6 +52,7 @@ class Method:
     batch: tuple[str, ...] = ()
     on_image: bool = False
     needs: tuple[str, ...] = ()
+    by_rules: bool = False
     require: Callable[..., None] | None = None
 
     def __call__(self, *arguments: Any, **options: Any) -> jax.Array:
@@ -99,8 +101,10 @@ class Method:
 
 
 def require_in_range(name: str, value: Any, default: Option, least: float, most: float) -> None:
-    """Raises:
-    UserError: it is no number of the default's kind, or out of its range.
+    """Check the value of an option.
+
+    Raises:
+      UserError: it is no number of the default's kind, or out of its range.
     """
     whole = isinstance(default, int)
     kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)

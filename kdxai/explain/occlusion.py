@@ -50,8 +50,10 @@ def occlusion(
 
 
 def require_cover(*, window: int, stride: int, **_: Any) -> None:
-    """Raises:
-    UserError: the windows would leave pixels uncovered.
+    """Check the options of occlusion.
+
+    Raises:
+      UserError: the windows would leave pixels uncovered.
     """
     if not 1 <= stride <= window:
         raise UserError(

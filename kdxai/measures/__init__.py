@@ -76,8 +76,10 @@ def optional() -> list[str]:
 
 
 def require_known(names: Sequence[str]) -> None:
-    """Raises:
-    UserError: a name is none of `optional`.
+    """Check names of measures.
+
+    Raises:
+      UserError: a name is none of `optional`.
     """
     for name in names:
         if name not in optional():

@@ -39,8 +39,10 @@ def by_grid(subject: Subject) -> Values:
 
 
 def require_mosaics(labels: np.ndarray) -> None:
-    """Raises:
-    UserError: there are not enough classes with two images for a mosaic of four.
+    """Check that the grid pointing game can be played.
+
+    Raises:
+      UserError: there are not enough classes with two images for a mosaic of four.
     """
     known = (np.bincount(labels) > 1).sum()
     if known < CELLS:

@@ -130,8 +130,10 @@ def create(
 def require_compressible(
     weight_bits: int | None, activation_bits: int | None, rank: float | None
 ) -> None:
-    """Raises:
-    UserError: there are no layers of such bits or of such a rank.
+    """Check that a family has compressed layers of some kind.
+
+    Raises:
+      UserError: there are no layers of such bits or of such a rank.
     """
     for name, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
         if bits is not None and bits not in range(2, 9):

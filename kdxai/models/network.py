@@ -302,8 +302,10 @@ class Network(nn.Module):
 
 
 def require_patches(shape: tuple[int, ...], patch: int) -> None:
-    """Raises:
-    UserError: patches of so many pixels a side do not divide images of a shape [N, H, W, C].
+    """Check that patches cover images.
+
+    Raises:
+      UserError: patches of so many pixels a side do not divide images of a shape [N, H, W, C].
     """
     height, width = shape[1:3]
     if height % patch or width % patch:

@@ -83,8 +83,10 @@ def audit(config: ConfigDict, workdir: str | Path) -> Audit:
 
 
 def require_head(name: str, model: External) -> None:
-    """Raises:
-    UserError: it has no head, by which CAM, the method of every step, weighs its features.
+    """Check that CAM can be drawn of a classifier of one's own.
+
+    Raises:
+      UserError: it has no head, by which CAM, the method of every step, weighs its features.
     """
     if model.classifier.head is None:
         raise UserError(
@@ -94,8 +96,10 @@ def require_head(name: str, model: External) -> None:
 
 
 def require_enough(evaluation: ConfigDict, dataset: Dataset) -> None:
-    """Raises:
-    UserError: a split has fewer images than an audit is to measure.
+    """Check that either split has the images asked for.
+
+    Raises:
+      UserError: a split has fewer images than an audit is to measure.
     """
     for split in (dataset.test, dataset.train):
         sample_images(evaluation, len(split.label))

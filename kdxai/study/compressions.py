@@ -166,8 +166,10 @@ def compress_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) ->
 
 
 def require_possible(config: ConfigDict, parent: Trained, dataset: Dataset) -> None:
-    """Raises:
-    UserError: the layers forbid the whole compression, or the teacher does not fit.
+    """Check a compression against the model that it is of.
+
+    Raises:
+      UserError: the layers forbid the whole compression, or the teacher does not fit.
     """
     settings = settings_of(config, config.rounds)
     compress.apply(config.kind, parent, settings, partial(training_images, dataset))

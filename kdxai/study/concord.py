@@ -94,8 +94,10 @@ def against_truth(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def ranked(records: pd.DataFrame) -> Ranked:
-    """Raises:
-    UserError: as `concord`.
+    """Rank the methods of every network and image by each metric.
+
+    Raises:
+      UserError: as `concord`.
     """
     if "drawn" in records:  # of the others only one method is measured
         records = records[records.drawn]

@@ -89,8 +89,10 @@ def read(config: Mapping[str, Any], models: Sequence[str], known: Iterable[str] 
 
 
 def require_known(key: str, names: Iterable[str], models: Iterable[str]) -> None:
-    """Raises:
-    UserError: a name is none of the models.
+    """Check names of models in a setting.
+
+    Raises:
+      UserError: a name is none of the models.
     """
     for name in names:
         if name not in models:
@@ -100,8 +102,10 @@ def require_known(key: str, names: Iterable[str], models: Iterable[str]) -> None
 
 
 def require_pairs(compare: Iterable[Sequence[str]]) -> None:
-    """Raises:
-    UserError: a comparison is not of two different models.
+    """Check which models are to be compared.
+
+    Raises:
+      UserError: a comparison is not of two different models.
     """
     for pair in compare:
         if not isinstance(pair, tuple | list) or len(pair) != 2 or pair[0] == pair[1]:

@@ -89,8 +89,10 @@ def read_weights(config: ConfigDict, dataset: Dataset) -> Trained:
 def require_takes(
     model: Network, variables: Mapping[str, Any], dataset: Dataset, file: str
 ) -> None:
-    """Raises:
-    UserError: the model cannot be applied to the images of a data set.
+    """Check that a model fits the images of a data set.
+
+    Raises:
+      UserError: the model cannot be applied to the images of a data set.
     """
     shape = dataset.test.image.shape[1:]
     try:
@@ -143,8 +145,10 @@ def predict(model: Trained, split: Split, name: str) -> np.ndarray:
 
 
 def require_above_chance(answers: np.ndarray, labels: np.ndarray, file: str, data: str) -> None:
-    """Raises:
-    UserError: they are right no more often than the largest class is there.
+    """Refuse weights that have learned nothing of a data set.
+
+    Raises:
+      UserError: they are right no more often than the largest class is there.
     """
     right, size, largest = int((answers == labels).sum()), len(labels), np.bincount(labels).max()
     if binomtest(right, size, largest / size, "greater").pvalue <= ABOVE_CHANCE:

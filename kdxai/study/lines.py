@@ -17,8 +17,10 @@ def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def require_once(model: str, lines: Sequence[str]) -> None:
-    """Raises:
-    UserError: two members of a model are of one line, so nobody knows which is compared.
+    """Check that lines tell members apart.
+
+    Raises:
+      UserError: two members of a model are of one line, so nobody knows which is compared.
     """
     if twice := [line for line in dict.fromkeys(lines) if list(lines).count(line) > 1]:
         raise UserError(

@@ -67,8 +67,10 @@ def named_places(models: str | Sequence[str]) -> list[tuple[str, str]]:
 
 
 def require_names(models: Iterable[str]) -> None:
-    """Raises:
-    UserError: a name that a model cannot have, or two that are one to some file systems.
+    """Check names of models.
+
+    Raises:
+      UserError: a name that a model cannot have, or two that are one to some file systems.
     """
     taken: dict[str, str] = {}
     for name in models:
@@ -130,9 +132,11 @@ def load(place: str | Path) -> Model:
 
 
 def require_comparable(members: Sequence[Member]) -> None:
-    """Raises:
-    UserError: two are of different classes or of images of different size, or two of one name
-      are of one line, of which a population has one member at most.
+    """Check that all members can be compared.
+
+    Raises:
+      UserError: two are of different classes or of images of different size, or two of one name
+        are of one line, of which a population has one member at most.
     """
     lines: dict[tuple[str, str], Member] = {}
     for one in members:
@@ -145,8 +149,10 @@ def require_comparable(members: Sequence[Member]) -> None:
 
 
 def require_alike(one: Member, other: Member) -> None:
-    """Raises:
-    UserError: two are of different classes, or of images of different size.
+    """Check that two members answer the same question.
+
+    Raises:
+      UserError: two are of different classes, or of images of different size.
     """
     names = one.model.class_names, other.model.class_names
     if len(names[0]) != len(names[1]):
@@ -241,8 +247,10 @@ def data_settings(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_fits(name: str, model: Model, dataset: Dataset) -> None:
-    """Raises:
-    UserError: the data are of other classes or images than a model.
+    """Check that data are those of a model.
+
+    Raises:
+      UserError: the data are of other classes or images than a model.
     """
     shape, classes = tuple(dataset.test.image.shape[1:]), len(dataset.class_names)
     if tuple(model.image_shape) != shape:

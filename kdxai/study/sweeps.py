@@ -144,8 +144,10 @@ def commonest_answers(records: pd.DataFrame, model: str) -> np.ndarray:
 
 
 def require_model(records: pd.DataFrame, model: str) -> None:
-    """Raises:
-    UserError: there is no such model.
+    """Check the name of a model.
+
+    Raises:
+      UserError: there is no such model.
     """
     if model not in (known := list(records.model.unique())):
         raise UserError(f"there is no model '{model}' here; known: {', '.join(known)}")

@@ -1,6 +1,7 @@
 """What a config asks to be measured, checked before anything is."""
 
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -11,14 +12,16 @@ from ml_collections import ConfigDict
 from kdxai import classifiers, drawing, evaluate, measures
 from kdxai.data.datasets import Dataset
 from kdxai.errors import UserError
+from kdxai.explain import Classifier
 from kdxai.externals import External
 from kdxai.metrics.coherency import WINDOW
 from kdxai.models import LAST, Network
-from kdxai.protocol import Protocol, read_options, reads_cut, require_method
+from kdxai.protocol import Protocol, by_rules, needs, read_options, reads_cut, require_method
 from kdxai.settings import listed
 from kdxai.study.design import Pair
 
 GALLERY = 100  # images at most: a picture of some hundred rows cannot be drawn
+OF_SOME = ("guided", "attention", "attended", "earlier")  # fields of `Classifier`, by the network
 RESAMPLES = (100, 100_000)  # fewer have no 2.5 % at either end, more take gigabytes
 
 
@@ -117,8 +120,10 @@ def sample_images(evaluation: ConfigDict, available: int) -> np.ndarray:
 
 
 def require_size(dataset: Dataset) -> None:
-    """Raises:
-    UserError: the images are smaller than a window of SSIM.
+    """Check that images are large enough for SSIM.
+
+    Raises:
+      UserError: the images are smaller than a window of SSIM.
     """
     height, width = dataset.test.image.shape[1:3]
     if not measures.ssim_fits((height, width)):
@@ -130,8 +135,10 @@ def require_size(dataset: Dataset) -> None:
 
 
 def require_resamples(evaluation: ConfigDict) -> None:
-    """Raises:
-    UserError: there are too few for an interval, or more than memory holds.
+    """Check how many bootstrap resamples are asked for.
+
+    Raises:
+      UserError: there are too few for an interval, or more than memory holds.
     """
     least, most = RESAMPLES
     if not least <= evaluation.resamples <= most:
@@ -142,8 +149,10 @@ def require_resamples(evaluation: ConfigDict) -> None:
 
 
 def require_defined(model: Network | External, what: Wanted, dataset: Dataset) -> None:
-    """Raises:
-    UserError: a method or measure that is wanted does not suit the model or the data.
+    """Check that all that is wanted can be computed of a model.
+
+    Raises:
+      UserError: a method or measure that is wanted does not suit the model or the data.
     """
     if "grid" in what.extra:
         evaluate.require_mosaics(dataset.test.label)
@@ -152,8 +161,9 @@ def require_defined(model: Network | External, what: Wanted, dataset: Dataset) -
     for protocol in what.protocols:
         if isinstance(model, External):
             require_drawable(model, protocol, masks)
-        else:
-            drawing.require_defined(model, protocol, masks=masks)
+            continue
+        drawing.require_defined(model, protocol, masks=masks)
+        require_suited(model, protocol, dataset.test.image.shape[1:])
 
 
 def require_drawable(model: External, protocol: Protocol, masks: bool) -> None:
@@ -166,9 +176,33 @@ def require_drawable(model: External, protocol: Protocol, masks: bool) -> None:
     classifier = classifiers.as_classifier(model, protocol, some)
     image = jax.ShapeDtypeStruct(tuple(model.image_shape), jnp.float32)
     mask = jax.ShapeDtypeStruct(image.shape[:2], bool) if masks else None
+    jax.eval_shape(partial(draw_any, protocol, classifier), image, mask)
 
-    def draw(image: jax.Array, mask: jax.Array | None) -> jax.Array:
-        key = jax.random.key(0)
-        return drawing.draw(protocol, classifier, image, jnp.zeros((), int), mask, key).heatmap
 
-    jax.eval_shape(draw, image, mask)
+@lru_cache
+def require_suited(network: Network, protocol: Protocol, image_shape: tuple[int, ...]) -> None:
+    """Trace one map of a network whose weights need not be there, where that may be refused.
+
+    Raises:
+      UserError: the method does not suit it.
+    """
+    fields = [one for one in OF_SOME if needs(protocol.method, one)]
+    if not fields and not by_rules(protocol.method):
+        return
+
+    def draw(image: jax.Array) -> jax.Array:
+        variables = network.init(jax.random.key(0), image[None])
+        classifier = classifiers.of_network(network, variables, protocol)
+        if by_rules(protocol.method) or any(not getattr(classifier, one) for one in fields):
+            return draw_any(protocol, classifier, image)
+        return image
+
+    jax.eval_shape(draw, jax.ShapeDtypeStruct(image_shape, jnp.float32))
+
+
+def draw_any(
+    protocol: Protocol, classifier: Classifier, image: jax.Array, mask: jax.Array | None = None
+) -> jax.Array:
+    """A map of any class, for what it takes to draw it."""
+    key = jax.random.key(0)
+    return drawing.draw(protocol, classifier, image, jnp.zeros((), int), mask, key).heatmap

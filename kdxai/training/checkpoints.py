@@ -264,9 +264,11 @@ def _notes(path: Path) -> dict[str, Any]:
 
 
 def _require_noted(path: Path, state: TrainState) -> None:
-    """Raises:
-    ValueError: the state is another than the one that was saved; a flipped bit is not noticed
-      by who reads an array.
+    """Check a state that was read by the digest noted when it was saved.
+
+    Raises:
+      ValueError: the state is another than the one that was saved; a flipped bit is not noticed
+        by who reads an array.
     """
     if int(state.step) != int(path.name):
         raise ValueError(f"step {state.step}")

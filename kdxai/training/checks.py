@@ -150,8 +150,10 @@ def require_teacher(config: ConfigDict, dataset: Dataset) -> str:
 def require_taps(
     model: models.Network, objective: objectives.Objective, role: Literal["student", "teacher"]
 ) -> None:
-    """Raises:
-    UserError: the model lacks a stage or a head that the objective reads of it.
+    """Check that a model has all that an objective reads.
+
+    Raises:
+      UserError: the model lacks a stage or a head that the objective reads of it.
     """
     if objective.heads and not model.has_cam:
         raise UserError(

@@ -155,8 +155,10 @@ def evaluate_split(
 
 
 def require_finite(loss: float, step: int, schedule: optax.Schedule, saved: Checkpoints) -> None:
-    """Raises:
-    UserError: the loss is NaN or infinite.
+    """Stop a run that has diverged.
+
+    Raises:
+      UserError: the loss is NaN or infinite.
     """
     if not math.isfinite(loss):
         saved.wait()

@@ -219,8 +219,10 @@ def is_first() -> bool:
 
 
 def require_joined() -> None:
-    """Raises:
-    UserError: this host computes with others that it cannot talk to, as one of a TPU pod does.
+    """Refuse to be one of several hosts unknowingly.
+
+    Raises:
+      UserError: this host computes with others that it cannot talk to, as one of a TPU pod does.
     """
     if jax.process_count() > 1 and not jax.distributed.is_initialized():
         raise UserError(
@@ -247,8 +249,10 @@ def first_says(value: Any) -> Any:
 
 
 def require_same_text(text: str, message: str) -> None:
-    """Raises:
-    SharedError: not all processes give the same text.
+    """Check that all processes were given the same.
+
+    Raises:
+      SharedError: not all processes give the same text.
     """
     if len(set(gather(text))) > 1:
         raise SharedError(message)

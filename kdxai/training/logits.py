@@ -49,10 +49,12 @@ class TeacherLogits:
         *,
         epochs: int,
     ):
-        """Args:
-        train: the student's training images, normalised for the student.
-        view: as for `steps.make_train_step`.
-        epochs: of the student's run; what would not fit on the disk is not cached.
+        """Logits to be computed or read for a student's run.
+
+        Args:
+          train: the student's training images, normalised for the student.
+          view: as for `steps.make_train_step`.
+          epochs: of the student's run; what would not fit on the disk is not cached.
         """
         step = steps.make_teacher_step(teacher.apply, view)
         mean, std = devices.replicate((teacher.mean, teacher.std))

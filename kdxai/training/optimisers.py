@@ -66,11 +66,13 @@ def step_schedule(optim: ConfigDict, total: int, warmup: int) -> optax.Schedule:
 
 
 def require_settings_read(optim: ConfigDict, usual: ConfigDict) -> None:
-    """Raises:
-    UserError: there is no such optimiser, or a setting is made that it does not read.
+    """Check the settings of an optimiser.
 
     Args:
       usual: the settings with their defaults.
+
+    Raises:
+      UserError: there is no such optimiser, or a setting is made that it does not read.
     """
     name = optim.name or SGD
     if name not in OWN:

@@ -97,14 +97,11 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
 
 
 def fresh(config: ConfigDict, model: models.Network, dataset: Dataset) -> Any:
-    """The first variables of a run."""
+    """The first variables of a run, whitened by the first training images where it starts so."""
     key, image_shape = jax.random.key(config.seed), dataset.train.image.shape[1:]
     variables = states.initial(model, key, image_shape)
-    return whiten(variables, dataset) if "whitening" in model.units else variables
-
-
-def whiten(variables: Any, dataset: Dataset) -> Any:
-    """As `whitened`, by the first training images."""
+    if "whitening" not in model.units:
+        return variables
     images = np.asarray(dataset.train.image[:SOME])
     return whitened(variables, augment.normalise(images, dataset.mean, dataset.std))
 

@@ -105,8 +105,10 @@ def require_fitting(place: str, dataset: Dataset) -> str:
 
 
 def require_directory(place: str) -> None:
-    """Raises:
-    UserError: the place is no model's directory, which alone gives feature maps.
+    """Check that a teacher has feature maps.
+
+    Raises:
+      UserError: the place is no model's directory, which alone gives feature maps.
     """
     if is_external(place):
         raise UserError(
@@ -116,8 +118,10 @@ def require_directory(place: str) -> None:
 
 
 def require_alike(both: str, known: Mapping[str, Any], dataset: Dataset) -> None:
-    """Raises:
-    UserError: a model's classes, data set or images are not those of a run.
+    """Check that a model fits a run.
+
+    Raises:
+      UserError: a model's classes, data set or images are not those of a run.
     """
     for what, its, ours in (
         ("classes", list(known["class_names"]), list(dataset.class_names)),

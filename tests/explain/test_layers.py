@@ -206,6 +206,25 @@ def test_training_mode_is_refused():
         kdxai.cut(model, "x")(IMAGE)
 
 
+def test_dropout_in_training_mode_is_refused():
+    class Model(nnx.Module):
+        def __init__(self, rate):
+            self.conv = nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0))
+            self.dropout = nnx.Dropout(rate, rngs=nnx.Rngs(0))
+
+        def __call__(self, images):
+            return self.dropout(self.conv(images)).mean((1, 2))
+
+    model = Model(0.5)
+    with pytest.raises(
+        UserError, match="'dropout' is in training mode; call it in evaluation mode"
+    ):
+        kdxai.cut(model, "conv")(IMAGE)
+    for one in (Model(0.0), model):  # nothing is dropped
+        model.eval()
+        assert kdxai.cut(one, "conv")(IMAGE).shape == (4,)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_training_mode_of_haiku(training):
     network, (params, state) = of_haiku(norm=True)

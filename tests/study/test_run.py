@@ -139,6 +139,26 @@ def test_images_too_small_for_ssim_are_refused_before_any_training(config, tmp_p
     run.check(config, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("lrp_epsilon", "lrp_epsilon has no rule for the activation 'rsqrt' in this model"),
+        ("full_grad", "full_grad has no rule for the product of two values of the image"),
+        ("guided_backpropagation", "Guided methods need the model with guided_relu"),
+    ],
+)
+def test_a_method_that_suits_no_transformer_is_refused_before_any_training(
+    config, tmp_path, method, message
+):
+    config.evaluation.methods = f"grad_cam,{method}"
+    run.check(config, tmp_path / "run")  # CNNs alone
+    config.models.student.model.name = "vit-1-8-2"
+    with pytest.raises(UserError, match=message) as refused:
+        run.study(config, tmp_path / "run")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_ladder_that_wants_more_training_images_than_there_are_is_refused(config, tmp_path):
     config.data.data_dir = data(tmp_path / "few", (16, 16), train=12)
     config.data.validation_size = 2

@@ -113,7 +113,11 @@ class Misfit(Exception):
 
 
 def fit_tensors(state: Mapping[str, np.ndarray], name: str) -> Converted:
-    """Raises `Misfit` where the state is not of that model."""
+    """The variables of a model of a known name, from a state without a prefix.
+
+    Raises:
+      Misfit: the state is not of that model.
+    """
     family, numbers, base = models.parse_name(name)
     reader = READERS[family.make]
     source = Source(state, reader.table)

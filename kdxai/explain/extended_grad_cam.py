@@ -1,4 +1,4 @@
-"""Class activation maps of later years: other weights, other targets, several layers at once.
+"""Grad-CAM extended: by a principal component, by curvature, by similar classes, by several layers.
 
 As those of `cam`, they map one image to a [h, w] float32 map on the feature map's grid, but for
 RefineCAM, whose is the image's.
