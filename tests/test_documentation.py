@@ -18,7 +18,7 @@ import pytest
 from markdown_it import MarkdownIt
 from scripts import ROOT
 
-from kdxai import measures, protocol
+from kdxai import METHODS, measures, protocol
 
 pytest.importorskip("ml_collections", reason="commands need kdxai[study]")
 from kdxai import cli
@@ -141,7 +141,7 @@ def parsed(command, monkeypatch):
     found = []
 
     def run(_, *, needs, flags=None):
-        found.append(cli.parse(sys.argv, needs, cli.FLAGS | dict(flags or {}))[0])
+        found.append(cli.parse_command(sys.argv, needs, cli.FLAGS | dict(flags or {}))[0])
 
     monkeypatch.setattr(cli, "run", run)
     monkeypatch.setattr(sys, "argv", command)
@@ -207,6 +207,8 @@ def test_the_first_screen():
     assert len(text.split()) <= 900
     first = text.partition("\n## ")[0]
     assert "![" in first, "a picture comes first"
+    metrics = sum(len(measure.columns) for measure in measures.MEASURES.values())
+    assert f"{len(METHODS)} explanation [methods]" in text and f"{metrics} [metrics]" in text
     assert all(path.stat().st_size < 150_000 for path in DOCS.glob("pictures/*"))
 
 
