@@ -32,12 +32,11 @@ def answer(asked: pd.DataFrame, design: Design) -> Answer:
     Args:
       asked: the verdicts on `question.claims`; may be empty.
     """
+    if asked.empty and design.compare:
+        return Answer("", UNDECIDED, "a verdict across networks needs two of each model or more.")
     if asked.empty:
-        return Answer(
-            "",
-            UNDECIDED,
-            "no two models were compared, so this says nothing about what tells them apart.",
-        )
+        none = "no two models were compared, so this says nothing about what tells them apart."
+        return Answer("", UNDECIDED, none)
     first = asked.iloc[0]
     one, other = design.called(first.one), design.called(first.other)
     truth = first.metric in TRUTH

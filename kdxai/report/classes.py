@@ -11,6 +11,7 @@ from kdxai.report.report import Cell, Part, Row, Section, Table, named, number, 
 from kdxai.study import question
 
 ENDS = 10  # of many classes, how many of the worst and of the best are shown
+SHOWN = 2  # of many classes, metrics that are not folded away
 PER_CLASS = ("accuracy", *question.TRUTH[:1], *question.USUAL)
 Slots = Mapping[str, int]
 
@@ -76,7 +77,7 @@ def section(
             f"numbers of {spoken(first)}; the others are below, to be searched."
         )
     columns = [Cell("Class"), Cell("Images"), *(named(name, slots) for name in models)]
-    for one in found:
+    for place, one in enumerate(found):
         title = tables.title(one.metric)
         own, every = one.means[:, models.index(first)], range(len(one.labels))
         better = -1 if "↓" in title else 1
@@ -88,7 +89,9 @@ def section(
             table = Table(f"{title}, every class", columns, whole, search="class")
             folded.append(Part(table=table, folded=table.name))
             groups = [(end, [row(one, k, names) for k in those]) for end, those in ends.items()]
-        parts.append(Part(heading=title, table=Table(f"{title} by class", columns, groups)))
+        table = Table(f"{title} by class", columns, groups)
+        closed = f"{title}, worst and best" if many and place >= SHOWN else ""
+        parts.append(Part("" if closed else title, table=table, folded=closed))
     return Section("classes", "Classes", "Class by class", [Part(text=text), *parts, *folded])
 
 

@@ -79,14 +79,13 @@ def report(content: Content) -> Report:
     every = list(main.model[main.other == ""].unique())
     models = [name for name in every if name in content.gallery.heatmaps]
     slots = design.slots(models)
-    doubts = trusted.doubts(measured.trust)
     own = records[records.method == content.gallery.method]
     first = next((one for one, _ in design.compare if one in models), models[0])
     found = [
         *([sections.section(many.compression)] if many.compression else []),
         ledger.section(measured.claims),
         *([Section("noise", "Seed noise", "Seed noise", many.noise.parts)] if many.noise else []),
-        results.section(measured, doubts, slots),
+        results.section(measured, slots),
         checks(records),
         protocols(measured, content.charts.ladders, slots),
         accuracy(content.charts.accuracies),

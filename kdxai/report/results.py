@@ -1,6 +1,6 @@
 """Table 1 and what stands beside it: each seed, the differences, the agreement of two models."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from kdxai.report.report import (
     p_value,
     spoken,
 )
-from kdxai.report.trusted import Doubts, reasons
+from kdxai.report.trusted import reasons
 from kdxai.study.measure import Measured
 from kdxai.study.stats import FEWEST, STATISTICS, few
 
@@ -33,12 +33,13 @@ AGREEMENT = {
     **{"ssim": "SSIM", "top_k_iou": "IoU of the top 10 %"},
 }
 Slots = Mapping[str, int]
+Doubts = Collection[tuple[str, str]]  # (model, metric)
 
 
-def section(measured: Measured, doubts: Doubts, slots: Slots) -> Section:
+def section(measured: Measured, slots: Slots) -> Section:
     """Table 1, of every method and sample."""
     main = next(iter(measured.tables.values()))
-    first = main.method.iloc[0]
+    first, doubts = main.method.iloc[0], tables.doubted(measured.trust)
     text = (
         f"Means with 95 % intervals {over(main, measured)}. An arrow says which way is better. A "
         "paired difference compares two models on the same images; it is called better or worse "
@@ -51,7 +52,7 @@ def section(measured: Measured, doubts: Doubts, slots: Slots) -> Section:
     parts = [Part(text=text)]
     for table in measured.tables.values():
         for method, rows in table.groupby("method", sort=False):
-            own = doubts if method == first else {}
+            own = doubts if method == first else ()
             title = f"{method}, {rows.n.max():,} test images"
             every = list(numbers(rows, own, slots, title))
             if len(parts) > 1:
@@ -88,7 +89,7 @@ def numbers(rows: pd.DataFrame, doubts: Doubts, slots: Slots, title: str) -> Ite
         if (name, other, metric) not in lines.index:  # a reference is not compared with itself
             return NOTHING
         row = lines.loc[(name, other, metric)]
-        marks = tables.DOUBT * bool({(name, metric), (other, metric)} & doubts.keys())
+        marks = tables.DOUBT * bool({(name, metric), (other, metric)} & {*doubts})
         marks += tables.FEW * bool(few(metric, row.n))
         said = {"mark": marks, "sign": sign(row, metric) if other else ""}
         return estimate(row["mean"], row.ci_low, row.ci_high, "+.3f" if other else ".3f", **said)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kdxai import measures
+from kdxai.errors import printable
 from kdxai.report.report import p_value
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.question import TRUTH
@@ -247,7 +248,8 @@ def show_claims(claims: pd.DataFrame) -> None:
         return
     console = new_console()
     lines = ledger(claims)
-    lines.index = [f"{place}. {says}" for place, says in enumerate(lines.index, 1)]
+    says = (" ".join(text.split()) for text in lines.index)
+    lines.index = [f"{place}. {printable(text)}" for place, text in enumerate(says, 1)]
     shown = ["difference", "p (Holm)", "verdict"]
     if console.width >= FULL:
         shown = ["models", "metric", *shown, "on images both get right"]

@@ -25,15 +25,6 @@ BLIND = ("random", "centred_gaussian", "edges")  # maps that know nothing of the
 DEGENERATE = ("degenerate", "degenerate_masked")
 KINDS = ("zero", "constant")
 CODES = {"chance": "C", "noise": "R", "shuffled": "S"}  # of `checks.FAILS`
-Doubts = Mapping[tuple[str, str], str]
-
-
-def doubts(trust: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """(model, metric) that is not trustworthy -> why."""
-    if trust.empty:
-        return {}
-    failed = trust[~trust.trustworthy.astype(bool)]
-    return {(row.model, row.metric): row.why for row in failed.itertuples()}
 
 
 def reasons(trust: pd.DataFrame, slots: Mapping[str, int]) -> list[Part]:

@@ -92,7 +92,8 @@ def test_the_first_line_without_the_truth_or_of_several_seeds_or_of_one_model():
         "speaking of the recipes, the student is worse than the teacher in coherency (SSIM); it is "
         "no worse in average drop.",
     )
-    alone = answers.answer(NONE, DESIGN)
+    assert answers.answer(NONE, DESIGN).says.startswith("a verdict across networks needs two")
+    alone = answers.answer(NONE, DESIGN._replace(compare=()))
     assert (alone.question, alone.word) == ("", "Undecided")
     assert alone.says.startswith("no two models were compared, so this says nothing")
     stated = answers.stated(table())

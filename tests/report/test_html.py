@@ -122,8 +122,7 @@ def test_table_1_holds_every_number_with_its_interval(page):
 def table_1(content):
     """{column: {metric: cell}} of the main metrics."""
     slots = content.measured.design.slots(content.gallery.heatmaps)
-    doubts = trusted.doubts(content.measured.trust)
-    section = results.section(content.measured, doubts, slots)
+    section = results.section(content.measured, slots)
     table = next(part.table for part in section.parts if part.table)
     [(_, rows)] = table.groups
     columns = [column.text for column in table.columns[1:]]
@@ -158,7 +157,7 @@ def test_many_models_are_told_in_tables_that_fit():
     rows = pd.concat([rows[rows.model == "teacher"].assign(model=name) for name in names])
     table = stats.table(rows, [], resamples=20).assign(method="cam")
     section = results.section(
-        full.measured._replace(records=rows, tables={"table1": table}, agreement=NONE), {}, {}
+        full.measured._replace(records=rows, tables={"table1": table}, agreement=NONE), {}
     )
     every = [part for part in section.parts if part.table and "Models, " in part.table.name]
     every = [part for part in every if "further" not in part.table.name]

@@ -44,9 +44,10 @@ def test_no_word_is_broken_in_the_claims(terminal):
     words = {word for line in lines for word in line.split()}
     assert {*says.split(), "contradicted", "undecided", "networks"} <= words
     assert any(line.split() == ["literal", "+", "?"] for line in lines)  # claims by number
-    named = terminal(tables.show_claims, rows.assign(says=["[red]a", ":smile:"] * 2))
+    named = terminal(tables.show_claims, rows.assign(says=["[red]a", ":smile:\x1b[31m\n“ü”"] * 2))
     assert any("[red]a" in line for line in named)
     assert any(":smile:" in line for line in named)
+    assert "\x1b" not in "".join(named)
 
 
 def test_many_models_are_told_by_their_means_alone(terminal):
