@@ -41,7 +41,8 @@ def get_config(recipe: str = "published") -> ConfigDict:
         config.optim.warmup_epochs = 5.0
     elif recipe == "quick":
         config.data.name = "shapes"
-        config.model.name = "resnet10-w8"
+        config.model.name = "resnet10-w4"
+        config.distill.update(temperature=2.0, alpha=0.5)
         config.epochs = 5
         config.batch_size = 64
         config.data.train_size = 8000

@@ -35,9 +35,9 @@ def get_config(recipe: str = "published") -> ConfigDict:
         config.augment.cutout = 8
     elif recipe == "quick":
         config.data.name = "shapes"
-        config.model.name = "wrn-10-1"
+        config.model.name = "wrn-10-1-w20"
         config.model.dropout = 0.0
-        config.epochs = 4
+        config.epochs = 5
         config.batch_size = 64
         config.data.train_size = 8000
         config.optim.warmup_epochs = 0.5

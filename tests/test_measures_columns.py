@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 from scipy.special import log_softmax, logsumexp, softmax
+from scripts import ROOT
 from skimage.metrics import structural_similarity
 
 from kdxai import measures
@@ -426,3 +427,8 @@ def test_a_cascade_runs_down_or_up():
     one = subject(Protocol(), 0, IMAGES[0], jnp.int32(1), MASKS[0], {"down": {"1_head": MASKS[0]}})
     with pytest.raises(UserError, match="top_down or bottom_up, not 'down'"):
         MEASURES["cascade"](one)
+
+
+def test_the_config_names_every_measure():
+    text = (ROOT / "configs" / "explain.py").read_text()
+    assert not [name for name in measures.optional() if f"`{name}`" not in text]

@@ -261,7 +261,7 @@ PRODUCT = "the product of two values of the image (as in attention, LayerNorm an
 
 
 def no_rule(method: str, operation: str) -> UserError:
+    others = ("deep_lift, " if method != "deep_lift" else "") + "integrated_gradients"
     return UserError(
-        f"{method} has no rule for {operation} in this model; use deep_lift, integrated_gradients "
-        "or another method"
+        f"{method} has no rule for {operation} in this model; use {others} or another method"
     )

@@ -95,8 +95,8 @@ def test_what_is_done_is_not_done_again(small_study):
 
 
 def test_a_changed_config_is_refused_with_the_difference(small_study):
-    line = refused(*study(small_study, "--config.models.student.distill.alpha=0.5"))
-    assert "models.student.distill.alpha 0.95 -> 0.5" in line
+    line = refused(*study(small_study, "--config.models.student.distill.alpha=0.9"))
+    assert "models.student.distill.alpha 0.5 -> 0.9" in line
 
 
 def test_explain_measures_the_same(small_study, tmp_path, undrawn):
