@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import tables
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -21,14 +22,12 @@ from kdxai.classifiers import as_classifier
 from kdxai.data import datasets
 from kdxai.data.datasets import Dataset, Split
 from kdxai.evaluate import show
-from kdxai.explain import METHODS
 from kdxai.models import trained
 from kdxai.models.trained import Trained
 
 PICTURES = Path(__file__).parent / "pictures"
 SHAPES = ("teacher", "student", "control")
 FIRST = 3  # images of the first picture
-CONTROLS = ("random", "centred_gaussian", "edges", "mask")
 COLOURS = 128  # of a picture, which keeps it small
 
 
@@ -57,16 +56,7 @@ def every_method(model: Trained, data: Dataset) -> None:
     """One image by every method, those on a feature map first."""
     split = some(data.test, right({"teacher": model}, data.test)[4:5])
     transformer = untrained("vit-2-32-2", model)
-    needy = [name for name, method in METHODS.items() if "attention" in method.needs]
-    names = [name for name in METHODS if name not in (*needy, *CONTROLS)]
-    on_map = [name for name in names if not METHODS[name].on_image]
-    on_image = [name for name in names if METHODS[name].on_image]
-    groups = {
-        "on a feature map": on_map,
-        "on the input": on_image,
-        "of transformers": needy,
-        "controls": list(CONTROLS),
-    }
+    groups = {**tables.groups(), "Controls": [*tables.CONTROLS, "mask"]}
     columns = 6
     rows = {
         name: [them[i : i + columns] for i in range(0, len(them), columns)]
@@ -84,7 +74,7 @@ def every_method(model: Trained, data: Dataset) -> None:
             ax.set_axis_off()
         for line, these in zip(axes, lines, strict=True):
             for ax, name in zip(line, these, strict=False):
-                one = transformer if name in needy else model
+                one = transformer if title == "Of transformers" else model
                 draw(ax, maps(one, split, name, data)[0])
                 ax.set_title(name.replace("_", " "), fontsize=7)
     save(figure, "methods.png")

@@ -75,19 +75,39 @@ NAMES = r"[A-Z][\w'-]+(?:(?:,| and) [A-Z][\w'-]+)*"  # of authors
 
 
 def methods() -> str:
-    """A row per method: its formula, source, where its map lies, what it reads and costs."""
-    rows = []
-    for name, method in METHODS.items():
-        first, source = described(method.draw)
-        options = ", ".join(f"`{key}={value}`" for key, value in method.defaults.items())
-        place = "input" if method.on_image else "feature map"
-        needs = ", ".join(f"`{field}`" for field in method.needs)
-        cost = PASSES.get(name) or next(
-            (str(method.defaults[key]) for key in ("samples", "steps") if key in method.defaults),
-            "one",
-        )
-        rows.append((f"`{name}`", first, source, place, needs, cost, options))
-    return table(("name", "what it is", "source", "map on the", "needs", "passes", "options"), rows)
+    """By what a map lies on, a row per method: its formula and source, its cost, its options."""
+    parts = []
+    for title, names in groups().items():
+        rows = []
+        for name in names:
+            method = METHODS[name]
+            what, source = described(method.draw)
+            settings = [f"needs `{field}`" for field in method.needs]
+            settings += [f"`{key}={value}`" for key, value in method.defaults.items()]
+            what = f"{what} ({source})" if source else what
+            rows.append((f"`{name}`", what, passes(name), ", ".join(settings)))
+        heads = ("name", "what it is", "passes", "needs, options")
+        parts.append(f"### {title}\n\n{table(heads, rows)}")
+    return "\n\n".join(parts)
+
+
+def groups() -> dict[str, list[str]]:
+    """Title -> names of METHODS, each once; pictures.py draws them so."""
+    attentive = [name for name, method in METHODS.items() if "attention" in method.needs]
+    rest = [name for name in METHODS if name not in (*attentive, *CONTROLS)]
+    return {
+        "On a feature map": [name for name in rest if not METHODS[name].on_image],
+        "On the input": [name for name in rest if METHODS[name].on_image],
+        "Of transformers": attentive,
+        "Controls": list(CONTROLS),
+    }
+
+
+def passes(name: str) -> str:
+    """Of one map, through the network."""
+    defaults = METHODS[name].defaults
+    counts = (str(defaults[key]) for key in ("samples", "steps") if key in defaults)
+    return PASSES.get(name) or next(counts, "one")
 
 
 def metrics() -> str:
@@ -97,18 +117,9 @@ def metrics() -> str:
         for name, column in measure.columns.items():
             sign = {1: "↑", -1: "↓", 0: ""}[column.better]
             asked = f"`{group}`" if measure.cost else "always"
-            title = f"{column.title} {sign}".strip()
-            rows.append(
-                (title, f"`{name}`", definition(name), asked, *found.get(column.title, ("", "")))
-            )
-    heads = (
-        "metric",
-        "column",
-        "definition",
-        "asked for by",
-        "CAM over noise",
-        "truth over Gaussian",
-    )
+            title = f"{column.title} {sign} `{name}`"
+            rows.append((title, definition(name), asked, *found.get(column.title, ("", ""))))
+    heads = ("metric", "definition", "asked for by", "CAM over noise", "truth over Gaussian")
     return table(heads, rows)
 
 

@@ -14,11 +14,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import numpy as np
 import pytest
 from markdown_it import MarkdownIt
-from scripts import ROOT
+from PIL import Image
+from scripts import ROOT, call
 
-from kdxai import METHODS, measures, protocol
+from kdxai import METHODS, measures, models, protocol
+from kdxai.models import trained
+from kdxai.models.trained import Trained
 
 pytest.importorskip("ml_collections", reason="commands need kdxai[study]")
 from kdxai import cli
@@ -240,3 +245,23 @@ def test_extending(tmp_path):
 def apply(folder: Path, *options):
     text = "\n".join(blocks(EXTENDING, "diff"))
     subprocess.run(["git", "apply", *options, "-"], cwd=folder, input=text, text=True, check=True)
+
+
+@pytest.mark.slow
+def test_a_photograph(tmp_path):
+    """The README's command, on a tiny network and a picture of noise."""
+    network = models.create("plain3-w4", num_classes=2)
+    variables = network.init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))
+    half = np.full(3, 0.5, np.float32)
+    architecture, place = {"name": "plain3-w4"}, tmp_path / "runs" / "quick" / "seed0" / "student"
+    model = Trained(network, architecture, variables, half, half, ("a", "b"), (16, 16, 3), {})
+    trained.save(model, place)
+    (tmp_path / "photos").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photos" / "one.jpg")
+    text = "\n".join(blocks(ROOT / "README.md", "bash"))
+    (command,) = (one for one in commands(text) if one[0] == "launch/explain.py")
+    moved = [re.sub(r"(^|=)(runs|photos)/", rf"\1{tmp_path}/\2/", word) for word in command[1:]]
+    ended = call("explain.py", *moved)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "runs" / "photos" / "gallery.html").exists()
