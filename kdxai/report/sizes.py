@@ -80,7 +80,7 @@ def told(own: Facts) -> str:
 
 
 def beside(own: Facts, its: Facts, called: str) -> str:
-    """`smaller than the teacher: 0.25 times its parameters and 0.30 times its multiply-adds`.
+    """`smaller than the teacher: 1/4 of its parameters and 1/3.3 of its multiply-adds`.
 
     Which one is the larger is read off their numbers: smaller by both, or by the one that is known.
     """
@@ -95,8 +95,13 @@ def beside(own: Facts, its: Facts, called: str) -> str:
         word = "larger than"
     elif all(1 / ALIKE <= ratio <= ALIKE for ratio in ratios.values()):
         word = "as large as"
-    said = " and ".join(f"{ratio:.2f} times its {name}" for name, ratio in ratios.items())
+    said = " and ".join(f"{share(ratio)} its {name}" for name, ratio in ratios.items())
     return f"{word} {called}: {said}"
+
+
+def share(ratio: float) -> str:
+    """`1/6.1 of`, `2.5 times`."""
+    return f"1/{1 / ratio:.2g} of" if ratio < 1 / ALIKE else f"{ratio:.2g} times"
 
 
 def introduced(
