@@ -109,8 +109,8 @@ def name_columns(ax: Axes, names: Sequence[str], head: int, each: int = 1) -> No
         column = max(0, 1 + (number - 1) * each)
         lines = textwrap.wrap(name.replace("_", " "), 16 * each)[:2]
         ax.text(
-            AROUND + column * (SIDE + GAP), head - 2, "\n".join(lines), fontsize=9.5,
-            weight="bold", va="bottom", linespacing=1.1,
+            AROUND + column * (SIDE + GAP), head - 5, "\n".join(lines), fontsize=9.5,
+            weight="bold", va="baseline", linespacing=1.1,
         )  # fmt: skip
 
 

@@ -174,8 +174,8 @@ def concord(table: pd.DataFrame) -> Chart:
         description=f"Spearman's rho of every two metrics; lowest and highest: {'; '.join(says)}.",
         figure=figure,
         says=says,
-        note="Spearman's rho over methods, within images; more is better of all. Those that agree "
-        "stand side by side.",
+        note="Spearman's rho over methods, within images; more is better of all. Blue: they "
+        "agree; red: they contradict each other. Those that agree stand side by side.",
     )
 
 
