@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import pandas as pd
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from kdxai import devices, files
 from kdxai.report import tables
 
+NARROW = ("time", "kdxai is", "target", "agreement")  # what 80 characters hold
 LIBRARIES = ("torch", "grad-cam", "quantus", "captum")
 
 
@@ -104,9 +104,20 @@ def peak_memory() -> float:
 
 
 def show(rows: list[Row]) -> None:
-    """Print the table."""
+    """Print the table: on a narrow terminal what the target is about, and the notes below it."""
+    console = tables.new_console()
+    table = readable(rows)
     title = f"Benchmark on {machine()['cpu']}, at most {peak_memory():.1f} GiB of memory"
-    Console().print(tables.terminal(readable(rows), title))
+    console.print(title)
+    if console.width >= tables.FULL:
+        console.print(tables.terminal(table))
+        return
+    names = [name for name in NARROW if name in table]
+    narrow = table[names].set_axis([f"{row.task}, {row.library}" for row in rows], axis=0)
+    console.print(tables.terminal(narrow))
+    for row in rows:
+        if row.note:
+            console.print(f"{row.task}, {row.library}: {row.note}")
 
 
 def write(workdir: Path, config: ConfigDict, rows: list[Row]) -> None:

@@ -60,11 +60,12 @@ DISTILLED = {
     "second_teacher": paper.ROLES["second_teacher"],
     "student": paper.ROLES["student"],
     "control": paper.ROLES["control"],
-    "smoothed_control": "the small network, trained on smooth labels, without a teacher",
+    "smoothed_control": "the student's network, trained on smooth labels, without a teacher",
     "tiny_student": paper.ROLES["tiny_student"],
-    "dkd_student": "the small network, taught the teacher's logits in two parts",
+    "dkd_student": "the student's network, taught the teacher's logits in two parts",
     **{
-        f"{name}_student": f"the small network, taught {what} too" for name, what in MATCHED.items()
+        f"{name}_student": f"the student's network, taught {what} too"
+        for name, what in MATCHED.items()
     },
 }
 

@@ -28,7 +28,7 @@ def main(config: "ConfigDict", workdir: str) -> None:
     from kdxai.study import run
 
     measured = run.explain(config, workdir)
-    tables.show(write(measured, config, workdir))
+    tables.show(write(measured, config, workdir), trust=measured.trust)
     tables.show_notes(measured.records, measured.missing)
     tables.show_claims(measured.claims)
     print(f"{workdir}: report.html, report.md, table1.csv, records.csv, study.json and figures/")

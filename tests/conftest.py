@@ -59,12 +59,18 @@ def undrawn(monkeypatch):
     """Reports of this process draw no figures, which takes long: other tests look at them."""
     from matplotlib.figure import Figure  # the library's tests need no matplotlib
 
-    from kdxai.report import figures
+    from kdxai.report import drawn
+    from kdxai.report.charts import maps, training
+    from kdxai.report.charts.chart import Chart
 
-    for name in ("curves", "gallery", "intervals", "methods"):
-        monkeypatch.setattr(
-            figures, name, lambda path, *_, **__: figures.save(Figure((1, 1)), path)
-        )
+    def empty(name):
+        return Chart(name, "", "", Figure((1, 1)))
+
+    for name in ("table1", "accuracies", "single"):
+        monkeypatch.setattr(drawn, name, lambda *_: [])
+    monkeypatch.setattr(maps, "gallery", lambda method, *_: empty(f"maps-{method}"))
+    monkeypatch.setattr(maps, "side_by_side", lambda name, *_: empty(name))
+    monkeypatch.setattr(training, "training", lambda *_: empty("training-curves"))
 
 
 @pytest.fixture(scope="session")

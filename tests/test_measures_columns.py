@@ -281,6 +281,8 @@ def test_perturbation(protocol):
             "pixel_flipping": (gone[0] - gone).mean(),
             "comprehensiveness": (gone[0] - np.interp(at, x, gone)).mean(),
             "sufficiency": (come[-1] - np.interp(at, x, come)).mean(),
+            **{f"deletion_{10 * k}": value for k, value in enumerate(gone[::2])},
+            **{f"insertion_{10 * k}": value for k, value in enumerate(come[::2])},
         }
 
     columns = assert_columns(("perturbation",), restate, protocol)

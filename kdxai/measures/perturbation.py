@@ -8,6 +8,8 @@ import jax
 from kdxai.measures.measure import Column, Measure, Subject, Values
 from kdxai.metrics import adcc, baselines, coherency, complexity, perturbation, road
 
+TENTHS = 10  # of the pixels, at which the curves are kept
+
 
 def fill(subject: Subject) -> perturbation.Fill:
     """Removed pixels take the values of the protocol's baseline."""
@@ -26,10 +28,17 @@ def imputation(subject: Subject) -> perturbation.Fill:
 
 
 def by_perturbation(subject: Subject) -> Values:
-    """Deletion, insertion and their kin against the protocol's baseline."""
+    """Deletion, insertion and their kin against the protocol's baseline.
+
+    And the two curves at every tenth of the pixels: `deletion_0` to `deletion_100`, in percent.
+    """
     heatmap = subject.explanation.heatmap
-    curves = perturbation.curves(subject.probability, heatmap, fill(subject))
-    return {name: metric(curves) for name, metric in perturbation.METRICS.items()}
+    curves = perturbation.curves(subject.probability, heatmap, fill(subject), steps=2 * TENTHS)
+    values = {name: metric(curves) for name, metric in perturbation.METRICS.items()}
+    for tenth in range(TENTHS + 1):
+        values[f"deletion_{10 * tenth}"] = curves.deletion[2 * tenth]
+        values[f"insertion_{10 * tenth}"] = curves.insertion[2 * tenth]
+    return values
 
 
 def by_road(subject: Subject) -> Values:
@@ -59,6 +68,8 @@ PERTURBATION = Measure(
         "symmetric_relevance_gain": Column("Insertion - deletion", 1),
     },
     cost=10,
+    details=True,
+    version=2,
 )
 ROAD = Measure(by_road, {"road": Column("ROAD (least - most relevant)", 1)}, cost=10)
 ARCC = Measure(

@@ -1,4 +1,4 @@
-"""The answer of a study in three sentences: what holds, beside what, and how sure that is."""
+"""The answer of a study: yes, no or undecided, with the numbers behind it, and how sure that is."""
 
 from collections.abc import Sequence
 
@@ -6,48 +6,101 @@ import numpy as np
 import pandas as pd
 
 from kdxai.report import tables
-from kdxai.study.claims import NOT_TESTABLE
+from kdxai.report.report import MINUS, Answer, listed, spoken
+from kdxai.study import question
+from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.design import Design
+from kdxai.study.question import TRUTH, UNDECIDED
 from kdxai.study.stats import PAIRWISE, STATISTICS
 
-HEADLINE = ("average_drop", "complexity", "ssim")
-MINUS = "\N{MINUS SIGN}"
+HEADLINE = question.USUAL
 VERDICTS = ("supported", "contradicted", "no meaningful difference", "undecided", NOT_TESTABLE)
+READING = (
+    "The first line asks whether one model explains as well as another, the first two that the "
+    "study compares: by the metrics that know the true mask of the object where the data have "
+    "masks, else by average drop, complexity and coherency. Of each metric it is claimed that the "
+    f"one model is not worse than the other by {question.MATTERS:g} or more. "
+    "Yes: each of these claims that can be tested is supported. No: one is contradicted, so the "
+    "model is surely worse by more than that. Undecided: anything else. A metric that fails its "
+    f"sanity checks on one of the two models has no say: what is claimed by it is {NOT_TESTABLE}."
+)
 
 
-def answer(
-    table: pd.DataFrame, claims: pd.DataFrame, trust: pd.DataFrame, seeds: int, design: Design
-) -> tuple[str, str, str]:
-    """Three sentences, from the claims where some were tested, else from the table.
+def answer(asked: pd.DataFrame, design: Design) -> Answer:
+    """Whether the first model that is compared explains as well as the other.
 
     Args:
-      table: `stats.table` of one method.
-      claims, trust: as in `html.Page`; may be empty.
-      seeds: replicates that the table is of.
-      design: which models are compared, and what they are called.
+      asked: the verdicts on `question.claims`; may be empty.
     """
-    if claims.empty:
-        used = [(model, metric) for model in table.model.unique() for metric in HEADLINE]
-        doubts = doubted(used, trust)
-        return *from_table(table, design), sure(table, seeds, int(table.n.max()), doubts, design)
-    sound = at_rung(claims, -1)
-    used = [(row[side], row.metric) for _, row in sound.iterrows() for side in ("one", "other")]
-    across = "seeds" if (sound.across == "seeds").any() else "images"
-    of, doubts = (int(sound.seeds.max()), int(sound.n.max())), doubted(used, trust)
-    third = sure(table, *of, doubts, design, across)
-    return *from_claims(claims, trust), third
+    if asked.empty and design.compare:
+        return Answer("", UNDECIDED, "a verdict across networks needs two of each model or more.")
+    if asked.empty:
+        none = "no two models were compared, so this says nothing about what tells them apart."
+        return Answer("", UNDECIDED, none)
+    first = asked.iloc[0]
+    one, other = design.called(first.one), design.called(first.other)
+    truth = first.metric in TRUTH
+    word = question.answer(asked.verdict)
+    met, lost, unsure, untested = (
+        [called(row.metric) for row in asked.itertuples() if row.verdict == verdict]
+        for verdict in ("supported", "contradicted", "undecided", NOT_TESTABLE)
+    )
+    parts = []
+    if lost:
+        parts.append(f"{one} is worse than {other} in {listed(lost)}")
+    if met:
+        again = "it is no worse" if lost else f"{one} is no worse than {other}"
+        parts.append(f"{again} in {listed(met)}")
+    if unsure:
+        parts.append(f"whether {one} is worse than {other} in {listed(unsure)} is not decided")
+    if untested:
+        parts.append(f"{listed(untested)} cannot be tested here")
+    by = ", by the true masks of the objects" if truth else ""
+    asks = f"Does {one} explain as well as {other}?"
+    if truth:
+        asks = f"Do the maps of {one} lie on the objects as well as those of {other}?"
+    return Answer(
+        asks,
+        word,
+        f"{scope(asked)}, {'; '.join(parts)}{by}.",
+    )
 
 
-def from_claims(claims: pd.DataFrame, trust: pd.DataFrame) -> tuple[str, str]:
-    """What holds by the sound protocol, the last rung, and by the first."""
-    sound, literal = at_rung(claims, -1), at_rung(claims, 0)
-    told = tally(sound.assign(says=with_doubts(sound, trust)), named=True)
-    first = f"Of {sound.about.iloc[0]}, measured soundly, {told}."
-    if claims.rung.nunique() == 1:
-        return first, (
-            "They were judged by one protocol alone, so this does not say how much of it comes "
-            "from the measuring."
+def scope(asked: pd.DataFrame) -> str:
+    """Whom the answer speaks of."""
+    row = asked.iloc[0]
+    if row.about == ABOUT["images"]:
+        alone = " (one seed)" if max(row.networks, row.networks_other) == 1 else ""
+        return f"speaking of these networks only{alone}"
+    return f"speaking of {row.about}"
+
+
+def behind(asked: pd.DataFrame, table: pd.DataFrame, design: Design) -> str:
+    """The numbers behind the answer, of its two models and of what the first has beside it."""
+    one, other = asked.one.iloc[0], asked.other.iloc[0]
+    third = [b for a, b in design.compare if a == one and b != other][:1]
+    means = table[table.other == ""].set_index(["model", "metric"])["mean"]
+    said = [
+        f"{called(metric)}: "
+        + ", ".join(
+            f"{means[name, metric]:.3f} of {design.called(name)}"
+            for name in (one, other, *third)
+            if (name, metric) in means
         )
+        for metric in asked.metric
+    ]
+    if third and third[0] in design.roles:
+        said.append(f"{design.called(third[0])} is {design.roles[third[0]]}")
+    text = "; ".join(said)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def tallied(claims: pd.DataFrame) -> str:
+    """How many claims hold by the sound protocol, the last rung, and by the first."""
+    sound, literal = at_rung(claims, -1), at_rung(claims, 0)
+    text = f"Of {sound.about.iloc[0]}, measured soundly, {tally(sound)}"
+    if claims.rung.nunique() == 1:
+        return f"{text}."
     verdicts = sound.set_index("claim").verdict
     moved = literal[[verdicts.get(r.claim, r.verdict) != r.verdict for r in literal.itertuples()]]
     change = "no verdict differs between the two"
@@ -55,52 +108,33 @@ def from_claims(claims: pd.DataFrame, trust: pd.DataFrame) -> tuple[str, str]:
         change = f"the verdicts on {spelt(len(moved))} of them are others"
     elif len(moved):
         change = f"the verdict is another one on {listed([quoted(says) for says in moved.says])}"
-    return first, f"By the {literal.rung.iloc[0]} protocol, {tally(literal)}; {change}."
-
-
-def with_doubts(claims: pd.DataFrame, trust: pd.DataFrame) -> list[str]:
-    """What the claims say, with a warning where their metric is not trustworthy."""
-    bad = untrustworthy(trust)
-    return [
-        quoted(row.says)
-        + (
-            ", by a metric not trustworthy here"
-            if {(row.one, row.metric), (row.other, row.metric)} & bad
-            else ""
-        )
-        for row in claims.itertuples()
-    ]
+    return f"{text}. By the {literal.rung.iloc[0]} protocol, {tally(literal)}; {change}."
 
 
 def at_rung(claims: pd.DataFrame, place: int) -> pd.DataFrame:
     return claims[claims.rung == list(dict.fromkeys(claims.rung))[place]]
 
 
-def tally(claims: pd.DataFrame, named: bool = False) -> str:
-    """`two of three claims are supported and one is undecided`.
-
-    Args:
-      named: say which are supported and which contradicted.
-    """
-    says = {verdict: list(claims.says[claims.verdict == verdict]) for verdict in VERDICTS}
+def tally(claims: pd.DataFrame) -> str:
+    """`two of three claims are supported and one is undecided`."""
+    counts = {verdict: int((claims.verdict == verdict).sum()) for verdict in VERDICTS}
     total = spelt(len(claims))
     parts = []
-    for verdict, those in says.items():
-        if not those:
+    for verdict, many in counts.items():
+        if not many:
             continue
-        many = len(those) > 1
-        count = f"all {total}" if len(those) == len(claims) else spelt(len(those))
+        count = f"all {total}" if many == len(claims) else spelt(many)
         if verdict == "supported":
-            count += " claims" if len(those) == len(claims) else f" of {total} claims"
+            count += " claims" if many == len(claims) else f" of {total} claims"
         if len(claims) == 1:
             count = "the one claim"
-        verb = "are" if many else "is"
+        verb = "are" if many > 1 else "is"
         if verdict == "no meaningful difference":
-            verb = "show" if many else "shows"
-        which = f" ({'; '.join(those)})"
-        decided = verdict in ("supported", "contradicted")
-        parts.append(f"{count} {verb} {verdict}{which if named and decided else ''}")
-    none = "" if says["supported"] or len(claims) == 1 else f"none of {total} claims is supported: "
+            verb = "show" if many > 1 else "shows"
+        parts.append(f"{count} {verb} {verdict}")
+    none = (
+        "" if counts["supported"] or len(claims) == 1 else f"none of {total} claims is supported: "
+    )
     return none + listed(parts)
 
 
@@ -115,65 +149,16 @@ def quoted(says: str) -> str:
     return f"“{says[:1].lower()}{says[1:]}”"
 
 
-def from_table(table: pd.DataFrame, design: Design) -> tuple[str, str]:
-    """The first pair of the design, and the next model that the same one is compared with."""
-    differences = table[table.other != ""]
-    found = dict.fromkeys(zip(differences.model, differences.other, strict=True))
-    pairs = [pair for pair in dict.fromkeys([*design.compare, *found]) if pair in found]
-    images = f"On {table.n.max():,} test images"
-    if not pairs:
-        models = list(table.model.unique())
-        values = table.set_index(["model", "metric"])["mean"]
-        stated = [
-            f"{spoken(model)} has "
-            + listed(
-                [f"{called(m)} {values[model, m]:.3f}" for m in HEADLINE if (model, m) in values]
-            )
-            for model in models
-        ]
-        return (
-            f"{images} {'; '.join(stated)}.",
-            "No two models were compared, so this says nothing about what tells them apart.",
-        )
-    one = design.called(pairs[0][0])
-    first = f"{images} {compared(table, *pairs[0], design)}."
-    beside = [pair for pair in pairs[1:] if pair[0] == pairs[0][0]]
-    if not beside:
-        return first, (
-            f"{upper(one)} was compared with no third model, so this does not say what makes the "
-            "difference."
-        )
-    second = upper(compared(table, *beside[0], design))
-    other = beside[0][1]
-    if other in design.roles:
-        second += f"; {design.called(other)} is {design.roles[other]}"
-    return first, f"{second}."
-
-
-def compared(table: pd.DataFrame, one: str, other: str, design: Design) -> str:
-    """`the small one scores worse than the large one in drop (0.3 against 0.2) and ...`."""
-    rows = table.set_index(["model", "other", "metric"])
-    found: dict[str, list[str]] = {"better": [], "worse": [], "": []}
-    for metric in HEADLINE:
-        if (one, other, metric) in rows.index:
-            a, b = (rows.loc[(name, "", metric), "mean"] for name in (one, other))
-            found[sign(rows.loc[(one, other, metric)], metric)].append(
-                f"{called(metric)} ({a:.3f} against {b:.3f})"
-            )
-    mine, its = design.called(one), design.called(other)
-    parts = [
-        f"{word} than {its} in {listed(found[word])}" for word in ("better", "worse") if found[word]
+def stated(table: pd.DataFrame) -> str:
+    """The numbers of models that are compared with none."""
+    values = table.set_index(["model", "metric"])["mean"]
+    metrics = [*TRUTH, *HEADLINE]
+    said = [
+        f"{spoken(model)} has "
+        + listed([f"{called(m)} {values[model, m]:.3f}" for m in metrics if (model, m) in values])
+        for model in table.model.unique()
     ]
-    text = f"{mine} scores {listed(parts)}" if parts else ""
-    if found[""]:
-        subject = "the two are" if parts else f"{mine} and {its} are"
-        text += (", and " if parts else "") + f"{subject} not told apart in {listed(found[''])}"
-    return text
-
-
-def upper(sentence: str) -> str:
-    """With a capital, where it does not begin with a model's own name."""
-    return f"The {sentence[4:]}" if sentence.startswith("the ") else sentence
+    return f"On {table.n.max():,} test images {'; '.join(said)}."
 
 
 def sign(row: pd.Series, metric: str) -> str:
@@ -183,15 +168,20 @@ def sign(row: pd.Series, metric: str) -> str:
     return "better" if (row["mean"] > 0) == (STATISTICS[metric].better > 0) else "worse"
 
 
-def sure(
-    table: pd.DataFrame,
-    seeds: int,
-    images: int,
-    doubts: Sequence[str],
-    design: Design,
-    across: str = "seeds",
-) -> str:
-    """Over what the intervals are, and what else to know before building on the numbers."""
+def sure(table: pd.DataFrame, judged: pd.DataFrame, trust: pd.DataFrame, design: Design) -> str:
+    """Over what the intervals are, and what else to know before building on the numbers.
+
+    Args:
+      judged: the claims that the answer is from; may be empty.
+    """
+    seeds, images, across = int(table.seeds.max()), int(table.n.max()), "seeds"
+    used = [(model, metric) for model in table.model.unique() for metric in HEADLINE]
+    if len(judged):
+        seeds, images = int(judged.seeds.max()), int(judged.n.max())
+        across = "seeds" if (judged.across == "seeds").any() else "images"
+        used = [
+            (row[side], row.metric) for _, row in judged.iterrows() for side in ("one", "other")
+        ]
     rows = table.set_index(["model", "other", "metric"])
     again = tuple(design.floor)
     known = [metric for metric in HEADLINE if again and (*again, metric) in rows.index]
@@ -223,27 +213,19 @@ def sure(
     if better:
         its = design.called(design.reference)
         parts.append(f"a network that learned nothing scores better than {its} in {listed(better)}")
-    if doubts:
+    if doubts := doubted(used, trust):
         parts.append(f"not trustworthy here, for reasons below Table 1: {listed(doubts)}")
     return f"{'; '.join(parts)}."
 
 
 def doubted(used: Sequence[tuple[str, str]], trust: pd.DataFrame) -> list[str]:
     """`average drop (mine, small)`: what is used, but not trustworthy."""
-    bad = untrustworthy(trust)
+    bad = tables.doubted(trust)
     found: dict[str, list[str]] = {}
     for model, metric in dict.fromkeys(used):
         if (model, metric) in bad:
             found.setdefault(metric, []).append(spoken(model))
     return [f"{called(metric)} ({', '.join(models)})" for metric, models in found.items()]
-
-
-def untrustworthy(trust: pd.DataFrame) -> set[tuple[str, str]]:
-    """(model, metric) that fail a check."""
-    if trust.empty:
-        return set()
-    failed = trust[~trust.trustworthy.astype(bool)]
-    return set(zip(failed.model, failed.metric, strict=True))
 
 
 def called(metric: str) -> str:
@@ -254,13 +236,3 @@ def called(metric: str) -> str:
         if name.startswith(("ADCC", "IoU", "ROAD", "Pearson", "Spearman", "Gini"))
         else (name[0].lower() + name[1:])
     )
-
-
-def spoken(model: str) -> str:
-    return model.replace("_", " ")
-
-
-def listed(parts: Sequence[str]) -> str:
-    """`a, b and c`."""
-    *most, last = parts
-    return f"{', '.join(most)} and {last}" if most else last

@@ -13,10 +13,14 @@ import pandas as pd
 from PIL import Image
 
 from kdxai.metrics import coherency
-from kdxai.report.overlay import MAP_COLOURS, picture
+from kdxai.report.overlay import MAP_COLOURS, drawn_as, picture
 from kdxai.study.design import Design
 
 PICTURES = 48  # the first images drawn
+FIRST = (
+    12  # that are in the page as it is loaded; a script makes the others when they are asked for
+)
+BUDGET = 1_600_000  # characters of all pictures: what is over it is left out
 SIDE = 64  # pixels of a picture at most: larger ones are shrunk
 SORTS = {"disagreement": "disagreement", "average_drop": "drop", "complexity": "complexity"}
 
@@ -29,6 +33,8 @@ class Gallery(NamedTuple):
       images: [N, H, W, C] uint8.
       heatmaps: model -> [N, H, W] in [0, 1].
       seed, method: of the maps.
+      others: further method -> model -> [n, H, W] of the first n images.
+      masks: [N, H, W] bool, where the object truly is, or None.
     """
 
     ids: np.ndarray
@@ -36,6 +42,8 @@ class Gallery(NamedTuple):
     heatmaps: Mapping[str, np.ndarray]
     seed: int
     method: str
+    others: Mapping[str, Mapping[str, np.ndarray]] = {}
+    masks: np.ndarray | None = None
 
 
 class Tile(NamedTuple):
@@ -53,22 +61,62 @@ class Tile(NamedTuple):
     degenerate: str
 
 
+class Row(NamedTuple):
+    """The models' maps by one method; `maps` is a data URI that holds them side by side."""
+
+    method: str
+    maps: str
+    tiles: Sequence[Tile]
+
+
 class Card(NamedTuple):
     """One image of the gallery.
 
     Attributes:
-      photo, maps: data URIs; `maps` holds the models' maps side by side.
+      photo, outline: data URIs, of the image and of where the object is; "" where that is unknown.
       right: whether all models that learned something name its class.
       values: what to sort by -> model, or "mean" of those that learned -> value.
+      rows: by the main method, and by the others that there are maps of.
     """
 
     id: int
     class_name: str
     photo: str
-    maps: str
+    outline: str
     right: bool
     values: Mapping[str, Mapping[str, float]]
-    tiles: Sequence[Tile]
+    rows: Sequence[Row]
+
+    @property
+    def pictures(self) -> dict[str, Any]:
+        """All of them, for the script."""
+        maps = [row.maps for row in self.rows]
+        return {"photo": self.photo, "outline": self.outline, "maps": maps}
+
+
+def view(
+    gallery: Gallery,
+    records: pd.DataFrame,
+    class_names: Sequence[str],
+    slots: Mapping[str, int],
+    design: Design,
+) -> dict[str, Any]:
+    """What page/cards.html is made from.
+
+    Args:
+      slots: model -> slot, of the models that are shown.
+    """
+    found = cards(gallery, records, class_names, list(slots), design)
+    return {
+        "cards": found,
+        "first": FIRST,
+        "pictures": {one.id: one.pictures for one in found[FIRST:]},
+        "sorts": {k: v for k, v in SORTS.items() if k != "disagreement" or len(slots) > 1},
+        "gallery": gallery,
+        "slots": slots,
+        "design": design,
+        "drawn_as": drawn_as(gallery.images.shape[-1]),
+    }
 
 
 def cards(
@@ -78,44 +126,92 @@ def cards(
     models: Sequence[str],
     design: Design,
 ) -> list[Card]:
-    """One for each image; disagreement is 1 - Pearson's r with the map of the reference model."""
-    rows = records[(records.seed == gallery.seed) & (records.method == gallery.method)]
-    rows = rows.set_index(["model", "image"])
+    """One for each image, as long as the page holds them.
+
+    Disagreement is 1 - Pearson's r with the map of the reference model.
+    """
+    rows = records[records.seed == gallery.seed].set_index(["method", "model", "image"])
+    main = rows.loc[gallery.method]
     learned = [name for name in models if name != design.untrained or len(models) == 1]
     first = design.reference
-    others = [name for name in models if name != first]
+    values = sorted_by(gallery, main, models, learned, first)
+    found: list[Card] = []
+    size = 0
+    for place, image in enumerate(gallery.ids):
+        own = {name: main.loc[(name, image)] for name in models}
+        by_method = {gallery.method: gallery.heatmaps} | {
+            method: its for method, its in gallery.others.items() if place < len(its[first])
+        }
+        card = Card(
+            id=int(image),
+            class_name=class_names[own[first].label],
+            photo=png_uri(shrunk(Image.fromarray(picture(gallery.images[place])))),
+            outline="" if gallery.masks is None else outline(gallery.masks[place]),
+            right=all(own[name].predicted == own[name].label for name in learned),
+            values=values[place],
+            rows=[
+                row(
+                    method,
+                    {name: rows.loc[(method, name, image)] for name in models},
+                    {name: heatmaps[name][place] for name in models},
+                    class_names,
+                )
+                for method, heatmaps in by_method.items()
+            ],
+        )
+        size += len(card.photo) + len(card.outline) + sum(len(one.maps) for one in card.rows)
+        if len(found) >= FIRST and size > BUDGET:
+            break
+        found.append(card)
+    return found
+
+
+def sorted_by(
+    gallery: Gallery,
+    rows: pd.DataFrame,
+    models: Sequence[str],
+    learned: Sequence[str],
+    reference: str,
+) -> list[dict[str, dict[str, float]]]:
+    """What each image can be sorted by: `Card.values`.
+
+    Args:
+      rows: of the main method and the seed shown, by model and image.
+    """
     pearson = jax.vmap(coherency.pearson)
-    maps = {name: jnp.asarray(drawn) for name, drawn in gallery.heatmaps.items()}
-    disagreement = {name: 1 - np.asarray(pearson(maps[first], maps[name])) for name in others}
+    maps = {name: jnp.asarray(gallery.heatmaps[name]) for name in models}
+    others = [name for name in models if name != reference]
+    apart = {name: 1 - np.asarray(pearson(maps[reference], maps[name])) for name in others}
     found = []
     for place, image in enumerate(gallery.ids):
-        own = {name: rows.loc[(name, image)] for name in models}
-        drawn = {name: gallery.heatmaps[name][place] for name in models}
         values = {
-            key: {name: float(row[key]) for name, row in own.items()}
+            key: {name: float(rows.loc[(name, image), key]) for name in models}
             for key in SORTS
             if key != "disagreement"
         }
         if others:
-            values["disagreement"] = {name: float(disagreement[name][place]) for name in others}
+            values["disagreement"] = {name: float(apart[name][place]) for name in others}
         for by_model in values.values():
             some = [by_model[name] for name in learned if name in by_model] or [*by_model.values()]
             by_model["mean"] = float(np.mean(some))
         found.append(
-            Card(
-                id=int(image),
-                class_name=class_names[own[first].label],
-                photo=png_uri(shrunk(Image.fromarray(picture(gallery.images[place])))),
-                maps=sprite([*drawn.values()]),
-                right=all(own[name].predicted == own[name].label for name in learned),
-                values={
-                    key: {name: round(value, 4) for name, value in by_model.items()}
-                    for key, by_model in values.items()
-                },
-                tiles=[tile(name, row, drawn[name], class_names) for name, row in own.items()],
-            )
+            {
+                key: {name: round(value, 4) for name, value in by_model.items()}
+                for key, by_model in values.items()
+            }
         )
     return found
+
+
+def row(
+    method: str,
+    records: Mapping[str, pd.Series],
+    heatmaps: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+) -> Row:
+    """One method's maps of an image, by model."""
+    tiles = [tile(name, one, heatmaps[name], class_names) for name, one in records.items()]
+    return Row(method, sprite([heatmaps[name] for name in records]), tiles)
 
 
 def tile(model: str, row: pd.Series, heatmap: np.ndarray, class_names: Sequence[str]) -> Tile:
@@ -146,10 +242,41 @@ def described(heatmap: np.ndarray) -> str:
     return f"strongest at the {where}, above half on {(heatmap > 0.5).mean():.0%} of the image"
 
 
-def shrunk(image: Image.Image) -> Image.Image:
+def outline(mask: np.ndarray) -> str:
+    """The borders of a mask [H, W], light upon dark, as a data URI; "" of one without any."""
+    small = shrunk(Image.fromarray(np.uint8(mask) * 255), Image.Resampling.NEAREST)
+    inside = np.asarray(small) > 0
+    height, width = inside.shape
+    steps = [
+        f"M{start} {y}h{end - start}"
+        for y in range(1, height)
+        for start, end in runs(inside[y] != inside[y - 1])
+    ] + [
+        f"M{x} {start}v{end - start}"
+        for x in range(1, width)
+        for start, end in runs(inside[:, x] != inside[:, x - 1])
+    ]
+    if not steps:
+        return ""
+    drawn = "".join(
+        f"<path d='{''.join(steps)}' stroke='{colour}' stroke-width='{line}'/>"
+        for colour, line in (("black", 0.036 * width), ("white", 0.014 * width))
+    )
+    head = "<svg xmlns='http://www.w3.org/2000/svg' fill='none' stroke-linecap='square'"
+    picture = f"{head} preserveAspectRatio='none' viewBox='0 0 {width} {height}'>{drawn}</svg>"
+    return "data:image/svg+xml," + picture.replace("<", "%3C").replace(">", "%3E")
+
+
+def runs(where: np.ndarray) -> list[tuple[int, int]]:
+    """[n] bool -> where each run of true begins, and where it has ended."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], where, [0]])))
+    return list(zip(ends[::2].tolist(), ends[1::2].tolist(), strict=True))
+
+
+def shrunk(image: Image.Image, how: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
     """At most `SIDE` pixels wide and high."""
     small = image.copy()
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((SIDE, SIDE), how)
     return small
 
 

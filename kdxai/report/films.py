@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kdxai.report import cards, diagrams
+from kdxai.report import cards
+from kdxai.report.charts.sweeps import kinds
 from kdxai.report.overlay import overlay
 from kdxai.report.sweep import ALIKE, Network, Sweep
 from kdxai.study.distances import Pairwise
@@ -76,10 +77,10 @@ def films(one: Sweep, seen: Seen, pairwise: Pairwise, records: pd.DataFrame) -> 
     )
     own = one.networks.set_index(["model", "seed"])
     found = []
-    for name, slot in diagrams.slots(one).items():
-        mine = one.steps.kind == name
-        if one.steps.dense[mine].any():
+    for kind in kinds(one):
+        if kind.dense:
             continue
+        mine = one.steps.kind == kind.name
         treatment = one.steps.treatment[mine].iloc[0]
         before = one.steps.dense & (one.steps.treatment == treatment)
         models = [*one.steps.model[before], *one.steps.model[mine]]
@@ -94,7 +95,7 @@ def films(one: Sweep, seen: Seen, pairwise: Pairwise, records: pd.DataFrame) -> 
         pictures = [overlay(seen.image, seen.maps[n]) for n in (parent, *networks)]
         row = np.concatenate([cards.shrunk(Image.fromarray(each)) for each in pictures], 1)
         uri = cards.png_uri(Image.fromarray(row))
-        found.append(Film(name, slot, uri, [first, *frames]))
+        found.append(Film(kind.name, kind.slot, uri, [first, *frames]))
     return found
 
 

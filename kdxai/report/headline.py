@@ -1,27 +1,41 @@
 """How far networks can be compressed before their explanations change more than by a new seed."""
 
+from kdxai.report.report import Answer
 from kdxai.report.sweep import Band, Leaving, Sweep, leaving, times
+from kdxai.study.question import NO, UNDECIDED, YES
 
 
-def short(one: Sweep) -> str:
-    """How far this population can be compressed before its maps change more than by a new seed."""
+def short(one: Sweep) -> Answer:
+    """Whether this population can be compressed, and how far, before its maps change more than by
+    a new seed.
+    """
     name = quoted(one.dense)
+    asks = (
+        f"Can {name} be compressed before its explanations change more than another seed would "
+        "change them?"
+    )
     if "agreement" not in one.bands:
-        return (
-            f"How far {name} can be compressed before its explanations change more than training "
-            "it again would change them cannot be said from one network."
+        return Answer(
+            asks,
+            UNDECIDED,
+            f"how far {name} can be compressed before its explanations change more than training "
+            "it again would change them cannot be said from one network.",
         )
     best = farthest(one)
     if best is None or best.inside is None:
-        return (
-            f"None of the compressions tried leaves a network of {name} explaining as it did: each "
-            "changes its maps more than another seed would."
+        return Answer(
+            asks,
+            NO,
+            f"none of the compressions tried leaves a network of {name} explaining as it did: each "
+            "changes its maps more than another seed would.",
         )
-    return (
+    return Answer(
+        asks,
+        YES,
         f"{name} can be compressed {times(best.inside.factor)} times ({best.kind}; accuracy "
         f"{best.inside.accuracy:.1%}, dense {one.bands['accuracy'].mean:.1%}) before its "
         "explanations change more than another seed would change them"
-        + ("." if best.outside is not None else ", or further: nothing stronger was tried.")
+        + ("." if best.outside is not None else ", or further: nothing stronger was tried."),
     )
 
 

@@ -28,12 +28,14 @@ class Networks(NamedTuple):
       tables: of all sweeps and methods, named in first columns `method, parent`.
       compression: of each of `sweeps`.
       noise: None where no two networks were compared.
+      classes: how many the data have.
     """
 
     sweeps: Sequence[Sweep]
     tables: Tables
     compression: Sequence[Compression]
     noise: Noise | None
+    classes: int = 0
 
 
 NO_NETWORKS = Networks((), Tables(NONE, NONE), (), None)
@@ -65,14 +67,12 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
             says = sections.reading(seen, one.dense)
         own = Tables(*(mine(table, method, one.dense) for table in every))
         told.append(sections.compression(one, own, shown, says, classes))
-    if len(told) > 1:
-        told = [one._replace(title=one.dense.replace("_", " ")) for one in told]
     seeds_told = None
     if pairwise is not None and len(pairwise.networks) > 1:
         design = measured.design
         alike = seeds.alike(pairwise, found, design.reference, design.compare)
         seeds_told = sections.seed_noise(alike, floors, noise, found)
-    return Networks(found, every, told, seeds_told)
+    return Networks(found, every, told, seeds_told, classes)
 
 
 def tables(measured: Measured, found: Sequence[Sweep]) -> Tables:

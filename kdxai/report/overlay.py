@@ -51,18 +51,40 @@ def overlay(image: ArrayLike, heatmap: ArrayLike, alpha: float = ALPHA) -> np.nd
 def picture(image: np.ndarray) -> np.ndarray:
     """[..., H, W, C] pixels of any channels -> what is drawn: [..., H, W] grey or [..., H, W, 3].
 
-    Three or four channels are taken for RGB and RGBA. Of any other number it is not known what they
-    are, so their mean is drawn.
+    What is done with other numbers of channels than one and three says `drawn_as`.
+
+    Args:
+      image: uint8, or floats in [0, 1].
     """
     channels = image.shape[-1]
-    if channels in (3, 4):
+    if channels == 1:
+        return image[..., 0]
+    if channels == 2:
+        return image[..., [0, 1, 1]]
+    if channels != 4:
         return image[..., :3]
-    return image[..., 0] if channels == 1 else image.mean(-1).astype(image.dtype)
+    white = 255 if image.dtype == np.uint8 else 1
+    alpha = image[..., 3:] / white
+    over = alpha * image[..., :3] + (1 - alpha) * white
+    return (np.round(over) if white == 255 else over).astype(image.dtype)
+
+
+def drawn_as(channels: int) -> str:
+    """How images of so many channels are shown, in a sentence; "" where that is plain."""
+    if channels in (1, 3):
+        return ""
+    if channels == 2:
+        return "Two channels are shown in false colour: the first red, the second green and blue."
+    if channels == 4:
+        return "Four channels are taken for RGBA, and shown over white."
+    return f"Of {channels} channels the first three are shown, as red, green and blue."
 
 
 def _require_unit(values: np.ndarray, says: str) -> None:
-    """Raises:
-    UserError: they are not numbers in [0, 1].
+    """Refuse what is no number in [0, 1].
+
+    Raises:
+      UserError: some value is not.
     """
     # Resizing may have rounded beyond either; NaN is neither.
     if not ((values > -1e-4) & (values < 1 + 1e-4)).all():

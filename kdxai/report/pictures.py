@@ -210,8 +210,10 @@ def _inside(folder: Path) -> list[Path]:
 def prepare(
     name: str, model: Model, protocols: Sequence[Protocol], classes: Sequence[int | str]
 ) -> Prepared:
-    """Raises:
-    UserError: the model's images are not RGB, a method does not suit it, it has no such class.
+    """Put a model on the devices, as each method asks for it.
+
+    Raises:
+      UserError: the model's images are not RGB, a method does not suit it, it has no such class.
     """
     height, width, channels = model.image_shape
     if channels != 3:

@@ -1,4 +1,4 @@
-"""What the sections on compression and on seed noise say, on the page and in Markdown."""
+"""The sections on compression and on seed noise."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -6,60 +6,34 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdxai.report import diagrams, headline, sweep, tables
-from kdxai.report.answer import spoken
-from kdxai.report.diagrams import Curve, Matrix, Strips
+from kdxai.report import headline, html, sweep, tables
+from kdxai.report.charts import squares
+from kdxai.report.charts.chart import Chart
+from kdxai.report.charts.sweeps import TITLES, curve, kinds
 from kdxai.report.films import Film, Seen
+from kdxai.report.report import (
+    NOTHING,
+    Answer,
+    Cell,
+    Part,
+    Row,
+    Section,
+    Table,
+    ends,
+    estimate,
+    heads,
+    number,
+    one_group,
+    p_value,
+    spoken,
+)
 from kdxai.report.seeds import Alike
-from kdxai.report.sweep import Leaving, Sweep
+from kdxai.report.sweep import Sweep, times
 
 NONE = pd.DataFrame()
 # In the table of a sweep, beside accuracy and agreement.
 ALONG = tuple(name for name in tables.MAIN if name not in ("accuracy", "adcc_of_means"))
-
-
-class Along(NamedTuple):
-    """A step of a sweep, and of every metric its mean and that where all networks are right."""
-
-    step: pd.Series
-    metrics: Sequence[tuple[float, float]]
-
-
-class Compression(NamedTuple):
-    """What is told of one sweep.
-
-    Attributes:
-      dense: the population.
-      title: "" where there is one sweep alone.
-      short, headline: how far it can be compressed, and the numbers behind that.
-      banded: whether there is a seed band.
-      dead: whether any network is at chance.
-      caption: how to read the charts.
-      leaving, right: where each kind leaves the band, on all images and on those that both get
-        right; empty where there is no band.
-      seen: how to read the films; "" where there are none.
-      metrics: titles of those of `rows`.
-      rows: by kind.
-      forgotten: `sweeps.forgotten` by the measure of agreement of the charts.
-    """
-
-    dense: str
-    title: str
-    short: str
-    headline: str
-    slots: Mapping[str, int]
-    banded: bool
-    dead: bool
-    lines: Sequence[diagrams.Line]
-    curves: Sequence[Curve]
-    caption: str
-    leaving: Sequence[Leaving]
-    right: Sequence[Leaving]
-    seen: str
-    films: Sequence[Film]
-    metrics: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Along]]]
-    forgotten: pd.DataFrame
+MANY = 12  # comparisons from which they are folded away
 
 
 class Tables(NamedTuple):
@@ -67,6 +41,27 @@ class Tables(NamedTuple):
 
     along: pd.DataFrame
     forgotten: pd.DataFrame
+
+
+class Compression(NamedTuple):
+    """What is told of one sweep; `answer` is how far it can be compressed."""
+
+    dense: str
+    answer: Answer
+    parts: Sequence[Part]
+
+
+def section(every: Sequence[Compression]) -> Section:
+    """All sweeps."""
+    text = (
+        "How far can a network be compressed before its explanations change more than training it "
+        "again would change them?"
+    )
+    parts = [Part(text=text)]
+    for one in every:
+        parts += [Part(spoken(one.dense))] if len(every) > 1 else []
+        parts += one.parts
+    return Section("compression", "Compression", "Compression", parts)
 
 
 def compression(
@@ -79,50 +74,134 @@ def compression(
       shown, says: an image as its networks see it, and how to read that; may be empty.
       classes: how many there are.
     """
+    slots = {kind.name: kind.slot for kind in kinds(one)}
     known = set(own.along.metric)
     metrics = [name for name in ALONG if name in known]
-    forgotten = own.forgotten
-    if len(forgotten):
-        forgotten = forgotten[forgotten.metric == f"agreement_{sweep.ALIKE}"]
-    drawn = [
-        diagrams.curve(one, column, classes)
-        for column in diagrams.TITLES
-        if one.networks[column].notna().any()
+    drawn = [curve(one, name, classes) for name in TITLES if one.networks[name].notna().any()]
+    legend = html.macro("compression.html", "legend", kinds(one), one)
+    parts = [
+        Part(lead=headline.headline(one), page=legend, charts=drawn, notes=[caption(one)]),
+        *leaves(one, slots),
     ]
-    return Compression(
-        dense=one.dense,
-        title="",
-        short=headline.short(one),
-        headline=headline.headline(one),
-        slots=diagrams.slots(one),
-        banded="agreement" in one.bands,
-        dead=bool(one.networks.collapsed.any()),
-        lines=drawn[0].lines,
-        curves=drawn,
-        caption=caption(one),
-        leaving=sweep.leaving(one),
-        right=sweep.leaving(one, "agreement_right"),
-        seen=says,
-        films=shown,
-        metrics=[tables.title(name) for name in metrics],
-        rows=along(one, own.along, metrics),
-        forgotten=forgotten,
+    if shown:
+        films = html.macro("compression.html", "films", shown)
+        parts.append(Part("One image along the sweep", text=says, page=films))
+    parts += [*forgotten(own.forgotten), steps(one, own.along, metrics)]
+    return Compression(one.dense, headline.short(one), parts)
+
+
+def leaves(one: Sweep, slots: Mapping[str, int]) -> list[Part]:
+    """Where each kind leaves the seed band."""
+    every = sweep.leaving(one)
+    if not every:
+        return []
+    lines = []
+    for left, right in zip(every, sweep.leaving(one, "agreement_right"), strict=True):
+        cells = [at(left.inside), at(left.outside, never=True), farther(left.outside)]
+        cells += [at(right.outside, "_right", never=True), farther(right.outside, "_right")]
+        kind = left.kind + (" (control)" if left.control else "")
+        lines.append(Row(Cell(kind, slot=slots[left.kind]), cells))
+    heading = "Where each kind leaves the seed band"
+    text = (
+        "A kind is outside from the first factor at which its networks agree with their parents, "
+        "on average, less than the least alike two dense networks do with each other, or are at "
+        "chance. “Farther than a seed” is by how much r lies below the mean of two dense networks, "
+        "with its 95 % interval; a unit of seed noise is the standard deviation of those."
+    )
+    columns = heads("Kind of compression", "Inside the band up to", "Outside from")
+    columns += heads("Farther than a seed", "Where both are right: outside from")
+    columns += heads("Farther than a seed")
+    return [Part(heading, text=text, table=Table(heading, columns, one_group(lines)))]
+
+
+def at(step: pd.Series | None, on: str = "", never: bool = False) -> Cell:
+    """A step with what its networks are like.
+
+    Args:
+      never: whether none means that no step tried is like this.
+    """
+    if step is None:
+        return Cell("not within the factors tried") if never else NOTHING
+    like = f"r {number(step[f'agreement{on}'])}, accuracy {step.accuracy:.1%}"
+    return Cell(
+        f"{times(step.factor)}\N{MULTIPLICATION SIGN}",
+        [step.strength, like],
+        collapsed(step),
+        "doubt",
     )
 
 
-def along(one: Sweep, table: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, list[Along]]]:
-    """Metrics of every step, by kind."""
-    means = table.set_index(["model", "metric"])[["mean", "mean_correct"]]
-    return [
-        (
-            kind,
+def collapsed(step: pd.Series) -> str:
+    return f"{step.collapsed} of {step.networks} collapsed" if step.collapsed else ""
+
+
+def farther(row: pd.Series | None, on: str = "") -> Cell:
+    """How much less alike than two dense networks, and in units of seed noise."""
+    if row is None or np.isnan(row[f"gap{on}"]):
+        return NOTHING
+    low, high, units = (row[f"{name}{on}"] for name in ("ci_low", "ci_high", "units"))
+    notes = [] if np.isnan(low) else [ends(low, high, "+.3f")]
+    notes += [] if np.isnan(units) else [f"{number(units, '+.1f')} units"]
+    return Cell(number(row[f"gap{on}"], "+.3f"), notes)
+
+
+def forgotten(table: pd.DataFrame) -> list[Part]:
+    """Whether explanations change most on the images that a compression forgets."""
+    if len(table):
+        table = table[table.metric == f"agreement_{sweep.ALIKE}"]
+    if table.empty:
+        return []
+    lines = [
+        Row(
+            Cell(spoken(row.model)),
             [
-                Along(step, [tuple(means.loc[step.model, name]) for name in metrics])
-                for _, step in rows.iterrows()
+                Cell(f"{row.n_forgotten} of {row.n}"),
+                Cell(number(row.mean_forgotten)),
+                Cell(number(row.mean_rest)),
+                estimate(row.mean, row.ci_low, row.ci_high, "+.3f"),
             ],
         )
-        for kind, rows in sweep.kinds(one)
+        for row in table.itertuples()
     ]
+    heading = "On images that compression forgets"
+    text = (
+        "Those that most compressed networks answer differently from most dense ones. r is of a "
+        "network's map and its parent's for the class that the parent predicts; a difference below "
+        "0 says that explanations change most on what is forgotten. Of fewer than 20 images there "
+        "is no interval."
+    )
+    columns = heads("Model", "Forgotten images", "r on them", "r on the others", "Difference")
+    return [Part(heading, text=text, table=Table(heading, columns, one_group(lines)))]
+
+
+def steps(one: Sweep, table: pd.DataFrame, metrics: Sequence[str]) -> Part:
+    """Every step, by kind."""
+    means = table.set_index(["model", "metric"])[["mean", "mean_correct"]]
+    columns = heads("Networks", "Factor", "Accuracy", "Agreement", "Farther than a seed")
+    columns += heads(*map(tables.title, metrics))
+    groups = []
+    for kind, rows in sweep.kinds(one):
+        lines = []
+        for _, step in rows.iterrows():
+            dead = bool(step.collapsed)
+            pairs = [(step.agreement, step.agreement_right)]
+            pairs += [tuple(means.loc[step.model, name]) for name in metrics]
+            cells = [Cell(number(every), [number(right)], struck=dead) for every, right in pairs]
+            first = Cell(spoken(step.model), [step.strength], collapsed(step), "doubt")
+            known = [
+                Cell(f"{times(step.factor)}\N{MULTIPLICATION SIGN}"),
+                Cell(f"{step.accuracy:.1%}"),
+            ]
+            lines.append(Row(first, [*known, cells[0], farther(step), *cells[1:]]))
+        groups.append((kind, lines))
+    name = "Every number of the sweep, also on images that both networks get right"
+    text = (
+        "Means over images and networks. Small: on the images that all these networks and their "
+        "parents get right, where they are 20 or more; of the agreement, on those that a network "
+        "and its parent get right. Of networks at chance the maps explain nothing, whatever they "
+        "score: their numbers are struck."
+    )
+    return Part(text=text, table=Table(name, columns, groups), folded=name)
 
 
 def caption(one: Sweep) -> str:
@@ -156,23 +235,10 @@ def reading(seen: Seen, dense: str) -> str:
 
 
 class Noise(NamedTuple):
-    """What is told of seed noise.
+    """What is told of seed noise; `charts` are for the files too."""
 
-    Attributes:
-      floors: metric's title -> population -> how far two of its networks differ, with the 95 %
-        interval; empty where no population has two networks.
-      populations: the columns of that.
-      noise: rows of `distances.noise` by the main measure of agreement.
-      more: those by the others.
-    """
-
-    alike: Alike
-    matrix: Matrix
-    strips: Strips
-    floors: Mapping[str, Mapping[str, str]]
-    populations: Sequence[str]
-    noise: pd.DataFrame
-    more: pd.DataFrame
+    parts: Sequence[Part]
+    charts: Sequence[Chart]
 
 
 def seed_noise(
@@ -184,23 +250,79 @@ def seed_noise(
       floors, noise: of one method; may be empty. Of a sweep's models the floors are left out: they
         are as many as it has steps, and in the file.
     """
-    steps = {model for one in sweeps for model in one.steps.model}
-    if len(floors):
-        floors = floors[~floors.model.isin(steps)]
-    table: dict[str, dict[str, str]] = {}
-    for row in floors.itertuples():
-        ends = "" if np.isnan(row.ci_low) else f" [{row.ci_low:.4f}, {row.ci_high:.4f}]"
-        table.setdefault(tables.title(row.metric), {})[row.model] = f"{row.floor:.4f}{ends}"
-    main = noise[noise.metric == sweep.ALIKE] if len(noise) else noise
-    return Noise(
-        alike=found,
-        matrix=diagrams.matrix(found),
-        strips=diagrams.strips(found),
-        floors=table,
-        populations=list(dict.fromkeys(floors.model)) if len(floors) else [],
-        noise=main,
-        more=noise.drop(index=main.index),
+    band = f" The band holds the pairs of {spoken(found.reference)}: what another seed changes."
+    note = (
+        "Each dot is a pair of networks, the bar the mean of networks that are treated alike."
+        f"{band if found.band else ''} Pearson's r of their maps of the same image for its true "
+        f"class, averaged over {found.images:,} images."
     )
+    left = (
+        f"The {found.left_out} compressed networks are left out here; matrix.csv has all."
+        if found.left_out
+        else ""
+    )
+    drawn = squares.matrix(found), squares.strips(found)
+    parts = [
+        Part(text=seeds_said(found), charts=drawn[1:], notes=[note]),
+        Part("All networks with all", charts=drawn[:1], notes=[left] if left else []),
+    ]
+    steps = {model for one in sweeps for model in one.steps.model}
+    main = noise[noise.metric == sweep.ALIKE] if len(noise) else noise
+    parts += distances(main, "In units of seed noise", len(main) > MANY)
+    parts += distances(noise.drop(index=main.index), "By other measures of agreement", True)
+    parts += seed_floors(floors[~floors.model.isin(steps)] if len(floors) else floors)
+    return Noise(parts, drawn)
+
+
+def distances(rows: pd.DataFrame, title: str, closed: bool) -> list[Part]:
+    """How much less two models agree than two networks of the second do."""
+    if rows.empty:
+        return []
+    text = (
+        "How much less two models agree than two networks of the second do, with a 95 % interval, "
+        "in units of seed noise (the standard deviation of the latter), and p of a test over "
+        "networks. 0: as far as another seed."
+    )
+    columns = heads("Models", "Measure", "Networks", "Two of the second", "One of each")
+    columns += heads("Farther than a seed", "p")
+    lines = []
+    for _, row in rows.iterrows():
+        cells = [
+            Cell(row.metric, [row.on]),
+            Cell(f"{row.networks} and {row.networks_other}", [row.design]),
+            Cell(number(row.within)),
+            Cell(number(row["between"])),
+            farther(row),
+            Cell(p_value(row.p)),
+        ]
+        lines.append(Row(Cell(f"{spoken(row.one)} and {spoken(row.other)}"), cells))
+    table = Table(title, columns, one_group(lines))
+    folded = f"{title}: {len(rows)} comparisons" if closed else ""
+    return [Part("" if closed else title, text=text, table=table, folded=folded)]
+
+
+def seed_floors(floors: pd.DataFrame) -> list[Part]:
+    """How far two networks differ that differ in their seed alone."""
+    if floors.empty:
+        return []
+    known = {(row.metric, row.model): row for row in floors.itertuples()}
+    models = list(dict.fromkeys(floors.model))
+    lines = []
+    for metric in dict.fromkeys(floors.metric):
+        cells = [
+            estimate(row.floor, row.ci_low, row.ci_high, ".4f")
+            if (row := known.get((metric, name))) is not None
+            else NOTHING
+            for name in models
+        ]
+        lines.append(Row(Cell(tables.title(metric)), cells))
+    heading = "How far two seeds differ in every metric"
+    text = (
+        "The root mean square difference of two networks that differ in their seed alone, with its "
+        "95 % interval: a smaller difference of two models may be nothing but seeds."
+    )
+    table = Table(heading, heads("Metric", *map(spoken, models)), one_group(lines))
+    return [Part(heading, text=text, table=table)]
 
 
 def seeds_said(found: Alike) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdxai.report.answer import spoken
+from kdxai.report.report import spoken
 from kdxai.report.sweep import ALIKE, Band, Network, Sweep, band, kinds
 from kdxai.study import distances
 from kdxai.study.distances import Pairwise

@@ -1,27 +1,35 @@
-"""Table 1 as text."""
+"""Table 1 and the claims as text, and on a terminal."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from kdxai import measures
+from kdxai.errors import printable
+from kdxai.report.report import p_value
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
+from kdxai.study.question import TRUTH
 from kdxai.study.stats import FEWEST, PAIRWISE, STATISTICS, few
 
 # What fits a terminal and a picture; the report has all.
 MAIN = (
+    *TRUTH,
     *("accuracy", "average_drop", "complexity", "ssim", "coherency", "adcc", "adcc_of_means"),
-    *("increase", "logit_drop", "symmetric_relevance_gain", "road", "energy_inside"),
+    *("increase", "logit_drop", "symmetric_relevance_gain", "road"),
 )
 LADDER = ("average_drop", "complexity", "ssim", "adcc")  # what an audit shows
 MARKS = {
     **{"supported": "+", "contradicted": "-", "no meaningful difference": "=", "undecided": "?"},
     NOT_TESTABLE: "x",
 }
-WIDE = 6  # columns that a terminal holds with their intervals
+WIDE = 12  # models and differences, from which a terminal shows the models' means alone
+FULL = 160  # characters of a line from which all columns are shown
+LEAST, LONGEST = 20, 28  # characters of the first column
 DOUBT = "†"  # behind a number that is not trustworthy here
 FEW = "‡"  # behind a number of too few images
 TOO_FEW = f"fewer than {FEWEST} images: the interval may be too narrow"
@@ -44,7 +52,7 @@ def readable(
     """
     text = [
         interval(row.mean, row.ci_low, row.ci_high)
-        + (f" {DOUBT}" if not row.other and (row.model, row.metric) in doubts else "")
+        + (f" {DOUBT}" if {(row.model, row.metric), (row.other, row.metric)} & {*doubts} else "")
         + (f" {FEW}" if few(row.metric, row.n) else "")
         for row in table.itertuples()
     ]
@@ -72,11 +80,6 @@ def interval(mean: float, low: float, high: float) -> str:
     return f"{mean:.3f} " + ("[-]" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]")
 
 
-def number(value: float, form: str) -> str:
-    """A number by a format; `-` for NaN."""
-    return "-" if np.isnan(value) else format(value, form)
-
-
 def markdown(wide: pd.DataFrame) -> str:
     """A readable table as a Markdown table."""
     rows = [[wide.index.name or "", *wide.columns], ["---"] * (len(wide.columns) + 1)]
@@ -89,27 +92,82 @@ def cell(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
-def terminal(wide: pd.DataFrame, caption: str) -> Table:
-    """A readable table for `rich.print`."""
-    table = Table(title=caption)
-    table.add_column(wide.index.name or "")
-    for column in wide.columns:
-        table.add_column(column, justify="right")
+def terminal(wide: pd.DataFrame, right: bool = True) -> Table:
+    """A readable table for `rich.print`: numbers stay in one line, and no word is broken."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column(wide.index.name or "", min_width=LEAST)
+    for column in wide:
+        words = any(map(str.isalpha, "".join(wide[column])))
+        table.add_column(str(column), justify="right" if right else "left", no_wrap=not words)
     for name, row in zip(wide.index, wide.to_numpy(), strict=True):
-        table.add_row(name, *row)
+        table.add_row(str(name), *row)
     return table
 
 
-def show(table: pd.DataFrame, by: str = "method") -> None:
-    """Print tables on the terminal, one for each value of the column `by`."""
-    console = Console(markup=False, emoji=False)  # a claim may say [this] or :this:
+def abutting(wide: pd.DataFrame, width: int) -> list[pd.DataFrame]:
+    """The columns of a table in as many tables as it takes for each to fit a terminal."""
+    room = width - min(LONGEST, max(map(len, wide.index))) - 4
+    parts: list[list[str]] = [[]]
+    taken = 0
+    for name in wide:
+        need = max(max(map(len, wide[name])), *map(len, str(name).split())) + 2
+        if parts[-1] and taken + need > room:
+            parts.append([])
+            taken = 0
+        parts[-1].append(name)
+        taken += need
+    return [wide[part] for part in parts]
+
+
+def new_console() -> Console:
+    return Console(markup=False, emoji=False)  # a claim may say [this] or :this:
+
+
+def show(table: pd.DataFrame, by: str = "method", trust: pd.DataFrame | None = None) -> None:
+    """Print tables on the terminal, one for each value of the column `by`.
+
+    What does not fit beside each other stands below each other; where the intervals do not fit,
+    half of their width stands for them. Of many models the means alone are shown.
+
+    Args:
+      trust: `checks.trust` of the first of them, which marks numbers.
+    """
+    console = new_console()
     table = table[table.metric.isin(MAIN)]
+    order = [name for name in MAIN if name in set(table.metric)]
+    doubts = doubted(trust)
     for name, rows in table.groupby(by, sort=False):
+        marked = rows.assign(text=[shortened(row, doubts) for row in rows.itertuples()])
         if len(rows[["model", "other"]].drop_duplicates()) > WIDE:  # the files have the rest
-            wide = across(rows[rows.other == ""], "mean").map("{:.3f}".format)
-        else:
-            wide = readable(rows)
-        console.print(terminal(wide, f"Table 1: {name}, {rows.n.iloc[0]:,} images"))
+            marked = marked[marked.other == ""]
+            marked["text"] = marked["mean"].map("{:.3f}".format)
+        wide = across(marked, "text").fillna("-").loc[[*map(title, order)]]
+        every = readable(rows, doubts).loc[wide.index]
+        if set(every) == set(wide) and len(abutting(every, console.width)) == 1:
+            wide = every
+        console.print(f"Table 1: {name}, {rows.n.iloc[0]:,} images")
+        for part in abutting(wide, console.width):
+            console.print(terminal(part))
+        doubts = set()
+    if doubted(trust):
+        console.print(f"{DOUBT} not trustworthy here: trust.csv and the report say why.")
+
+
+def doubted(trust: pd.DataFrame | None) -> set[tuple[str, str]]:
+    """(model, metric) that fail a check."""
+    if trust is None or trust.empty:
+        return set()
+    failed = trust[~trust.trustworthy.astype(bool)]
+    return set(zip(failed.model, failed.metric, strict=True))
+
+
+def shortened(row: Any, doubts: Collection[tuple[str, str]]) -> str:
+    """`0.411 ±.004`: a mean and half of its interval."""
+    if np.isnan(row.mean):
+        return "-"
+    about = "" if np.isnan(row.ci_low) else f" ±{(row.ci_high - row.ci_low) / 2:.3f}"
+    mark = DOUBT if {(row.model, row.metric), (row.other, row.metric)} & set(doubts) else ""
+    return f"{row.mean:.3f}{about.replace('±0.', '±.')}{mark}"
 
 
 def ledger(claims: pd.DataFrame) -> pd.DataFrame:
@@ -122,7 +180,7 @@ def ledger(claims: pd.DataFrame) -> pd.DataFrame:
             "metric": (STATISTICS | PAIRWISE)[row.metric].title,
             "difference": interval(row.mean, row.ci_low, row.ci_high),
             "matters from": f"{row.matters:g}",
-            "p (Holm)": number(row.p_holm, ".2g"),
+            "p (Holm)": p_value(row.p_holm),
             "verdict": worded(row.verdict, row.about),
             "on images both get right": worded(row.verdict_correct or "-", row.about),
         }
@@ -188,14 +246,24 @@ def show_claims(claims: pd.DataFrame) -> None:
     """Print the ledger, and the verdicts of every rung where there are several."""
     if claims.empty:
         return
-    console = Console(markup=False, emoji=False)  # a claim may say [this] or :this:
-    lines = ledger(claims).drop(columns=["models", "metric", "matters from"])
-    console.print(terminal(lines, f"Claims: {claims.rung.iloc[-1]}, {scope(claims)}"))
+    console = new_console()
+    lines = ledger(claims)
+    says = (" ".join(text.split()) for text in lines.index)
+    lines.index = [f"{place}. {printable(text)}" for place, text in enumerate(says, 1)]
+    shown = ["difference", "p (Holm)", "verdict"]
+    if console.width >= FULL:
+        shown = ["models", "metric", *shown, "on images both get right"]
+    console.print(f"Claims: {claims.rung.iloc[-1]}, {scope(claims)}")
+    console.print(terminal(lines[shown], right=False))
     if why := reasons(claims):
-        console.print(why, markup=False)
+        console.print(why)
     if claims.rung.nunique() > 1:
+        wide = verdicts(claims)
+        wide.columns = [str(place) for place in range(1, len(wide.columns) + 1)]
         about = claims.about.iloc[-1]
-        console.print(terminal(verdicts(claims), f"Verdicts on {about} by protocol: {LEGEND}"))
+        console.print(f"Verdicts on {about} by protocol, claims by number: {LEGEND}")
+        for part in abutting(wide, console.width):
+            console.print(terminal(part))
 
 
 def scope(claims: pd.DataFrame) -> str:

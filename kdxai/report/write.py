@@ -21,16 +21,19 @@ from kdxai.evaluate.rows import Entry, subject_of
 from kdxai.explain import Classifier
 from kdxai.measures import Model
 from kdxai.protocol import Protocol
-from kdxai.report import cards, facts, figures, html, markdown
-from kdxai.report.concord import draw as draw_concord
-from kdxai.report.figures import Panel
+from kdxai.report import cards, compose, drawn, facts, html, markdown, sizes
+from kdxai.report.charts import maps, models, squares, sweeps, training
+from kdxai.report.charts.chart import Chart
+from kdxai.report.charts.maps import Panel, Shown
 from kdxai.report.networks import Networks, matrices, networks, pictured
-from kdxai.report.tables import LADDER, MAIN
+from kdxai.report.tables import LADDER
 from kdxai.study import concord
 from kdxai.study.audit import Audit
+from kdxai.study.design import SLOTS
 from kdxai.study.identity import sha256
 from kdxai.study.measure import Measured
 from kdxai.study.members import Member
+from kdxai.study.records import Shelf
 from kdxai.training import history
 
 
@@ -55,7 +58,11 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     found = {"seeds": measured.seeds, "differences": measured.differences}
     found |= {"claims": measured.claims, "trust": measured.trust, "ladder": measured.ladder}
     found |= {"floors": measured.floors, "noise": measured.noise, "matrix": matrices(measured)}
-    told = {(m.name, m.seed): told_of(m, measured.records) for m in measured.members}
+    taken = sizes.worths(measured.members, Shelf(workdir))
+    told = {
+        (one.name, one.seed): taken.get(one.name, {}) | told_of(one, measured.records)
+        for one in measured.members
+    }
     many = networks(measured, told, workdir)
     if many.sweeps:
         found["compression"] = pd.concat(
@@ -68,39 +75,32 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         write_table(workdir / f"{file}.csv", table, float_format="%.6g")
     few = measured._replace(members=pictured(measured.members, many))
     panels = explain_first(few)
-    pictures = draw_figures(few, panels, workdir / "figures")
-    pictures += draw_networks(many, workdir / "figures")
-    if "concord" in found:
-        draw_concord(workdir / "figures" / "concord.png", found["concord"])
-        pictures.append("concord.png")
-    results = {f"{name}, seed {seed}": own for (name, seed), own in told.items()}
+    charts = study_charts(few, found)
+    every = [*charts.training, *map_charts(few, panels), *charts.table1, *charts.accuracies]
+    every += [*charts.single, *network_charts(many), *charts.concord]
+    if len(measured.ladder):
+        every.append(models.ladder(measured.ladder, LADDER, slots_of(few), pair_of(few)))
+    files.make_directory(workdir / "figures")
     provenance = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": f"{measured.dataset.name}, {len(measured.dataset.train.label):,} training images",
         "seeds": len({one.seed for one in measured.members}),
         **devices.machine(),
     }
-    text = markdown.report(results, measured, pictures, provenance, many)
-    files.write_text(workdir / "report.md", text)
-    page = html.Page(
-        data=measured.dataset.name,
-        class_names=measured.dataset.class_names,
-        results=results,
-        tables=measured.tables,
-        records=measured.records,
-        agreement=measured.agreement,
+    content = compose.Content(
+        measured=measured,
+        results=told,
         gallery=gallery(few, panels),
+        charts=charts,
         provenance=provenance,
         config=config.to_dict(),
-        design=measured.design,
-        claims=measured.claims,
-        ladder=measured.ladder,
-        trust=measured.trust,
-        missing=measured.missing,
-        compression=many.compression,
-        noise=many.noise,
+        many=many,
+        figures=[chart.save(workdir / "figures") for chart in every],
     )
-    files.write_text(workdir / "report.html", html.page(page))
+    report = compose.report(content)
+    files.write_text(workdir / "report.md", markdown.text(report))
+    files.write_text(workdir / "report.html", html.page(report))
+    results = {f"{name}, seed {seed}": own for (name, seed), own in told.items()}
     files.write_json(
         workdir / "study.json",
         {"config": config.to_dict(), "models": results, "provenance": provenance},
@@ -132,7 +132,10 @@ def write_audit(found: Audit, workdir: str | Path) -> None:
     workdir = Path(workdir)
     write_table(workdir / "audit.csv", found.table)
     write_table(workdir / "claims.csv", found.claims)
-    figures.rungs(workdir / "audit.png", found.table, LADDER)
+    names = list(found.table.model.unique())
+    slots = {name: place % SLOTS for place, name in enumerate(names)}
+    chart = models.ladder(found.table, LADDER, slots)
+    chart._replace(name="audit").save(workdir)
 
 
 Panels = Mapping[tuple[str, str], Sequence[Panel]]  # (model, method) -> of the first images drawn
@@ -140,7 +143,7 @@ Panels = Mapping[tuple[str, str], Sequence[Panel]]  # (model, method) -> of the 
 
 def told_of(one: Member, records: pd.DataFrame) -> dict[str, Any]:
     """A model's facts, with those that are found here where it tells none."""
-    own = records[(records.model == one.name) & (records.seed == one.seed)]
+    own = records[(records.model == one.name) & (records.seed == one.seed) & records.drawn]
     measured = float((own.predicted == own.label)[own.method == own.method.iloc[0]].mean())
     found = {"measured_accuracy": measured, "place": Path(one.place).name}
     return dict(one.model.facts) | found | {"sha256": sha256(one.model)}
@@ -165,72 +168,111 @@ def explain_first(measured: Measured) -> Panels:
 
 
 def gallery(measured: Measured, panels: Panels) -> cards.Gallery:
-    """The page's pictures: the first images drawn, by the main method."""
+    """The page's pictures: the first images drawn, by the main method; of the others, some."""
     shown = measured.wanted.drawn[: cards.PICTURES]
-    method = measured.wanted.protocols[0].method
+    main, *others = (protocol.method for protocol in measured.wanted.protocols)
+    first = first_seed(measured)
+    some = measured.dataset.test.select(shown)
+
+    def maps_by(method: str) -> dict[str, np.ndarray]:
+        own = {one.name: panels[one.name, method][: len(shown)] for one in first}
+        return {name: np.stack([panel.heatmap for panel in its]) for name, its in own.items()}
+
     return cards.Gallery(
         ids=shown,
-        images=measured.dataset.test.image[shown],
-        heatmaps={
-            one.name: np.stack([its.heatmap for its in panels[one.name, method][: len(shown)]])
-            for one in first_seed(measured)
-        },
+        images=np.asarray(some.image),
+        heatmaps=maps_by(main),
         seed=0,
-        method=method,
+        method=main,
+        others={method: maps_by(method) for method in others},
+        masks=None if some.mask is None else np.asarray(some.mask),
     )
 
 
-def draw_figures(measured: Measured, panels: Panels, directory: Path) -> list[str]:
-    """Training curves, maps and Table 1 as pictures, of the first seed; returns their names."""
-    files.make_directory(directory)
+def slots_of(measured: Measured) -> dict[str, int]:
+    """Model -> its colour and shape, as on the page."""
+    return measured.design.slots([one.name for one in first_seed(measured)])
+
+
+def training_curves(measured: Measured) -> list[Chart]:
+    """Those of the first seed; none where nothing was trained."""
+    histories = read_histories([one for one in first_seed(measured) if was_trained(one)])
+    return [training.training(histories, slots_of(measured))] if histories else []
+
+
+def map_charts(measured: Measured, panels: Panels) -> list[Chart]:
+    """Images with their maps by all models and methods, of the first seed."""
     first = first_seed(measured)
     dataset, what = measured.dataset, measured.wanted
-    shown = what.drawn[: what.evaluation.gallery]
-    images = dataset.test.image[shown]
-    names = [dataset.class_names[label] for label in dataset.test.label[shown]]
-    panels = {key: its_panels[: len(shown)] for key, its_panels in panels.items()}
-    table = measured.tables["table1"]
-    pictures = []
-    if histories := read_histories([one for one in first if was_trained(one)]):
-        figures.curves(directory / "training-curves.png", histories)
-        pictures.append("training-curves.png")
-    for protocol in what.protocols:
-        method = protocol.method
-        figures.gallery(
-            directory / f"maps-{method}.png",
-            images,
-            names,
-            {
-                f"{one.name} ({facts.network(one.model.facts)})"
-                if "model" in one.model.facts
-                else one.name: panels[one.name, method]
-                for one in first
-            },
-        )
-        rows = table[(table.method == method) & table.metric.isin(MAIN)]
-        figures.intervals(directory / f"table1-{method}.png", rows, [one.name for one in first])
-        pictures += [f"maps-{method}.png", f"table1-{method}.png"]
-    if len(measured.ladder):
-        figures.rungs(directory / "ladder.png", measured.ladder, LADDER)
-        pictures.append("ladder.png")
-    if len(what.protocols) > 1:
+    chosen = what.drawn[: what.evaluation.gallery]
+    some = dataset.test.select(chosen)
+    names = [dataset.class_names[label] for label in np.asarray(some.label)]
+    shown = Shown(np.asarray(some.image), names, some.mask)
+    panels = {key: its_panels[: len(chosen)] for key, its_panels in panels.items()}
+    methods = [protocol.method for protocol in what.protocols]
+    found = []
+    for method in methods:
+        own = {called(one): panels[one.name, method] for one in first}
+        found.append(maps.gallery(method, shown, own))
+    if len(methods) > 1:
         for one in first:
-            columns = {p.method: panels[one.name, p.method] for p in what.protocols}
-            figures.methods(directory / f"methods-{one.name}.png", images, names, columns)
-            pictures.append(f"methods-{one.name}.png")
-    return pictures
+            columns = {method: panels[one.name, method] for method in methods}
+            title = f"{one.name} by every method"
+            found.append(maps.side_by_side(f"methods-{one.name}", title, shown, columns))
+    rows = Shown(
+        np.repeat(shown.images[:1], len(methods), 0),
+        methods,
+        None if shown.masks is None else np.repeat(shown.masks[:1], len(methods), 0),
+    )
+    through = {one.name: [panels[one.name, method][0] for method in methods] for one in first}
+    title = f"Test image {int(chosen[0])}, {names[0]}, through all models"
+    return [*found, maps.side_by_side("image", title, rows, through)]
 
 
-def draw_networks(many: Networks, directory: Path) -> list[str]:
-    """The sweeps and the agreement of all networks as pictures; returns their names."""
-    pictures = []
+def called(one: Member) -> str:
+    """A model and its network, above its pictures."""
+    facts_of = one.model.facts
+    return f"{one.name} ({facts.network(facts_of)})" if "model" in facts_of else one.name
+
+
+def pair_of(measured: Measured) -> tuple[str, ...]:
+    """The two models that are compared first, if any."""
+    return (*measured.design.compare, ())[0]
+
+
+def study_charts(measured: Measured, found: Mapping[str, pd.DataFrame]) -> compose.Charts:
+    """The charts of the page, which are files too."""
+    slots, pair = slots_of(measured), pair_of(measured)
+    records = measured.records
+    records = records[records.method == measured.wanted.protocols[0].method]
+    table = measured.tables["table1"]
+    main = table[table.method == table.method.iloc[0]]
+    return compose.Charts(
+        training=training_curves(measured),
+        table1=drawn.table1(table, slots, measured.seeds),
+        accuracies=drawn.accuracies(main[main.model.isin(slots)], slots),
+        single=drawn.single(records, slots, pair),
+        ladders=drawn.ladders(measured.ladder, slots, pair),
+        concord=concord_charts(found),
+    )
+
+
+def network_charts(many: Networks) -> list[Chart]:
+    """The sweeps and the agreement of all networks."""
+    found = []
     if many.sweeps:
-        figures.compression(directory / "compression.png", many.sweeps)
-        pictures.append("compression.png")
+        found.append(sweeps.compression(many.sweeps, many.classes))
     if many.noise:
-        figures.agreement(directory / "agreement.png", many.noise.alike)
-        pictures.append("agreement.png")
-    return pictures
+        found += many.noise.charts
+    return found
+
+
+def concord_charts(found: Mapping[str, pd.DataFrame]) -> list[Chart]:
+    """Which metrics agree about methods, where there are methods enough to tell."""
+    if "concord" not in found:
+        return []
+    truth = squares.truth(found["concord"])
+    return [squares.concord(found["concord"]), *([truth] if truth else [])]
 
 
 def was_trained(one: Member) -> bool:
@@ -249,7 +291,7 @@ def read_histories(trained: Sequence[Member]) -> dict[str, pd.DataFrame]:
         except UserError as error:
             warnings.warn(f"{error}; the training curves leave it out", stacklevel=2)
             continue
-        if set(figures.CURVES) <= set(rows):
+        if set(training.COLUMNS) <= set(rows):
             histories[one.name] = rows
         else:
             warnings.warn(

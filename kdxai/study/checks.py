@@ -12,6 +12,12 @@ PREFERRED = 0.64  # least share of images
 PERSISTENT = 0.7  # least correlation of maps that parameters do not change
 ABOVE_CHANCE = 0.001  # level of the test that a model has learned anything
 VARIED = 0.1  # least share of answers beside the commonest, over that of labels
+# What a metric of a model can fail by -> what that means.
+FAILS = {
+    "chance": "the model's answers are no better than chance, so its maps have nothing to explain",
+    "noise": "a map of random numbers scores better, or about as well",
+    "shuffled": "shuffling all parameters of the model hardly changes its maps",
+}
 
 
 def collapsed(records: pd.DataFrame) -> pd.DataFrame:
@@ -127,9 +133,9 @@ def trust(records: pd.DataFrame, method: str, noise: str = "random") -> pd.DataF
       noise: a method of random maps.
 
     Returns:
-      Columns `model, metric, beats_random, sign_p, randomised_similarity, trustworthy, why`; a row
-      per model and metric of maps that says which way is better, and of a model at chance one for
-      the ADCC of its means too.
+      Columns `model, metric, beats_random, sign_p, randomised_similarity, trustworthy, fails, why`
+      (`fails`: names in `FAILS`, with commas); a row per model and metric of maps that says which
+      way is better, and of a model at chance one for the ADCC of its means too.
 
     Raises:
       UserError: a method is not there, or they have different images.
@@ -148,21 +154,31 @@ def trust(records: pd.DataFrame, method: str, noise: str = "random") -> pd.DataF
             share, better = shares[metric].mean(), int((shares[metric] > 0.5).sum())
             decided = int((shares[metric] != 0.5).sum())
             p = stats.binomtest(better, decided).pvalue if decided else 1.0
-            reasons = [dead[model]] if model in dead else []
+            reasons = {"chance": dead[model]} if model in dead else {}
             if share < PREFERRED or p > LEVEL:
-                reasons.append(f"a {noise} map scores as well: {share:.0%} prefer the real one")
+                reasons["noise"] = beaten(noise, share)
             if similarity >= PERSISTENT:
-                reasons.append(
+                reasons["shuffled"] = (
                     f"shuffled parameters leave the map as it was: correlation {similarity:.2f}"
                 )
             rows.append(
                 {
                     **{"model": model, "metric": metric, "beats_random": share, "sign_p": p},
                     **{"randomised_similarity": similarity, "trustworthy": not reasons},
-                    "why": "; ".join(reasons),
+                    **{"fails": ", ".join(reasons), "why": "; ".join(reasons.values())},
                 }
             )
         if model in dead and "adcc" in shares:  # made of means, so no image can prefer it
             of_means = {"metric": "adcc_of_means", "beats_random": np.nan, "sign_p": np.nan}
-            rows.append(rows[-1] | of_means | {"trustworthy": False, "why": dead[model]})
+            failed = {"trustworthy": False, "fails": "chance", "why": dead[model]}
+            rows.append(rows[-1] | of_means | failed)
     return pd.DataFrame(rows)
+
+
+def beaten(noise: str, share: float) -> str:
+    """How a method of maps that know nothing compares, where this share prefers the real map."""
+    if share == 0:
+        return f"a {noise} map scores better: none of the images prefers the real one"
+    if share < 0.5:
+        return f"a {noise} map scores better: {share:.0%} of the images prefer the real one"
+    return f"a {noise} map scores about as well: {share:.0%} of the images prefer the real one"

@@ -17,7 +17,7 @@ from kdxai.study.stats import FEWEST, OF_MODEL, PAIRWISE, STATISTICS
 
 FIELDS = ("says", "metric", "one", "other", "direction", "matters")
 BEYOND = "beyond_noise"
-DIRECTIONS = ("lower", "higher", "not_lower", BEYOND)
+DIRECTIONS = ("lower", "higher", "not_lower", "not_higher", BEYOND)
 ACROSS = ("auto", "seeds", "images")
 NUMBERS = (
     *("mean", "ci_low", "ci_high", "p", "p_holm", "across", "about", "seeds", "networks"),
@@ -25,7 +25,7 @@ NUMBERS = (
 )
 OF_PAIR = ("across", "seeds", "networks", "networks_other", "design")
 ABOUT = {"seeds": "the recipes", "images": "these networks"}  # what verdicts are about
-NOT_TESTABLE = "not testable"
+NOT_TESTABLE = "not testable here"
 OF_ANSWERS = ("accuracy", "same_class")  # what models at chance score badly in
 
 
@@ -113,16 +113,17 @@ def judge(
     seed: int = 0,
     reference: str | None = None,
     distances: Pairwise | None = None,
+    trust: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """The verdict on every claim, by the rule of `verdict` alone.
 
     All is about the mean difference d = one - other, its 95 % interval (`intervals.estimate`) and
     the two-sided p that agrees with it (`intervals.p_values`). The hypothesis tested is d = 0, for
-    `not_lower` d = -matters. Wilcoxon's test is no substitute: it rejects for skewed differences of
-    mean 0. Holm (1979) adjusts p over all claims given, so that at most 5 % of such families hold
-    one claim, or more, that is called supported or contradicted by chance; that holds for claims
-    that depend on each other too. Of differences as skewed as two lognormals' a test at 0.5 % errs
-    in 1.3 % with 20 images, 0.9 % with 100 and 0.5 % with 500.
+    `not_lower` d = -matters, for `not_higher` d = matters. Wilcoxon's test is no substitute: it
+    rejects for skewed differences of mean 0. Holm (1979) adjusts p over all claims given, so that
+    at most 5 % of such families hold one claim, or more, that is called supported or contradicted
+    by chance; that holds for claims that depend on each other too. Of differences as skewed as two
+    lognormals' a test at 0.5 % errs in 1.3 % with 20 images, 0.9 % with 100 and 0.5 % with 500.
 
     `across="seeds"` generalises to networks like these, such as new runs of the recipes, and to new
     images; `"images"` speaks of these networks, whatever another seed would have given: of two
@@ -136,8 +137,9 @@ def judge(
     contradicts it is its interval alone, which Holm does not widen: by chance at most 2.5 % of such
     claims each.
 
-    What cannot be tested has a verdict of its own, *not testable*, whatever its numbers:
+    What cannot be tested has a verdict of its own, *not testable here*, whatever its numbers:
 
+    - a claim by a metric that fails its sanity checks (`checks.trust`) of either model;
     - a claim about the maps or the calibration of a model at chance (`checks.at_chance`), or about
       agreement with such a reference: a network that learned nothing scores well in most metrics;
     - a claim about means of fewer than 20 images, whose intervals do not cover (`stats.few`).
@@ -146,9 +148,10 @@ def judge(
       records, reference: as for `stats.table`; `stats.with_agreement` adds what claims about the
         agreement with the reference need.
       claims: name -> `says` (one sentence), `metric`, `one`, `other`, `direction` (`lower`,
-        `higher`, `not_lower`, `beyond_noise`: of `one`), `matters` (the smallest difference that
-        does).
+        `higher`, `not_lower`, `not_higher`, `beyond_noise`: of `one`), `matters` (the smallest
+        difference that does).
       distances: the agreement of all networks with all, for the metrics `pairwise_*`.
+      trust: `checks.trust` of the method that the records are of, where it was checked.
 
     Returns:
       Columns `claim`, the fields, `mean` (d, or g), `ci_low, ci_high, p, p_holm, across, about`
@@ -189,7 +192,7 @@ def judge(
         if claim["metric"] not in OF_MODEL and (claim["one"], claim["other"]) in on_correct
     }
     table = ledger(claims, found)
-    table["why"], table["verdict_correct"] = untestable(claims, records, reference), ""
+    table["why"], table["verdict_correct"] = untestable(claims, records, reference, trust), ""
     if of_maps:
         table.loc[list(of_maps), "verdict_correct"] = ledger(of_maps, on_correct).verdict
     table.loc[table.why != "", "verdict"] = NOT_TESTABLE
@@ -223,7 +226,10 @@ def difference(samples: Mapping[str, Sample], pair: Pair, across: str) -> pd.Dat
 
 
 def untestable(
-    claims: Mapping[str, Mapping], records: pd.DataFrame, reference: str | None
+    claims: Mapping[str, Mapping],
+    records: pd.DataFrame,
+    reference: str | None,
+    trust: pd.DataFrame | None = None,
 ) -> list[str]:
     """Why each claim cannot be tested; "" where it can."""
     dead, n = at_chance(records), records.image.nunique()
@@ -233,12 +239,23 @@ def untestable(
         if of_agreement(claim):
             models.append(reference)
         reasons = [dead[model] for model in models if model in dead]
+        if not reasons:
+            reasons = failed_by(claim, trust)
         if claim["metric"] in OF_ANSWERS:
             reasons = []
         if stats.few(claim["metric"], n):
             reasons.append(f"{n} images are too few, at least {FEWEST} are needed")
         found.append("; ".join(reasons))
     return found
+
+
+def failed_by(claim: Mapping, trust: pd.DataFrame | None) -> list[str]:
+    """Why the metric of a claim is not to be trusted, with the models that it is so of."""
+    if trust is None or trust.empty:
+        return []
+    models = claim["one"], claim["other"]
+    rows = trust[~trust.trustworthy & (trust.metric == claim["metric"]) & trust.model.isin(models)]
+    return [f"{why} ({', '.join(own.model)})" for why, own in rows.groupby("why", sort=False)]
 
 
 def ledger(
@@ -261,7 +278,7 @@ def ledger(
         rows.append({key: claim[key] for key in FIELDS} | of_pair.to_dict() | row.to_dict())
     table = pd.DataFrame(rows, index=list(claims))
     table = table.reindex(columns=dict.fromkeys([*table, *intervals.FOR_TESTS, *NUMBERS, "p"]))
-    null = -table.matters.where(table.direction == "not_lower", 0.0)
+    null = table.matters * table.direction.map({"not_lower": -1.0, "not_higher": 1.0}).fillna(0.0)
     p = intervals.p_values(table, null)
     table["p"] = p.where(table.direction != BEYOND, table.p.astype(float).fillna(1.0))
     table["p_holm"] = holm(table.p.to_numpy())
@@ -277,15 +294,15 @@ def ledger(
 
 
 def verdict(direction: str, matters: float, mean: float, low: float, high: float, p: float) -> str:
-    """The rule, of what is not *not testable* (see `judge`).
+    """The rule, of what can be tested (see `judge`).
 
     Let g be the difference in the claimed direction, and p as adjusted by Holm.
 
     - `lower`, `higher`: *supported* if p <= 0.05 and g >= matters; *contradicted* if p <= 0.05 and
       g <= -matters; *no meaningful difference* if the whole 95 % interval is inside (-matters,
       matters), which is two one-sided tests at 2.5 % (Schuirmann 1987); else *undecided*.
-    - `not_lower` (non-inferiority): *supported* if p <= 0.05 and g > -matters; *contradicted* if
-      p <= 0.05 and g < -matters; else *undecided*.
+    - `not_lower`, `not_higher` (non-inferiority): *supported* if p <= 0.05 and g > -matters;
+      *contradicted* if p <= 0.05 and g < -matters; else *undecided*.
     - `beyond_noise`, g the gap: *supported* if p <= 0.05 and g >= matters; *contradicted* if the
       whole 95 % interval is below matters; else *undecided*.
     """
@@ -293,11 +310,12 @@ def verdict(direction: str, matters: float, mean: float, low: float, high: float
         if p <= LEVEL and mean >= matters:
             return "supported"
         return "contradicted" if high < matters else "undecided"
-    if direction == "lower":
+    if direction in ("lower", "not_higher"):
         mean, low, high = -mean, -high, -low
-    if -matters < low and high < matters and direction != "not_lower":
+    no_worse = direction in ("not_lower", "not_higher")
+    if -matters < low and high < matters and not no_worse:
         return "no meaningful difference"
-    least = -matters if direction == "not_lower" else matters
+    least = -matters if no_worse else matters
     if p <= LEVEL and mean >= least:
         return "supported"
     if p <= LEVEL and mean <= -matters:

@@ -39,6 +39,7 @@ class Measured(NamedTuple):
       missing: measure or check -> names of the models that it cannot be made for.
       claims: `claims.judge` at every step of the audit, named in the first column `rung`; the last
         is the sound one.
+      question: the verdicts that answer the question of every study, see `question`.
       ladder: `stats.table` of every step of the audit, as above.
       pairwise: method -> the agreement of all networks with all on the random images; empty where
         no model has two networks and none was compressed, as what follows.
@@ -58,6 +59,7 @@ class Measured(NamedTuple):
     trust: pd.DataFrame
     missing: Mapping[str, Sequence[str]]
     claims: pd.DataFrame = NONE
+    question: pd.DataFrame = NONE
     ladder: pd.DataFrame = NONE
     pairwise: Mapping[str, Pairwise] = MappingProxyType({})
     noise: pd.DataFrame = NONE

@@ -17,16 +17,16 @@ from kdxai.study.config import claim
 
 TITLE = "Does the compressed network still look at the right things?"
 ROLES = {
-    "teacher": "the large network",
-    "second_teacher": "the large network again, from another seed: the floor under differences",
-    "student": "the small network, distilled from the teacher",
-    "control": "the small network, trained without a teacher",
-    "tiny_student": "a much smaller network, distilled from the teacher",
+    "teacher": "trained on labels; the others are compared with it",
+    "second_teacher": "the teacher again, from another seed: the floor under differences",
+    "student": "distilled from the teacher",
+    "control": "the student's network, trained without a teacher",
+    "tiny_student": "a narrow network, distilled from the teacher",
     "shallow_student": "a network of few layers, distilled from the teacher",
     "shallow_control": "the same few layers, trained without a teacher",
-    "untrained": "the small network before any training: what structure alone explains",
-    "resnext": "another kind of large network",
-    "resnext_student": "the small network, distilled from the ResNeXt",
+    "untrained": "the student's network before any training: what structure alone explains",
+    "resnext": "a network of another kind, trained on labels",
+    "resnext_student": "the student's network, distilled from the ResNeXt",
 }
 COMPARE = (
     ("student", "teacher"),

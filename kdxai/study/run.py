@@ -18,7 +18,7 @@ from kdxai.data.datasets import Dataset
 from kdxai.externals import External
 from kdxai.models import trained
 from kdxai.settings import listed
-from kdxai.study import alike, audit, claims, design, members, plan, stats
+from kdxai.study import alike, audit, claims, design, members, plan, question, stats
 from kdxai.study.design import Design
 from kdxai.study.measure import NONE, Measured, draw_all_maps, measure, measure_members
 from kdxai.study.members import Member
@@ -27,6 +27,8 @@ from kdxai.study.plan import Run, chosen, runs_of_job
 from kdxai.study.records import Shelf
 from kdxai.study.wanted import Wanted, require_defined, wanted
 from kdxai.training import checkpoints, runs
+
+Claims = Mapping[str, Mapping]  # as for `claims.judge`
 
 
 def study(config: ConfigDict, workdir: str | Path) -> Measured | None:
@@ -103,10 +105,12 @@ def check(config: ConfigDict, workdir: Path) -> Checked:
 
 
 def with_verdicts(
-    measured: Measured, config: ConfigDict, declared: Mapping[str, Mapping], workdir: Path
+    measured: Measured, config: ConfigDict, declared: Claims, workdir: Path
 ) -> Measured:
     """Add the verdicts on the claims, and the audit with its own."""
     evaluation = config.evaluation
+    asked = asked_first(measured, config.across)
+    declared = with_truth(asked, declared)
     found, tables = [], NONE
     names = listed(config.ladder)
     audited = [one for one in measured.members if one.name in names]
@@ -118,17 +122,54 @@ def with_verdicts(
         )
         if len(verdicts):  # the last step is the study's own protocol
             found.append(verdicts[verdicts.rung != steps[-1]])
-    if declared:
-        found.append(judge_sound(measured, declared, config.across))
+    return concluded(measured._replace(ladder=tables), asked, declared, config.across, found)
+
+
+def asked_first(measured: Measured, across: str) -> Claims:
+    """The claims that answer the question of every study, of what was measured."""
+    main = measured.wanted.protocols[0].method
+    records = measured.records[measured.records.method == main].dropna(axis=1, how="all")
+    sizes = records.groupby("model").seed.nunique().to_dict()
+    return question.claims(measured.design, list(records), sizes, across)
+
+
+def with_truth(asked: Claims, declared: Claims) -> Claims:
+    """The declared claims, behind those by the truth, which belong to all data that have masks."""
+    of_truth = {name: one for name, one in asked.items() if one["metric"] in question.TRUTH}
+    return of_truth | dict(declared)
+
+
+def concluded(
+    measured: Measured,
+    asked: Claims,
+    declared: Claims,
+    across: str,
+    audited: Sequence[pd.DataFrame] = (),
+) -> Measured:
+    """Add the verdicts on the claims, and on those that answer the question of every study.
+
+    Args:
+      asked: `asked_first`; those that are declared too are judged among these.
+      audited: verdicts at the steps before the sound one.
+    """
+    own = judge_sound(measured, declared, across) if declared else NONE
+    if set(asked) <= set(declared):
+        answers = own[own.claim.isin(asked)] if asked else NONE
+    else:
+        answers = judge_sound(measured, asked, across)
+    found = [*audited, *([own] if declared else [])]
     return measured._replace(
-        claims=pd.concat(found, ignore_index=True) if found else NONE, ladder=tables
+        claims=pd.concat(found, ignore_index=True) if found else NONE, question=answers
     )
 
 
-def judge_sound(measured: Measured, declared: Mapping[str, Mapping], across: str) -> pd.DataFrame:
+def judge_sound(measured: Measured, declared: Claims, across: str) -> pd.DataFrame:
     """`claims.judge` of the first method on the random images, as the step "sound"."""
     main = measured.wanted.protocols[0].method
-    rows = measured.records[measured.records.drawn & (measured.records.method == main)]
+    records = measured.records
+    models = {one[side] for one in declared.values() for side in ("one", "other")}
+    models.add(measured.design.reference)
+    rows = records[records.drawn & (records.method == main) & records.model.isin(models)]
     verdicts = claims.judge(
         stats.with_agreement(rows, measured.agreement, measured.design.reference),
         declared,
@@ -137,6 +178,7 @@ def judge_sound(measured: Measured, declared: Mapping[str, Mapping], across: str
         resamples=measured.wanted.evaluation.resamples,
         seed=measured.wanted.evaluation.seed,
         reference=measured.design.reference,
+        trust=measured.trust,
     )
     about = claims.about(verdicts, measured.design)
     return verdicts.assign(rung="sound", about=about)[["rung", *verdicts]]
@@ -211,6 +253,5 @@ def explain_members(
         require_defined(model, what, dataset)
     runs.claim_directory(workdir, config, content)
     measured = measure(told, found, dataset, what, workdir)
-    if declared:
-        return measured._replace(claims=judge_sound(measured, declared, config.across))
-    return measured
+    asked = asked_first(measured, config.across)
+    return concluded(measured, asked, with_truth(asked, declared), config.across)

@@ -17,6 +17,7 @@ from kdxai.training import hosts
 
 CONFIG, LOCK = "config.json", "lock"
 CONTENT = "content"  # in config.json, of `claim_directory`
+TOLD = ("title", "roles")  # how people are told of a study, which changes nothing that is made
 
 
 def claim_directory(
@@ -60,10 +61,11 @@ def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
 
     An older version kept no content; what it found at a place is not known. A setting that is not
     set is as good as one that an older version did not have, and an objective was its name alone.
+    How people are told of a study may change.
     """
     contents = [config.get(CONTENT) for config in (one, other)]
     own, its = (content if isinstance(content, dict) else {} for content in contents)
-    flat = flatten({key: value for key, value in one.items() if key != CONTENT})
+    flat = flatten({key: value for key, value in one.items() if key not in (CONTENT, *TOLD)})
     left_out = own.keys() | its.keys()
     flat = {f"{key}.name" if _is_objective(key) else key: v for key, v in flat.items()}
     settings = {k: v for k, v in flat.items() if v not in (None, "", [], ()) and k not in left_out}

@@ -1,17 +1,14 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from report_pages import CLASSES, content
 
 from kdxai import files
 from kdxai.data import datasets
-from kdxai.report import figures, write
-from kdxai.report.figures import Panel
-from kdxai.study.measure import Measured
+from kdxai.report import write
+from kdxai.report.charts.maps import Panel
 from kdxai.study.members import Member
 from kdxai.training import history
 
@@ -26,16 +23,16 @@ HISTORY = [
 
 
 @pytest.fixture
-def measured(tmp_path, monkeypatch):
+def measured(tmp_path, monkeypatch, undrawn):
     """A study of four models and two seeds, as `study.measure` returns it."""
     page = content()
     members = []
-    for key, facts in page.results.items():
-        name, _, seed = key.rpartition(", seed ")
+    for (name, seed), facts in page.results.items():
         model = SimpleNamespace(variables={}, facts=facts | {"best_epoch": 3})
-        members.append(Member(name, int(seed), model, str(tmp_path / key), seed))
-        (tmp_path / key).mkdir()
-        files.write_csv(tmp_path / key / history.HISTORY, HISTORY)
+        place = tmp_path / f"{name}, seed {seed}"
+        members.append(Member(name, seed, model, str(place), str(seed)))
+        place.mkdir()
+        files.write_csv(place / history.HISTORY, HISTORY)
     image = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
     label = np.arange(200) % len(CLASSES)
     split = datasets.Split(image, label, None)
@@ -47,21 +44,9 @@ def measured(tmp_path, monkeypatch):
     maps = page.gallery.heatmaps["teacher"]
     panel = [Panel(one, image[0] / 255, "r$a_{i$", 0.9, 0.5, True) for one in maps]
     monkeypatch.setattr(write, "explain_images", lambda *_: panel)
-    for name in ("curves", "gallery", "intervals", "rungs"):  # drawing takes long
-        monkeypatch.setattr(figures, name, lambda path, *_: figures.save(Figure((1, 1)), path))
     names = ("r$a_{i$", *CLASSES[1:])
-    return Measured(
-        design=page.design,
+    return page.measured._replace(
         members=members,
-        missing={},
         dataset=SimpleNamespace(name="shapes", class_names=names, test=split, train=split),
         wanted=wanted,
-        records=page.records.assign(drawn=True),
-        agreement=page.agreement,
-        tables=page.tables,
-        seeds=pd.DataFrame(),
-        differences=pd.DataFrame(),
-        trust=page.trust,
-        claims=page.claims,
-        ladder=page.ladder,
     )

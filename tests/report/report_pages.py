@@ -1,15 +1,20 @@
 """A page of everything, from made-up numbers."""
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
 from kdxai.report import cards
 from kdxai.report.cards import Gallery
-from kdxai.report.html import Page
+from kdxai.report.compose import Charts, Content
+from kdxai.report.drawn import accuracies, ladders
 from kdxai.study import paper, stats
 from kdxai.study.design import Design
+from kdxai.study.measure import Measured
+
+NONE = pd.DataFrame()
 
 CLASSES = ("ring", "cross", "star", "disc")
 MODELS = ("teacher", "student", "control", "untrained")
@@ -96,9 +101,44 @@ def claims(seeds=2):
     )  # fmt: skip
 
 
+def question(seeds=2):
+    """The student is worse in average drop, and no worse in complexity."""
+    rows = [
+        ("as_well_average_drop", "Average drop: no worse", "average_drop", 0.1, "contradicted"),
+        ("as_well_complexity", "Complexity: no worse", "complexity", 0.001, "supported"),
+    ]
+    found = pd.DataFrame(rows, columns=["claim", "says", "metric", "mean", "verdict"])
+    return found.assign(
+        one="student", other="teacher", networks=seeds, networks_other=seeds, seeds=seeds, n=60,
+        across="seeds" if seeds > 1 else "images",
+        about="the recipes" if seeds > 1 else "these networks",
+    )  # fmt: skip
+
+
 def cards_of(page):
     """The gallery of a page of the usual models."""
-    return cards.cards(page.gallery, page.records, page.class_names, MODELS, page.design)
+    its = page.measured
+    return cards.cards(page.gallery, its.records, its.dataset.class_names, MODELS, its.design)
+
+
+def changed(page, **changes):
+    """The content with something else that was measured."""
+    return page._replace(measured=page.measured._replace(**changes))
+
+
+def measured_of(design, rows, table, **others):
+    """What `study.measure` returns of records."""
+    return Measured(
+        design=design,
+        members=(),
+        dataset=SimpleNamespace(name="shapes", class_names=CLASSES),
+        wanted=None,
+        records=rows.assign(drawn=True),
+        tables={"table1": table},
+        **dict.fromkeys(("agreement", "seeds", "differences", "trust"), NONE)
+        | {"missing": {}}
+        | others,
+    )
 
 
 @functools.cache
@@ -120,7 +160,7 @@ def content():
     }
     machine = {"devices": "1 x cpu", "jax": "0.10.2"}
     results = {
-        f"{model}, seed {seed}": {
+        (model, seed): {
             "model": "wrn-10-1",
             "parameters": 77_850,
             "best_epoch": 0 if model == "untrained" else 3,
@@ -132,19 +172,26 @@ def content():
         for k, model in enumerate(MODELS)
         for seed in range(2)
     }
-    why = "it prefers a centred Gaussian to the true mask"
-    return Page(
-        data="shapes",
-        class_names=CLASSES,
-        results=results,
-        tables={"table1": table},
-        records=rows,
-        agreement=pd.DataFrame(
-            {
-                "model": "student", "other": "teacher", "seed": 0, "method": "cam",
-                "image": [1, 2], "same_class": [1, 0], "pearson": [0.5, 0.7],
-            }
+    trust = pd.DataFrame(
+        [
+            ("student", "average_drop", 0.4, False, "noise", "a random map scores better: 40%"),
+            ("teacher", "average_drop", 0.9, True, "", ""),
+        ],
+        columns=["model", "metric", "beats_random", "trustworthy", "fails", "why"],
+    ).assign(randomised_similarity=0.1)
+    agreement = pd.DataFrame(
+        {
+            "model": "student", "other": "teacher", "seed": 0, "method": "cam",
+            "image": [1, 2], "same_class": [1, 0], "pearson": [0.5, 0.7],
+        }
+    )  # fmt: skip
+    slots = DESIGN.slots(MODELS)
+    return Content(
+        measured=measured_of(
+            DESIGN, rows, table, agreement=agreement, claims=claims(), question=question(),
+            ladder=ladder(), trust=trust,
         ),
+        results=results,
         gallery=Gallery(
             ids=np.array([112, 103, 141, *range(120, 129)]),
             images=rng.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8),
@@ -152,13 +199,9 @@ def content():
             seed=0,
             method="cam",
         ),
+        charts=Charts(
+            ladders=ladders(ladder(), slots, PAIRS[0]), accuracies=accuracies(table, slots)
+        ),
         provenance={"written": "2026-01-01", "jax": "0.10.2"},
         config={"seeds": 2, "models": {"teacher": {"epochs": 3}}},
-        design=DESIGN,
-        claims=claims(),
-        ladder=ladder(),
-        trust=pd.DataFrame(
-            [("student", "average_drop", False, why), ("teacher", "average_drop", True, "")],
-            columns=["model", "metric", "trustworthy", "why"],
-        ),
     )  # fmt: skip

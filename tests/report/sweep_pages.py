@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from report_pages import CLASSES
+from report_pages import CLASSES, measured_of
 
 from kdxai.report import films, sections, seeds, sweep
 from kdxai.report.cards import Gallery
-from kdxai.report.html import Page
+from kdxai.report.compose import Content
+from kdxai.report.networks import NO_NETWORKS
 from kdxai.report.sweep import Sweep
 from kdxai.study import distances, stats, sweeps
 from kdxai.study.design import Design
@@ -151,13 +152,10 @@ def page(parents=5):
     alike = seeds.alike(own.pairwise, [own.sweep], "dense")
     table = stats.table(own.records, [], resamples=100)
     table.insert(0, "method", "cam")
-    return Page(
-        data="shapes",
-        class_names=CLASSES,
-        results={f"{model}, seed {seed}": its for (model, seed), its in own.results.items()},
-        tables={"table1": table},
-        records=own.records,
-        agreement=pd.DataFrame(),
+    noise = sections.seed_noise(alike, stats.floors(own.records), own.noise, [own.sweep])
+    return Content(
+        measured=measured_of(Design("dense", [], ()), own.records, table),
+        results=own.results,
         gallery=Gallery(
             ids=np.arange(100, 104),
             images=np.random.default_rng(2).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8),
@@ -167,10 +165,13 @@ def page(parents=5):
         ),
         provenance={},
         config={},
-        design=Design("dense", [], ()),
-        compression=[compression(own)],
-        noise=sections.seed_noise(alike, stats.floors(own.records), own.noise, [own.sweep]),
+        many=NO_NETWORKS._replace(compression=[compression(own)], noise=noise),
     )
+
+
+def shown(own):
+    """The films of a sweep."""
+    return films.films(own.sweep, seen(own.sweep), own.pairwise, own.records)
 
 
 def compression(own):
@@ -181,10 +182,8 @@ def compression(own):
         sweeps.sweep(rows, "dense", resamples=100),
         sweeps.forgotten(rows, "dense", list(MODELS), resamples=100),
     )
-    shown = films.films(one, image, own.pairwise, own.records)
-    return sections.compression(
-        one, tables, shown, sections.reading(image, one.dense), len(CLASSES)
-    )
+    says = sections.reading(image, one.dense)
+    return sections.compression(one, tables, shown(own), says, len(CLASSES))
 
 
 def agreement(own):

@@ -1,19 +1,15 @@
-"""Three sentences that say what the numbers say, and no more."""
+"""The first lines say what the numbers say, and no more."""
+
+import re
 
 import pandas as pd
 import pytest
-from report_pages import DESIGN, claims, records
+from report_pages import DESIGN, NONE, claims, records
 
 from kdxai.report import answer as answers
-from kdxai.report import markdown, tables
+from kdxai.report import ledger, results, tables
 from kdxai.report.answer import sign, tally
-from kdxai.report.html import NONE
 from kdxai.study import stats
-
-
-def answer(table, *arguments, seeds, design=DESIGN):
-    table = table.assign(seeds=seeds)
-    return answers.answer(table, *arguments, seeds=seeds, design=design)
 
 
 def line(model, metric, mean, low, high, other="", n=1000):
@@ -41,40 +37,86 @@ TEACHER = (("student", "teacher"), 0.1, -0.1, 0.0)
 CONTROL = (("student", "control"), -0.01, 0.0, 0.1)
 
 
-def test_from_the_table():
-    first, second, third = answer(table(CONTROL, TEACHER), NONE, NONE, seeds=1)
-    assert first == (
-        "On 1,000 test images the student scores better than the teacher in complexity (0.300 "
-        "against 0.400) and worse than the teacher in average drop (0.300 against 0.200), and the "
-        "two are not told apart in coherency (SSIM) (0.700 against 0.700)."
-    )
-    assert second == (
-        "The student scores better than the control in coherency (SSIM) (0.700 against 0.600), and "
-        "the two are not told apart in average drop (0.300 against 0.310) and complexity (0.300 "
-        "against 0.300); the control is the small network, trained without a teacher."
-    )
-    assert third == (
-        "With one seed this is about these trained models only: the 95 % intervals are over 1,000 "
-        "images, and what another seed would change is not measured."
-    )
+def sure(rows, seeds, judged=NONE, trust=NONE):
+    return answers.sure(rows.assign(seeds=seeds), judged, trust, DESIGN)
 
 
-def test_without_a_control_or_a_second_model():
-    _, second, _ = answer(table(TEACHER), NONE, NONE, seeds=1)
-    assert second.startswith("The student was compared with no third model")
-    first, second, _ = answer(table(), NONE, NONE, seeds=1)
-    assert "student has average drop 0.300, complexity 0.300 and coherency (SSIM) 0.700" in first
-    assert second.startswith("No two models were compared, so this says nothing")
+def asked(*verdicts, metrics=("energy_inside", "pointing_game", "iou"), seeds=1):
+    """The verdicts on the question's claims."""
+    about = "these networks" if seeds == 1 else "the recipes"
+    known = {"one": "student", "other": "teacher", "about": about}
+    known |= {"networks": seeds, "networks_other": seeds}
+    rows = zip(metrics, verdicts, strict=False)
+    return pd.DataFrame([{"metric": name, "verdict": each} | known for name, each in rows])
+
+
+YES, NO, OPEN, NONE_HERE = "supported", "contradicted", "undecided", "not testable here"
+ALONE = "speaking of these networks only (one seed), "
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "word", "says"),
+    [
+        (
+            (YES, YES, YES),
+            "Yes",
+            f"{ALONE}the student is no worse than the teacher in energy inside the object, "
+            "pointing game and IoU with the object, by the true masks of the objects.",
+        ),
+        (
+            (NO, YES, NO),
+            "No",
+            f"{ALONE}the student is worse than the teacher in energy inside the object and IoU "
+            "with the object; it is no worse in pointing game, by the true masks of the objects.",
+        ),
+        (
+            (YES, OPEN, NONE_HERE),
+            "Undecided",
+            f"{ALONE}the student is no worse than the teacher in energy inside the object; whether "
+            "the student is worse than the teacher in pointing game is not decided; IoU with the "
+            "object cannot be tested here, by the true masks of the objects.",
+        ),
+    ],
+)
+def test_the_first_line(verdicts, word, says):
+    found = answers.answer(asked(*verdicts), DESIGN)
+    question = "Do the maps of the student lie on the objects as well as those of the teacher?"
+    assert found == (question, word, says)
+
+
+def test_the_first_line_without_the_truth_or_of_several_seeds_or_of_one_model():
+    rows = asked(YES, NO, metrics=("average_drop", "ssim"), seeds=3)
+    assert answers.answer(rows, DESIGN) == (
+        "Does the student explain as well as the teacher?",
+        "No",
+        "speaking of the recipes, the student is worse than the teacher in coherency (SSIM); it is "
+        "no worse in average drop.",
+    )
+    assert answers.answer(NONE, DESIGN).says.startswith("a verdict across networks needs two")
+    alone = answers.answer(NONE, DESIGN._replace(compare=()))
+    assert (alone.question, alone.word) == ("", "Undecided")
+    assert alone.says.startswith("no two models were compared, so this says nothing")
+    stated = answers.stated(table())
+    assert "student has average drop 0.300, complexity 0.300 and coherency (SSIM) 0.700" in stated
+
+
+def test_the_numbers_behind_it_are_the_students_the_teachers_and_the_controls():
+    rows = asked(YES, NO, metrics=("average_drop", "ssim"))
+    assert answers.behind(rows, table(TEACHER, CONTROL), DESIGN) == (
+        "Average drop: 0.300 of the student, 0.200 of the teacher, 0.310 of the control; coherency "
+        "(SSIM): 0.700 of the student, 0.700 of the teacher, 0.600 of the control; the control is "
+        "the student's network, trained without a teacher."
+    )
 
 
 def test_several_seeds_speak_of_the_recipe_and_one_never_does():
     for seeds, expected in ((1, False), (3, True)):
-        *_, third = answer(table(TEACHER), NONE, NONE, seeds=seeds)
+        third = sure(table(TEACHER), seeds)
         assert ("about the recipes" in third) == expected
         assert ("these trained models only" in third) != expected
     assert "across 3 networks of each model and 1,000 images" in third
     over_images = claims(seeds=3).assign(across="images", about="these networks")
-    *_, third = answer(table(TEACHER), over_images, NONE, seeds=3)
+    third = sure(table(TEACHER), 3, over_images)
     assert third.startswith("This, the mean of 3 seeds, is about these trained models only")
 
 
@@ -84,7 +126,7 @@ def test_what_a_second_teacher_and_an_untrained_network_say():
         (("second_teacher", "teacher"), -0.1, 0.01, 0.2),
         (("untrained", "teacher"), 0, 0.1, 0.2),
     )
-    *_, third = answer(rows, NONE, NONE, seeds=1)
+    third = sure(rows, 1)
     assert (
         "the second teacher, of the same recipe as the teacher, differs from it by "
         "\N{MINUS SIGN}0.100 in average drop, +0.010 in complexity and +0.200 in coherency (SSIM)"
@@ -96,54 +138,69 @@ def test_what_a_second_teacher_and_an_untrained_network_say():
 
 def test_verdicts_of_one_seed_are_never_of_recipes():
     for seeds, about in ((1, "Of these networks, "), (2, "Of the recipes, ")):
-        first, *_ = answer(table(TEACHER), claims(seeds), NONE, seeds=seeds)
-        assert first.startswith(about)
-    worded = tables.ledger(claims(1)).verdict
-    assert list(worded) == ["contradicted for these networks", "undecided"]
-    assert list(tables.ledger(claims(2)).verdict) == ["contradicted", "undecided"]
+        assert answers.tallied(claims(seeds)).startswith(about)
+    for seeds, said in ((1, "✗ contradicted for these networks"), (2, "✗ contradicted")):
+        [(_, rows)] = ledger.judged(claims(seeds)).groups
+        assert [row.cells[0].sign for row in rows] == [said, "? undecided"]
     assert "another seed may give the other verdict" in tables.scope(claims(1))
     assert tables.scope(claims(2)) == "across 2 networks of each model, about the recipes"
 
 
 def test_each_seeds_means_are_shown_where_there_are_several():
     seeds = stats.by_seed(records()).assign(method="cam")
-    heading, method, text = markdown.seeds_section(seeds)
-    assert (heading, method) == ("## Each seed", "cam, means over images:")
+    [part] = results.seeds(seeds, {})
+    assert part.folded == "Each seed: cam, means over images"
     own = records().groupby(["model", "seed"]).average_drop.mean()["student"]
-    assert f"| student: Average drop ↓ | {own[0]:.3f} | {own[1]:.3f} |" in text
-    assert "| metric | seed 0 | seed 1 |" in text.replace("|  |", "| metric |")
-    assert "Entropy" not in text  # the main metrics alone
-    assert markdown.seeds_section(seeds[seeds.seed == 0]) == []
+    rows = {(heading, row.head.text): row for heading, its in part.table.groups for row in its}
+    cells = rows["Average drop ↓", "student"].cells
+    assert [cell.text for cell in cells] == [f"{own[0]:.3f}", f"{own[1]:.3f}"]
+    assert [column.text for column in part.table.columns] == ["Model", "seed 0", "seed 1"]
+    assert "Entropy ↓" not in [heading for heading, _ in part.table.groups]  # main metrics alone
+    assert results.seeds(seeds[seeds.seed == 0], {}) == []
 
 
 def test_what_is_not_testable_is_counted_and_explained():
     rows = claims(1)
-    rows.loc[rows.claim == "drop", ["verdict", "why"]] = "not testable", "9 images are too few"
-    first, *_ = answer(table(TEACHER), rows, NONE, seeds=1)
-    assert first.endswith(
-        "none of two claims is supported: one is undecided and one is not testable."
+    why = "9 images are too few"
+    rows.loc[rows.claim == "drop", ["verdict", "why"]] = "not testable here", why
+    assert (
+        answers.tallied(rows)
+        .split(". ")[0]
+        .endswith("none of two claims is supported: one is undecided and one is not testable here")
     )
-    assert tables.ledger(rows).verdict.iloc[0] == "not testable"
+    [(_, lines)] = ledger.judged(rows).groups
+    assert lines[0].cells[0].sign == "∅ not testable here"
+    assert lines[0].cells[0].notes == [why]
+    assert tables.ledger(rows).verdict.iloc[0] == "not testable here"
     assert tables.reasons(rows) == "Not testable: 9 images are too few."
     assert tables.reasons(claims(1)) == ""
     assert tables.verdicts(rows).loc["sound", "drop"] == "x"
-    assert tables.LEGEND.endswith("x not testable")
+    assert tables.LEGEND.endswith("x not testable here")
 
 
-def test_from_claims_sound_against_literal():
-    first, second, third = answer(table(TEACHER), claims(seeds=1), NONE, seeds=1)
-    assert first == (
+def test_differences_by_one_metric_have_one_scale_and_a_marked_side():
+    rows = claims(1).assign(metric="average_drop").iloc[2:]
+    [(_, lines)] = ledger.judged(rows).groups
+    large, small = (str(line.cells[1].picture) for line in lines)
+
+    def band(picture):
+        return re.findall(r'class="matters" x="([\d.]+)" width="([\d.]+)"', picture)
+
+    assert band(large) == band(small) != []
+    assert "← better" in large  # it is lower
+    accuracy = ledger.picture(next(rows.assign(metric="accuracy").itertuples()), 0.1)
+    assert "better →" in accuracy
+
+
+def test_the_tally_sound_against_literal():
+    assert answers.tallied(claims(seeds=1)) == (
         "Of these networks, measured soundly, none of two claims is supported: one is contradicted "
-        "(“the student's average drop is lower”) and one is undecided."
+        "and one is undecided. By the literal protocol, one of two claims is supported and one is "
+        "undecided; the verdict is another one on “the student's average drop is lower”."
     )
-    assert second == (
-        "By the literal protocol, one of two claims is supported and one "
-        "is undecided; the verdict is another one on “the student's average drop is lower”."
-    )
+    third = sure(table(TEACHER), 1, claims(seeds=1))
     assert "these trained models only: the 95 % intervals are over 60 images" in third
-    sound = claims()[2:]
-    _, second, _ = answer(table(TEACHER), sound, NONE, seeds=2)
-    assert second.startswith("They were judged by one protocol alone")
+    assert "protocol" not in answers.tallied(claims()[2:])
 
 
 @pytest.mark.parametrize(
@@ -180,12 +237,11 @@ def test_doubts_are_said_of_what_is_used_and_of_nothing_else():
         ],
         columns=["model", "metric", "trustworthy"],
     )
-    *_, third = answer(table(TEACHER), NONE, trust, seeds=1)
+    third = sure(table(TEACHER), 1, trust=trust)
     assert third.endswith(
         "; not trustworthy here, for reasons below Table 1: average drop (student, control)."
     )
-    first, _, third = answer(table(TEACHER), claims(), trust, seeds=2)
-    assert "lower”, by a metric not trustworthy here)" in first
+    third = sure(table(TEACHER), 2, claims(), trust)
     assert third.endswith(": average drop (student).")  # no claim is about the control
 
 

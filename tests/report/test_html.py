@@ -3,19 +3,20 @@
 import base64
 import io
 import itertools
+import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import sweep_pages
 from PIL import Image
-from report_pages import CLASSES, DESIGN, MODELS, PAIRS, cards_of, claims, content
+from report_pages import CLASSES, DESIGN, MODELS, NONE, PAIRS, cards_of, changed, claims, content
 
-from kdxai.report import cards, headline, html, tables
-from kdxai.report.answer import answer
-from kdxai.report.html import NONE
+from kdxai.report import cards, classes, compose, headline, html, results, tables, trusted
+from kdxai.report.compose import Charts
 from kdxai.study import stats
 
 
@@ -45,9 +46,13 @@ class Elements(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
+def page_of(content):
+    return html.page(compose.report(content))
+
+
 @pytest.fixture(scope="module")
 def page():
-    return html.page(content())
+    return page_of(content())
 
 
 def test_one_file_that_asks_for_nothing(page):
@@ -58,23 +63,23 @@ def test_one_file_that_asks_for_nothing(page):
     for _, attributes in elements.tags:
         for key in ("src", "href", "action", "srcset", "data", "poster"):
             assert attributes.get(key, "#").startswith(("#", "data:"))
-    assert all(uri.startswith("data:image/png") for uri in re.findall(r"url\((.*?)\)", page))
+    uris = re.findall(r"url\((?:&quot;)?(.*?)\)", page.partition("<script>")[0])
+    assert all(uri.startswith("data:image/") for uri in uris)
 
 
-def test_below_five_megabytes_at_its_largest():
+def test_below_three_megabytes_at_its_largest():
     """48 pictures of noise, larger than are shown, by ten models."""
     rng = np.random.default_rng(0)
     small = content()
     names = [f"model_{i}" for i in range(9)] + ["teacher"]
-    rows = pd.concat(
-        [small.records[small.records.model == "teacher"].assign(model=name) for name in names]
-    )
-    table = small.tables["table1"]
+    rows = small.measured.records
+    rows = pd.concat([rows[rows.model == "teacher"].assign(model=name) for name in names])
+    table = small.measured.tables["table1"]
     table = table[table.model == "teacher"]
-    many = small._replace(
-        records=rows,
-        tables={"table1": pd.concat([table.assign(model=name) for name in names])},
-        results={f"{n}, seed {s}": small.results["teacher, seed 0"] for n in names for s in (0, 1)},
+    tables = {"table1": pd.concat([table.assign(model=name) for name in names])}
+    many = changed(small, records=rows, tables=tables, claims=NONE, ladder=NONE, question=NONE)
+    many = many._replace(
+        results={(n, s): small.results["teacher", 0] for n in names for s in (0, 1)},
         gallery=cards.Gallery(
             ids=np.arange(100, 100 + cards.PICTURES),
             images=rng.integers(0, 256, (cards.PICTURES, 96, 96, 3), dtype=np.uint8),
@@ -82,65 +87,128 @@ def test_below_five_megabytes_at_its_largest():
             seed=0,
             method="cam",
         ),
-        claims=NONE,
-        ladder=NONE,
+        charts=Charts(),
     )
-    page = html.page(many)
-    assert page.count('class="card"') == cards.PICTURES
-    assert 1e6 < len(page.encode()) < 5e6
+    page = page_of(many)
+    assert cards.FIRST <= page.count('class="card"') < cards.PICTURES
+    assert 1e6 < len(page.encode()) < 3e6
 
 
-def test_the_answer_comes_first_in_three_sentences(page):
-    sentences = answer(*(content().tables["table1"], content().claims, content().trust, 2, DESIGN))
+def test_the_answer_comes_first_then_numbers_and_the_tally(page):
     words = Elements(page).words()
-    places = [words.index(sentence) for sentence in sentences]
+    report = compose.report(content())
+    [first] = report.answers
+    assert first.word == "No"
+    said = [f"{first.word} : {first.says}", *report.sentences]
+    places = [words.index(sentence) for sentence in (first.question, *said)]
     assert places == sorted(places)
     assert places[-1] < words.index("The claims")
-    for sentence in sentences:
-        assert sentence.endswith(".")
-        assert ". " not in sentence
+    assert len(report.sentences) == 3
+    assert "two claims" in report.sentences[1]
 
 
 def test_table_1_holds_every_number_with_its_interval(page):
     words = Elements(page).words().replace("\N{MINUS SIGN}", "-").replace("+", "")
     known = 0
-    for row in content().tables["table1"].itertuples():
+    for row in content().measured.tables["table1"].itertuples():
         ends = f"[{row.ci_low:.3f}, {row.ci_high:.3f}]"
         if np.isnan(row.ci_low):  # complexity and entropy differ by the same on every image
             ends = "\N{EN DASH}"
-        assert f"{row.mean:.3f} {ends}" in words
+        assert re.search(rf"{row.mean:.3f} († )?{re.escape(ends)}", words), row
         known += not np.isnan(row.ci_low)
-    assert known == len(content().tables["table1"]) - 2 * len(PAIRS)
-    differences = words.index("Paired differences")
-    assert words.index(" Models ") < differences < words.rindex("student - teacher")
-    assert "student - " not in words[words.index(" Models ") : differences]
+    assert known == len(content().measured.tables["table1"]) - 2 * len(PAIRS)
+
+
+def table_1(content):
+    """{column: {metric: cell}} of the main metrics."""
+    slots = content.measured.design.slots(content.gallery.heatmaps)
+    section = results.section(content.measured, slots)
+    table = next(part.table for part in section.parts if part.table)
+    [(_, rows)] = table.groups
+    columns = [column.text for column in table.columns[1:]]
+    return {
+        column: {row.head.text: row.cells[place] for row in rows}
+        for place, column in enumerate(columns)
+    }
 
 
 def test_differences_are_called_by_their_interval():
-    table = content().tables["table1"]
-    [groups] = [html.results_table(table, "cam", MODELS, {}).groups]
-    rows = {(one, other): cells for one, other, cells in groups[1][1]}
-    metrics = html.results_table(table, "cam", MODELS, {}).metrics
-    cells = dict(zip(metrics, rows["student", "control"], strict=True))
-    assert cells["Average drop\N{NO-BREAK SPACE}↓"].sign == "better"  # it is lower
-    assert cells["Coherency (SSIM)\N{NO-BREAK SPACE}↑"].sign == "better"  # it is higher
-    assert cells["Accuracy\N{NO-BREAK SPACE}↑"].sign == ""  # its interval holds 0
-    assert {cell.sign for *_, line in groups[0][1] for cell in line} == {""}
+    found = table_1(content())
+    assert list(found) == [*MODELS, *(f"{a} \N{MINUS SIGN} {b}" for a, b in PAIRS)]
+    cells = found["student \N{MINUS SIGN} control"]
+    assert cells["Average drop ↓"].sign == "better"  # it is lower
+    assert cells["Coherency (SSIM) ↑"].sign == "better"  # it is higher
+    assert cells["Accuracy ↑"].sign == ""  # its interval holds 0
+    assert {cell.sign for name in MODELS for cell in found[name].values()} == {""}
 
 
-def test_what_is_not_trustworthy_says_so_with_the_reason(page):
-    words = Elements(page).words()
-    # The student's, its two differences, the claim about it; twice in the answer, and why.
-    assert (
-        words.replace("\N{NO-BREAK SPACE}", " ").count("not trustworthy here") == 1 + 2 + 1 + 2 + 1
+def test_the_truth_comes_first_in_table_1():
+    full = content()
+    rows = full.measured.records.assign(energy_inside=0.4, iou=0.5)
+    table = stats.table(rows, PAIRS, resamples=20).assign(method="cam")
+    found = table_1(changed(full, records=rows, tables={"table1": table}))
+    assert list(found["teacher"])[:2] == ["Energy inside the object ↑", "IoU with the object ↑"]
+
+
+def test_many_models_are_told_in_tables_that_fit():
+    full = content()
+    names = [f"m{k}" for k in range(20)]
+    rows = full.measured.records
+    rows = pd.concat([rows[rows.model == "teacher"].assign(model=name) for name in names])
+    table = stats.table(rows, [], resamples=20).assign(method="cam")
+    section = results.section(
+        full.measured._replace(records=rows, tables={"table1": table}, agreement=NONE), {}
     )
-    assert "average drop of the student: it prefers a centred Gaussian to the true mask" in words
-    assert "not trustworthy" not in Elements(html.page(content()._replace(trust=NONE))).words()
+    every = [part for part in section.parts if part.table and "Models, " in part.table.name]
+    every = [part for part in every if "further" not in part.table.name]
+    assert [len(part.table.columns) - 1 for part in every] == [9, 9, 2]
+    assert [bool(part.folded) for part in every] == [False, True, True]
+
+
+def test_what_is_not_trustworthy_is_marked_and_a_matrix_says_why(page):
+    marked = {
+        (column, metric)
+        for column, cells in table_1(content()).items()
+        for metric, cell in cells.items()
+        if cell.mark
+    }
+    drop = "Average drop ↓"
+    assert marked == {
+        ("student", drop),
+        *((f"student \N{MINUS SIGN} {other}", drop) for other in ("teacher", "control")),
+    }
+    [part] = trusted.reasons(content().measured.trust, {})
+    assert part.folded == "Sanity checks: why 1 number is not trustworthy here"
+    [(_, [row])] = part.table.groups
+    assert (row.head.text, [cell.text for cell in row.cells]) == (drop, ["R 40%", ""])
+    assert part.notes[0].startswith("R: a map of random numbers scores better, or about as well")
+    assert part.folded in Elements(page).words()
+    plain = Elements(page_of(changed(content(), trust=NONE))).words()
+    assert "not trustworthy" not in plain
+
+
+def test_a_model_at_chance_is_told_once():
+    why = "untrained (seed 0) is not above chance: 18 of 200 answers are right"
+    rows = [
+        ("untrained", "ssim", "chance, noise", f"{why}; a random map scores better"),
+        ("untrained", "iou", "chance", why),
+        ("student", "ssim", "noise, shuffled", "both"),
+    ]
+    trust = pd.DataFrame(rows, columns=["model", "metric", "fails", "why"])
+    trust = trust.assign(trustworthy=False, beats_random=0.0, randomised_similarity=0.8)
+    [part] = trusted.reasons(trust, {})
+    [(_, lines)] = part.table.groups
+    found = {line.head.text: [cell.text for cell in line.cells] for line in lines}
+    assert found == {
+        "IoU with the object ↑": ["C", ""],
+        "Coherency (SSIM) ↑": ["C, R 0%", "R 0%, S 0.80"],
+    }
+    assert part.notes[1:] == [f"{why}."]
 
 
 def test_without_claims_ladder_and_agreement_the_page_says_so():
-    plain = content()._replace(claims=NONE, ladder=NONE, trust=NONE, agreement=NONE)
-    words = Elements(html.page(plain)).words()
+    plain = changed(content(), claims=NONE, ladder=NONE, trust=NONE, agreement=NONE)
+    words = Elements(page_of(plain)).words()
     assert "No claims were tested as such in this run" in words
     assert "No other protocol was tried on these models" in words
     assert "Agreement of two models" not in words
@@ -149,22 +217,23 @@ def test_without_claims_ladder_and_agreement_the_page_says_so():
 def test_numbers_without_an_interval_are_drawn_without_one():
     """One image: its values, and nothing about others."""
     full = content()
-    [first] = full.records.image.unique()[:1]
-    few = full.records[(full.records.image == first) & (full.records.seed == 0)]
+    rows = full.measured.records
+    [first] = rows.image.unique()[:1]
+    few = rows[(rows.image == first) & (rows.seed == 0)]
     table = stats.table(few, PAIRS, resamples=20).assign(method="cam")
     assert table.ci_low.isna().sum() > 10
     ends = dict.fromkeys(("ci_low", "ci_high"), np.nan)
-    page = html.page(
-        full._replace(
-            tables={"table1": table},
-            ladder=full.ladder.assign(**ends),
-            claims=full.claims.assign(**ends),
-        )
+    shown = changed(
+        full,
+        tables={"table1": table},
+        ladder=full.measured.ladder.assign(**ends),
+        claims=full.measured.claims.assign(**ends),
     )
+    page = page_of(shown._replace(charts=Charts()))
     assert not re.search(r"\bnan\b", re.sub(r"base64,[^)\"]*", "", page), re.IGNORECASE)
     words = Elements(page).words()
     drop = table[(table.model == "teacher") & (table.metric == "average_drop")]["mean"].iloc[0]
-    assert f"{drop:.3f} \N{EN DASH}" in words
+    assert f"{drop:.3f} ‡ \N{EN DASH}" in words
     assert "fewer than 20 images" in words
     wide = tables.readable(table)
     assert wide.loc["Average drop ↓", "teacher"] == f"{drop:.3f} [-] ‡"
@@ -174,66 +243,69 @@ def test_numbers_without_an_interval_are_drawn_without_one():
 def test_what_is_not_testable_says_why_and_one_seed_speaks_of_these_networks():
     rows = claims(1)
     why = "the student (seed 0) is at chance"
-    rows.loc[rows.claim == "accuracy", ["verdict", "why"]] = "not testable", why
-    words = Elements(html.page(content()._replace(claims=rows))).words()
-    assert f"not testable {why}" in words
+    rows.loc[rows.claim == "accuracy", ["verdict", "why"]] = "not testable here", why
+    words = Elements(page_of(changed(content(), claims=rows))).words()
+    assert f"not testable here {why}" in words
     assert "contradicted for these networks" in words
     assert "judged over images, about these trained models only" in words
-    assert "for these networks" not in Elements(html.page(content())).words()
+    assert "for these networks" not in Elements(page_of(content())).words()
 
 
 def test_one_model_alone():
     full = content()
-    table = full.tables["table1"]
-    alone = full._replace(
-        results={key: r for key, r in full.results.items() if key.startswith("untrained")},
+    table, rows = full.measured.tables["table1"], full.measured.records
+    alone = changed(
+        full,
         tables={"table1": table[table.model == "untrained"]},
-        records=full.records[full.records.model == "untrained"],
+        records=rows[rows.model == "untrained"],
+        agreement=NONE, claims=NONE, question=NONE, ladder=NONE, trust=NONE,
+        design=full.measured.design._replace(reference="untrained", compare=()),
+    )._replace(
+        results={key: r for key, r in full.results.items() if key[0] == "untrained"},
         gallery=full.gallery._replace(heatmaps={"untrained": full.gallery.heatmaps["untrained"]}),
-        agreement=NONE, claims=NONE, ladder=NONE, trust=NONE,
-        design=full.design._replace(reference="untrained", compare=()),
     )  # fmt: skip
-    page = html.page(alone)
+    page = page_of(alone)
     assert "says nothing about what tells them apart" in page
     assert 'value="disagreement"' not in page
 
 
 def test_names_are_text_and_never_markup():
-    evil = '<img src="//x.test" onerror="alert(1)">'
-    page = html.page(content()._replace(class_names=[evil, *CLASSES[1:]], data="<script>"))
-    assert evil not in page
+    evil = '<img src="//x.test" onerror="alert(1)">\n$x$ “ü”'
+    data = SimpleNamespace(name="<script>", class_names=[evil, *CLASSES[1:]])
+    page = page_of(changed(content(), dataset=data))
+    assert "<img" not in page
     assert "&lt;img src=" in page
-    assert len(Elements(page).all("script")) == 1
+    assert "$x$ “ü”" in page
+    assert [one.get("type") for one in Elements(page).all("script")] == [None]
     assert not Elements(page).all("img")
 
 
 def test_a_models_name_may_hold_what_a_difference_is_spelt_with():
     full = content()
-    rows = full.records.replace({"model": {"control": "old - new"}})
+    rows = full.measured.records.replace({"model": {"control": "old - new"}})
     pairs = [("student", "teacher"), ("student", "old - new"), ("old - new", "teacher")]
     table = stats.table(rows, pairs, resamples=20).assign(method="cam")
     names = [*table.model[table.other == ""].unique()]
     assert names == ["teacher", "student", "old - new", "untrained"]
-    [_, (_, differences)] = html.results_table(table, "cam", names, {}).groups
-    assert [(one, other) for one, other, _ in differences] == pairs
+    found = table_1(changed(full, tables={"table1": table}))
+    assert list(found) == [*names, *(f"{one} \N{MINUS SIGN} {other}" for one, other in pairs)]
     wide = tables.readable(table)
     assert list(wide.columns) == [*names, *(f"{one} - {other}" for one, other in pairs)]
     gap = table[(table.other == "old - new") & (table.metric == "ssim")].iloc[0]
     text = wide.loc["Coherency (SSIM) ↑", "student - old - new"]
     assert text == tables.interval(gap["mean"], gap.ci_low, gap.ci_high)
-    _, second, _ = answer(table, NONE, NONE, 2, DESIGN)
-    assert second.startswith("The student scores better than old - new in average drop")
 
 
 def test_gallery_keeps_the_order_drawn_and_counts_only_models_that_learned():
     full = content()
     found = cards_of(full)
     assert [card.id for card in found] == list(full.gallery.ids)
-    rows = full.records[full.records.seed == 0].set_index(["model", "image"])
+    rows = full.measured.records
+    rows = rows[rows.seed == 0].set_index(["model", "image"])
     for card in found:
         right = [rows.loc[(m, card.id)].predicted == rows.loc[(m, card.id)].label for m in MODELS]
         assert card.right == all(right[:3])  # the fourth is untrained
-        assert [tile.correct for tile in card.tiles] == right
+        assert [tile.correct for tile in card.rows[0].tiles] == right
         drops = [rows.loc[(m, card.id)].average_drop for m in MODELS]
         assert card.values["average_drop"]["student"] == pytest.approx(drops[1], abs=1e-4)
         assert card.values["average_drop"]["mean"] == pytest.approx(np.mean(drops[:3]), abs=1e-4)
@@ -259,7 +331,7 @@ def test_pictures_hold_the_pixels():
     full = content()
     card = cards_of(full)[3]
     np.testing.assert_array_equal(np.asarray(decoded(card.photo)), full.gallery.images[3])
-    maps = decoded(card.maps)
+    maps = decoded(card.rows[0].maps)
     assert maps.size == (4 * 32, 32)
     expected = np.round(255 * full.gallery.heatmaps["student"][3])
     np.testing.assert_array_equal(np.asarray(maps)[:, 32:64], expected)  # palette's indices
@@ -288,30 +360,58 @@ def test_maps_are_described(y, x, where):
 
 def test_classes_have_the_means_of_their_images():
     full = content()
-    accuracy, drop, *_ = html.per_class(full, MODELS)
-    rows = full.records
+    rows = full.measured.records
+    accuracy, drop, *_ = classes.per_class(rows, MODELS)
     own = rows[(rows.label == 2) & (rows.model == "student")]
-    name, count, values = drop.rows[2]
-    assert (name, count) == (CLASSES[2], own.image.nunique())
-    mean, error, shade = values[1]
+    assert (drop.labels[2], drop.counts[2]) == (2, own.image.nunique())
     by_image = own.groupby("image").average_drop.mean()
-    assert mean == pytest.approx(own.average_drop.mean())
-    assert error == pytest.approx(1.96 * by_image.std(ddof=1) / np.sqrt(count))
-    assert 0 <= shade <= 1
-    assert accuracy.rows[2][2][1][0] == pytest.approx((own.predicted == own.label).mean())
+    assert drop.means[2, 1] == pytest.approx(own.average_drop.mean())
+    error = 1.96 * by_image.std(ddof=1) / np.sqrt(drop.counts[2])
+    assert drop.errors[2, 1] == pytest.approx(error)
+    line = classes.row(drop, 2, CLASSES)
+    assert line.head.text == CLASSES[2]
+    assert line.cells[2].text == f"{own.average_drop.mean():.2f} ± {error:.2f}"
+    shades = [cell.shade for k in range(4) for cell in classes.row(drop, k, CLASSES).cells[1:]]
+    assert (min(shades), max(shades)) == (0, 1)
+    assert accuracy.means[2, 1] == pytest.approx((own.predicted == own.label).mean())
+
+
+def many_classes(count):
+    """One image of each class, the later the better."""
+    each = pd.DataFrame({"image": np.arange(count), "label": np.arange(count), "seed": 0})
+    each = each.assign(method="cam", predicted=each.label, average_drop=1 - each.image / count)
+    return pd.concat([each.assign(model=name) for name in ("one", "two")])
+
+
+def test_of_many_classes_the_worst_and_the_best_are_shown():
+    names = [f"class {k}" for k in range(1000)]
+    section = classes.section(many_classes(1000), names, ["one", "two"], "two", {})
+    shown = [part for part in section.parts if part.table and not part.folded]
+    folded = [part for part in section.parts if part.folded]
+    drop = shown[1].table
+    assert [heading for heading, _ in drop.groups] == ["10 worst", "10 best"]
+    assert [len(rows) for _, rows in drop.groups] == [10, 10]
+    (_, worst), (_, best) = drop.groups
+    assert worst[0].head.text == "class 0"  # the largest drop
+    assert best[-1].head.text == "class 999"
+    assert [len(part.table.groups[0][1]) for part in folded] == [1000, 1000]
+    assert all(part.table.search for part in folded)
+    few = classes.section(many_classes(20), names, ["one", "two"], "two", {})
+    assert [len(part.table.groups[0][1]) for part in few.parts[1:]] == [20, 20]
 
 
 def test_zero_maps_are_counted():
-    for row in html.degenerate(content().records):
-        assert row["maps"] == 120
-        assert row["degenerate_zero"] == 2  # one image, two seeds
-        assert row["degenerate_constant"] == row["degenerate_masked_zero"] == 0
+    [part] = trusted.degenerate(content().measured.records, {}).parts
+    [(_, rows)] = part.table.groups
+    for row in rows:
+        counts = [int(cell.text) for cell in row.cells[1:]]
+        assert counts == [120, 2, 0, 0, 0]  # one image, two seeds
 
 
 def test_provenance_is_complete(page):
     words = Elements(page).words()
-    for run, result in content().results.items():
-        assert run in words
+    for (name, seed), result in content().results.items():
+        assert f"{name} seed {seed}" in words
         assert result["sha256"] in words
     assert '"epochs": 3' in words  # the config
     assert "61 s" in words
@@ -382,13 +482,13 @@ def test_a_page_without_sweep_or_several_networks_has_neither_section(page):
 
 @pytest.fixture(scope="module")
 def sweep_page():
-    return html.page(sweep_pages.page())
+    return page_of(sweep_pages.page())
 
 
 def test_a_sweep_says_how_far_and_where_each_kind_leaves_the_band(sweep_page):
     one = sweep_pages.made().sweep
     words = Elements(sweep_page).words()
-    assert words.index(headline.short(one)) < words.index("How far can a network be compressed")
+    assert words.index(headline.short(one).says) < words.index("How far can a network be")
     assert words.index(headline.headline(one)) < words.index("Where each kind leaves the seed band")
     steps = one.steps.set_index("model")
     out = steps.loc["tuned-8"]
@@ -410,7 +510,7 @@ def test_every_number_of_a_sweep_also_where_all_are_right(sweep_page):
     mine = rows[rows.model == "bits-8"]
     assert right[mine.index].sum() >= 20 * 5
     assert f"{mine.adcc.mean():.3f} {mine[right[mine.index]].adcc.mean():.3f}" in words
-    dead = re.findall(r'<tr class="dead"><th scope="row">([\w-]+)', sweep_page)
+    dead = re.findall(r'<th scope="row">([\w-]+)<small>[^\n]*class="struck"', sweep_page)
     assert dead == ["prune-8", "random-2"]
 
 
@@ -428,7 +528,7 @@ def test_images_that_compression_forgets(sweep_page):
 
 
 def test_one_image_along_a_sweep(sweep_page):
-    found = sweep_pages.page().compression[0].films
+    found = sweep_pages.shown(sweep_pages.made())
     own = sweep_pages.made()
     assert [len(film.frames) for film in found] == [4, 4, 3, 2, 5]  # of the tuned, tuned-1 too
     networks = own.pairwise.networks
@@ -447,7 +547,7 @@ def test_one_image_along_a_sweep(sweep_page):
 
 
 def test_one_parent_has_no_band():
-    words = Elements(html.page(sweep_pages.page(1))).words()
+    words = Elements(page_of(sweep_pages.page(1))).words()
     assert "Give it networks that differ in the seed alone" in words
     assert "Where each kind leaves the seed band" not in words
     assert "dense networks of other seeds" not in words
@@ -480,3 +580,70 @@ def test_a_sweep_asks_for_nothing_and_is_read_without_sight(sweep_page):
     assert not re.search(r"\bnan\b", re.sub(r"base64,[^)\"]*", "", sweep_page), re.IGNORECASE)
     described = re.findall(r"<desc[^>]*>(.*?)</desc>", sweep_page)
     assert any("2 bits, 16 times: 0.550" in text for text in described)
+
+
+def many_cards(count=20):
+    """More images than the page begins with, masks, and a second method of the first six."""
+    full = content()
+    rng = np.random.default_rng(3)
+    maps = {name: rng.random((count, 8, 8)) for name in MODELS}
+    mask = np.zeros((count, 8, 8), bool)
+    mask[:, 2:4, 3:6] = True
+    own = cards.Gallery(
+        ids=100 + np.arange(count),
+        images=rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8),
+        heatmaps=maps, seed=0, method="cam",
+        others={"grad_cam": {name: its[:6] for name, its in maps.items()}},
+        masks=mask,
+    )  # fmt: skip
+    rows = full.measured.records
+    rows = pd.concat([rows, rows.assign(method="grad_cam", complexity=0.123)])
+    return changed(full, records=rows)._replace(gallery=own)
+
+
+def test_pictures_beyond_the_first_are_text_until_they_are_wanted():
+    page = page_of(many_cards())
+    loaded, rest = page.split('<template id="rest">')
+    rest, after = rest.split("</template>")
+    assert loaded.count('class="card"') == loaded.count("--photo: url(") == cards.FIRST
+    assert rest.count('class="card"') == 20 - cards.FIRST
+    assert "url(" not in rest
+    told = re.search(r'<script type="application/json" id="pictures">(.*?)</script>', after)
+    found = json.loads(told[1])
+    assert list(found) == [str(number) for number in range(100 + cards.FIRST, 120)]
+    photo = np.asarray(decoded(found["119"]["photo"]))
+    np.testing.assert_array_equal(photo, many_cards().gallery.images[19])
+    assert [decoded(uri).size for uri in found["119"]["maps"]] == [(4 * 8, 8)]
+
+
+def test_other_methods_are_rows_of_the_images_that_have_them():
+    full = many_cards()
+    slots = DESIGN.slots(MODELS)
+    found = cards.view(full.gallery, full.measured.records, CLASSES, slots, DESIGN)["cards"]
+    assert [[row.method for row in card.rows] for card in found] == [["cam", "grad_cam"]] * 6 + [
+        ["cam"]
+    ] * 14
+    assert {tile.complexity for tile in found[0].rows[1].tiles} == {0.123}
+    page = Elements(page_of(full))
+    boxes = [one for one in page.all("input") if one.get("name") == "by"]
+    assert [(one["value"], "checked" in one) for one in boxes] == [
+        ("cam", True),
+        ("grad_cam", False),
+    ]
+    rows = [one for one in page.all("div") if "data-method" in one]
+    assert sum("hidden" in one for one in rows) == 6
+
+
+def test_the_outline_goes_along_the_masks_borders():
+    mask = np.zeros((8, 10), bool)
+    mask[2:4, 3:6] = True
+    drawn = cards.outline(mask)
+    assert "viewBox='0 0 10 8'" in drawn
+    [steps, _] = re.findall(r"d='(.*?)'", drawn)
+    assert re.findall(r"M\d+ \d+[hv]\d+", steps) == [
+        *("M3 2h3", "M3 4h3"),
+        *("M3 2v2", "M6 2v2"),
+    ]
+    assert cards.outline(np.ones((4, 4), bool)) == cards.outline(np.zeros((4, 4), bool)) == ""
+    big = cards.outline(np.arange(100 * 100).reshape(100, 100) % 100 < 50)
+    assert "viewBox='0 0 64 64'" in big and "M32 0v64" in big

@@ -12,8 +12,9 @@ from report_pages import DESIGN, cards_of, content
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
+from test_html import many_cards
 
-from kdxai.report import gallery, html
+from kdxai.report import compose, gallery, html
 from kdxai.report.gallery import Explained, Map, Prediction
 
 FLAGS = (
@@ -26,7 +27,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(html.page(content()))
+    path.write_text(html.page(compose.report(content())))
     return path.as_uri()
 
 
@@ -66,6 +67,13 @@ def show(browser, page, width=1280, scheme="light", script=True):
 
 def choose(browser, name, value):
     Select(browser.find_element("name", name)).select_by_value(value)
+
+
+def search(browser, text):
+    """Type the name of a class, or part of one, in place of what is there."""
+    field = browser.find_element("name", "class")
+    field.clear()
+    field.send_keys(text or "x" + Keys.BACKSPACE)
 
 
 def cards(browser):
@@ -124,21 +132,60 @@ def test_filters(browser):
     drawn = expected()
     said = browser.find_element("id", "shown")
     for name in ("ring", "star"):
-        choose(browser, "class", name)
+        search(browser, name)
         assert cards(browser) == [card.id for card in drawn if card.class_name == name]
         assert said.text.startswith(f"{len(cards(browser))} of 12 images")
-    choose(browser, "class", "")
+    search(browser, "")
     for choice, right in (("right", True), ("wrong", False)):
         choose(browser, "correct", choice)
         assert cards(browser) == [card.id for card in drawn if card.right == right]
     kinds = {(card.class_name, card.right) for card in drawn}
     for name in {name for name, _ in kinds if (name, True) not in kinds}:
         choose(browser, "correct", "right")
-        choose(browser, "class", name)
-        assert said.text == "0 of 12 images, by order drawn. None fits both filters."
-    choose(browser, "class", "")
+        search(browser, name)
+        assert said.text == "0 of 12 images, by order drawn. None fits all filters."
+    search(browser, "")
     choose(browser, "correct", "all")
     assert len(cards(browser)) == 12
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    path = tmp_path_factory.mktemp("many") / "report.html"
+    path.write_text(html.page(compose.report(many_cards())))
+    return path.as_uri()
+
+
+def test_more_images_methods_and_outlines_on_demand(chromium, many):
+    show(chromium, many)
+    said = chromium.find_element("id", "shown")
+    assert said.text == "20 of 20 images, by order drawn. The first 12 are shown."
+    waiting = "return [...document.querySelectorAll('.card')].map(c => !c.style.cssText)"
+    assert chromium.execute_script(waiting) == [False] * 12 + [True] * 8
+    more = chromium.find_element("id", "more")
+    assert more.text == "Show 8 more"
+    more.send_keys(Keys.ENTER)
+    assert cards(chromium) == list(range(100, 120))
+    assert said.text == "20 of 20 images, by order drawn."
+    assert not more.is_displayed()
+    last = chromium.find_elements("css selector", ".card")[-1]
+    chromium.execute_script("arguments[0].scrollIntoView()", last)
+    chromium.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0], 50))")
+    photo = "return getComputedStyle(arguments[0].querySelector('.photo')).backgroundImage"
+    assert chromium.execute_script(photo, last).startswith('url("data:image/png')
+    border = "return getComputedStyle(document.querySelector('.pic'), '::after')"
+    assert chromium.execute_script(f"{border}.backgroundImage").startswith('url("data:image/svg')
+    chromium.find_element("name", "outline").send_keys(Keys.SPACE)
+    assert chromium.execute_script(f"{border}.display") == "none"
+    rows = chromium.find_elements("css selector", "[data-method=grad_cam]")
+    assert [row.is_displayed() for row in rows] == [False] * 6
+    chromium.find_elements("name", "by")[1].send_keys(Keys.SPACE)
+    assert [row.is_displayed() for row in rows] == [True] * 6
+    search(chromium, "st")  # the star
+    names = {card.get_attribute("data-class") for card in
+             chromium.find_elements("css selector", ".card:not([hidden])")}  # fmt: skip
+    assert names == {"star"}
+    test_loads_without_errors_and_asks_the_network_for_nothing(chromium, many)
 
 
 def test_strength_of_the_maps(browser):
@@ -270,7 +317,7 @@ def test_own_pictures_fit_and_need_nothing(chromium, own_pictures, width, scheme
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory):
     path = tmp_path_factory.mktemp("sweep") / "report.html"
-    path.write_text(html.page(sweep_pages.page()))
+    path.write_text(html.page(compose.report(sweep_pages.page())))
     return path.as_uri()
 
 

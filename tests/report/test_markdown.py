@@ -4,30 +4,36 @@ import re
 
 import numpy as np
 import pandas as pd
+import pytest
 import sweep_pages
+from report_pages import NONE, content
 
-from kdxai.report import headline, markdown, tables
-from kdxai.report.networks import NO_NETWORKS, Networks
+from kdxai.report import compose, headline, ledger, markdown
+from kdxai.report.networks import NO_NETWORKS
 from kdxai.study import stats
 from kdxai.study.beyond import PAIRWISE
 from kdxai.study.stats import STATISTICS
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+
 
 def rows_of(text, heading):
     """The tables below a heading: row's name -> cells, one dictionary per table."""
-    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    level, section = re.split(rf"^(##+) {heading}.*\n", text, maxsplit=1, flags=re.MULTILINE)[1:]
+    section = re.split(rf"^#{{1,{len(level)}}} ", section, flags=re.MULTILINE)[0]
     tables = re.findall(r"(?:^\|.*\n?)+", section, re.MULTILINE)
     cells = [[line.strip("| ").split(" | ") for line in one.splitlines()] for one in tables]
     return [{name: values for name, *values in one[2:]} for one in cells]
 
 
-def report(measured, **changes):
-    return markdown.report({}, measured._replace(**changes), [], {"jax": "1"})
+def report(measured, many=NO_NETWORKS, **changes):
+    page = content()._replace(measured=measured._replace(**changes), many=many)
+    return markdown.text(compose.report(page))
 
 
 def test_zero_and_constant_maps_are_counted(measured):
     [counts] = rows_of(report(measured), "Zero and constant maps")
-    assert counts["student, cam"] == ["2", "0"]  # one image, two seeds
+    assert counts["student"] == ["cam", "120", "2", "0", "0", "0"]  # one image, two seeds
 
 
 def test_methods_stand_side_by_side_with_their_means(measured):
@@ -66,23 +72,23 @@ def test_a_metric_prefers_the_map_to_the_control(measured):
 def test_differences_have_their_own_columns(measured):
     found = stats.differences(measured.records, [("student", "teacher")], resamples=100)
     [row] = found[found.metric == "average_drop"].itertuples()
-    [table] = rows_of(report(measured, differences=found.assign(method="cam")), "Differences")
-    difference, floors, ranks, wilcoxon, correct = table["Average drop ↓"]
-    assert difference == f"{row.mean:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
+    [table] = rows_of(report(measured, differences=found.assign(method="cam")), "How large")
+    difference, floors, ranks, wilcoxon, correct, images = table["Average drop ↓"]
+    assert difference == f"{row.mean:+.3f} [{row.ci_low:+.3f}, {row.ci_high:+.3f}]"
     assert floors == f"{row.in_floors:+.1f}"
     assert ranks == f"{row.rank_biserial:+.2f}"
-    assert wilcoxon == f"{row.wilcoxon_p:.2g}"
-    assert correct.startswith(f"{row.mean_correct:.3f} [")
+    assert wilcoxon == ("\\< 0.001" if row.wilcoxon_p < 0.001 else f"{row.wilcoxon_p:.3f}")
+    assert correct.startswith(f"{row.mean_correct:+.3f} [")
+    assert images == f"{row.n_correct:,.0f}"
 
 
 def test_metrics_that_fail_their_checks_are_named_with_the_reason(measured):
     text = report(measured)
-    why = "it prefers a centred Gaussian to the true mask"
-    assert f"- student: Average drop ↓: {why}" in text
-    assert "- teacher: Average drop" not in text
+    [table] = rows_of(text, "Sanity checks: why 1 number is not trustworthy here")
+    assert table == {"Average drop ↓": ["R 40%"]}  # and nothing of the teacher
     good = measured.trust.assign(trustworthy=True)
-    assert "Every metric passes them." in report(measured, trust=good)
-    assert "Sanity checks" not in report(measured, trust=pd.DataFrame())
+    assert "Every metric passes its sanity checks." in report(measured, trust=good)
+    assert "anity checks:" not in report(measured, trust=NONE)
 
 
 def test_agreement_is_the_mean_over_images(measured):
@@ -92,44 +98,40 @@ def test_agreement_is_the_mean_over_images(measured):
 
 def networks(parents):
     page = sweep_pages.page(parents)
-    return Networks(
-        [sweep_pages.made(parents).sweep], NO_NETWORKS.tables, page.compression, page.noise
-    )
+    return page.many
 
 
 def test_a_sweep_in_plain_text(measured):
     own = sweep_pages.made()
-    text = markdown.report({}, measured, [], {}, networks(5))
+    text = report(measured, networks(5))
     assert headline.headline(own.sweep) in text
-    left, steps, forgotten = rows_of(text, "Compression")
+    left, forgotten, *steps = rows_of(text, "Compression")
+    steps = {name: cells for kind in steps for name, cells in kind.items()}
     assert set(forgotten) == set(sweep_pages.MODELS)
     out = own.sweep.steps.set_index("model").loc["tuned-8"]
     cells = left["pruned by magnitude, fine-tuned"]
-    assert cells[0].startswith("4.0 (75 % pruned; r ")
-    assert cells[1] == f"8.0 (87.5 % pruned; r {out.agreement:.3f}, accuracy {out.accuracy:.1%})"
+    assert cells[0].startswith(f"4.0{TIMES} 75 % pruned, r ")
+    assert (
+        cells[1] == f"8.0{TIMES} 87.5 % pruned, r {out.agreement:.3f}, accuracy {out.accuracy:.1%}"
+    )
     assert cells[2].startswith(f"{out.gap:+.3f} [{out.ci_low:+.3f}, {out.ci_high:+.3f}], ")
     assert left["pruned at random (control)"][0] == "-"
     assert "not within the factors tried" in left["pruned by magnitude, BatchNorm re-estimated"]
     assert len(steps) == len(sweep_pages.MODELS)
-    assert [name for name, cells in steps.items() if cells[-1] == "5 of 5"] == [
-        "prune-8",
-        "random-2",
-    ]
-    assert [name for name, cells in steps.items() if "~~" in "".join(cells)] == [
-        "prune-8",
-        "random-2",
-    ]
+    dead = ["prune-8 87.5 % pruned, 5 of 5 collapsed", "random-2 50 % pruned, 5 of 5 collapsed"]
+    assert [name for name in steps if "5 of 5 collapsed" in name] == dead
+    assert [name for name, cells in steps.items() if "~~" in "".join(cells)] == dead
 
 
 def test_seed_noise_in_plain_text(measured):
     own = sweep_pages.made()
-    text = markdown.report({}, measured, [], {}, networks(5))
-    pairs, noise, floors = rows_of(text, "Seed noise")
-    assert pairs["two of dense"][0].endswith("10 pairs from 0.820 to 0.870")
-    row = own.noise[(own.noise.one == "bits-2") & (own.noise.metric == "pearson")].iloc[0]
-    assert noise["bits-2 and dense, all"][:2] == [f"{row.within:.3f}", f"{row['between']:.3f}"]
+    text = report(measured, networks(5))
+    noise, *_, floors = rows_of(text, "Seed noise")
+    assert "On 60 images two of dense agree at r = 0.82 to 0.87" in text
+    row = own.noise[(own.noise.one == "prune-2") & (own.noise.metric == "pearson")].iloc[-1]
+    assert noise["prune-2 and dense"][2:4] == [f"{row.within:.3f}", f"{row['between']:.3f}"]
     assert set(floors) >= {"Accuracy ↑", "ADCC (mean of images) ↑"}
-    alone = markdown.report({}, measured, [], {}, networks(1))
+    alone = report(measured, networks(1))
     assert "Give it networks that differ in the seed alone" in alone
     assert "No population here has two networks" in alone
 
@@ -140,12 +142,28 @@ def test_without_several_networks_there_is_neither_section(measured):
     assert "## Compression" not in text
 
 
-def test_every_metric_of_a_claim_has_a_title():
+def test_every_metric_of_a_claim_is_told_by_its_name():
     numbers = {"mean": 0.1, "ci_low": 0.0, "ci_high": 0.2, "matters": 0.02, "p_holm": 0.1}
-    texts = {"rung": "sound", "one": "a", "other": "b", "about": "these networks"}
+    texts = {"rung": "sound", "one": "a", "other": "b", "about": "these networks", "why": ""}
     row = numbers | texts | {"verdict": "undecided", "verdict_correct": ""}
-    claims = pd.DataFrame(
-        [row | {"says": name, "metric": name} for name in [*STATISTICS, *PAIRWISE]]
-    )
-    titles = tables.ledger(claims).metric
-    assert titles.is_unique and titles["pairwise_ssim"] == "Agreement of all with all (SSIM)"
+    metrics = [*STATISTICS, *PAIRWISE]
+    claims = pd.DataFrame([row | {"claim": name, "says": name, "metric": name} for name in metrics])
+    [(_, rows)] = ledger.judged(claims).groups
+    told = {line.head.text: line.cells[1].notes[1] for line in rows}
+    assert len(set(told.values())) == len(metrics)
+    assert told["pairwise_ssim"].startswith("agreement of all with all (SSIM), a")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a | b\nc", "a \\| b c"),
+        ("r$a_{i$", "r\\$a\\_{i\\$"),
+        ("*x* _y_ `z`", "\\*x\\* \\_y\\_ \\`z\\`"),
+        ("[a](b) <b>&lt;", "[a\\](b) \\<b>\\&lt;"),
+        ("second_teacher “ü” 'q'", "second_teacher “ü” 'q'"),
+        ("~~a~~ 1 < 2 & 3", "\\~~a\\~~ 1 \\< 2 & 3"),
+    ],
+)
+def test_names_are_text_and_never_markup(name, shown):
+    assert str(markdown.escaped(name)) == shown

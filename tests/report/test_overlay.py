@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import kdxai
 from kdxai.errors import UserError
-from kdxai.report.overlay import overlay
+from kdxai.report.overlay import drawn_as, overlay, picture
 
 INFERNO = {0: (0, 0, 4), 1: (252, 255, 164)}  # its ends, as published
 
@@ -66,7 +66,9 @@ def test_grey_rgb_and_rgba_as_bytes_and_floats(shape):
     floats = overlay((image / 255).astype(np.float32), heatmap)
     assert np.abs(shown.astype(int) - floats).max() <= 1
     if shape[2:] == (4,):
-        np.testing.assert_array_equal(shown, overlay(image[..., :3], heatmap))
+        alpha = image[..., 3:] / 255
+        over = np.round(alpha * image[..., :3] + 255 * (1 - alpha)).astype(np.uint8)
+        np.testing.assert_array_equal(shown, overlay(over, heatmap))
 
 
 IMAGE, MAP = np.zeros((4, 4, 3), np.uint8), np.eye(4)
@@ -98,3 +100,23 @@ def test_a_map_that_rounding_put_beyond_one():
 
 def test_it_is_at_the_front_door():
     assert kdxai.overlay is overlay
+
+
+@pytest.mark.parametrize(
+    ("pixel", "shown", "says"),
+    [
+        ((7,), 7, ""),
+        ((10, 20), (10, 20, 20), "the first red, the second green and blue"),
+        ((1, 2, 3), (1, 2, 3), ""),
+        ((100, 0, 200, 51), (224, 204, 244), "RGBA, and shown over white"),  # a fifth of it
+        ((1, 2, 3, 4, 5), (1, 2, 3), "Of 5 channels the first three"),
+    ],
+    ids=["grey", "two", "rgb", "rgba", "five"],
+)
+def test_pictures_of_any_channels(pixel, shown, says):
+    image = np.full((2, 6, 7, len(pixel)), pixel, np.uint8)
+    found = picture(image)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, np.full((2, 6, 7, *np.shape(shown)), shown))
+    np.testing.assert_allclose(picture(image[0] / np.float32(255)), found[0] / 255, atol=1 / 255)
+    assert says in drawn_as(len(pixel)) and bool(says) == bool(drawn_as(len(pixel)))

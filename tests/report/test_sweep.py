@@ -118,9 +118,9 @@ def test_what_collapsed_is_outside_whatever_it_agrees_at():
 
 def test_the_headline_says_how_far_with_its_numbers():
     own = made().sweep
-    assert headline.short(own).startswith(
-        "“dense” can be compressed 8.0 times (weights quantised; "
-    )
+    short = headline.short(own)
+    assert short.word == "Yes"
+    assert short.says.startswith("“dense” can be compressed 8.0 times (weights quantised; ")
     text = headline.headline(own)
     four = own.steps[own.steps.model == "bits-4"].iloc[0]
     assert text.startswith("At 8.0 times (weights quantised, 4 bits)")
@@ -136,7 +136,8 @@ def test_the_headline_says_how_far_with_its_numbers():
 def test_the_headline_where_nothing_or_everything_stays():
     own = made().sweep
     far = own._replace(bands=own.bands | {"agreement": Band(0.9999, 0.9999, 0.9999, 1)})
-    assert headline.short(far).startswith("None of the compressions tried")
+    assert headline.short(far).word == "No"
+    assert headline.short(far).says.startswith("none of the compressions tried")
     text = headline.headline(far)
     assert text.startswith("No kind of compression stays as alike as two networks of “dense”")
     assert "weights quantised at 4.0 times (r = 0.99)" in text
@@ -144,13 +145,14 @@ def test_the_headline_where_nothing_or_everything_stays():
         bands=own.bands | {"agreement": Band(0.0, 0.1, 0.2, 10)},
         steps=own.steps.assign(collapsed=0),
     )
-    assert headline.short(near).endswith("or further: nothing stronger was tried.")
+    assert headline.short(near).says.endswith("or further: nothing stronger was tried.")
     assert "no longer" not in headline.headline(near)
 
 
 def test_one_parent_has_no_band_and_is_told_what_to_do():
     own = made(1).sweep
-    assert "cannot be said from one network" in headline.short(own)
+    assert headline.short(own).word == "Undecided"
+    assert "cannot be said from one network" in headline.short(own).says
     assert "Give it networks that differ in the seed alone" in headline.headline(own)
 
 

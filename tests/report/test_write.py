@@ -13,15 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import sweep_pages
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
-from report_pages import MODELS, content, ladder
+from report_pages import MODELS, changed, content, ladder
 from scripts import ROOT
 
 from kdxai.data import datasets
 from kdxai.errors import UserError
-from kdxai.report import figures, markdown, networks, overlay, tables, write
-from kdxai.report.figures import Panel
+from kdxai.report import compose, markdown, networks, tables, write
+from kdxai.report.charts import maps
 from kdxai.study import distances, run, stats
 from kdxai.study.members import Member
 from kdxai.training import config as training
@@ -38,7 +37,7 @@ def written(measured, directory):
 
 def test_all_files(measured, tmp_path):
     files = written(measured, tmp_path / "out")
-    pictures = ("training-curves", "maps-cam", "table1-cam", "ladder")
+    pictures = ("training-curves", "maps-cam", "image", "ladder")
     assert files == {
         *("records.csv", "agreement.csv", "table1.csv", "claims.csv", "trust.csv", "ladder.csv"),
         *("report.html", "report.md", "study.json"),
@@ -79,9 +78,7 @@ def test_a_missing_history_stops_no_report(measured, tmp_path, recwarn):
     assert "training-curves" not in (tmp_path / "none" / "report.md").read_text()
 
 
-def test_curves_are_those_of_the_history(measured, monkeypatch):
-    drawn = {}
-    monkeypatch.setattr(figures, "curves", lambda path, histories: drawn.update(histories))
+def test_curves_are_those_of_the_history(measured):
     found = write.read_histories([one for one in measured.members if one.seed == 0])
     assert list(found) == list(MODELS)
     assert list(found["student"].validation_accuracy) == [0.2, 0.4, pytest.approx(0.6)]
@@ -122,17 +119,17 @@ def test_no_cell_of_a_csv_is_a_formula(measured, tmp_path):
     assert back.ci_low.min() < 0
 
 
-def test_pictures_in_markdown_have_addresses_without_spaces(measured):
-    text = markdown.report({}, measured, ["methods-a - b.png"], {})
-    assert "](figures/methods-a%20-%20b.png)" in text
+def test_pictures_in_markdown_have_addresses_without_spaces():
+    page = content()._replace(figures=["methods-a - b.png"])
+    assert "](figures/methods-a%20-%20b.png)" in markdown.text(compose.report(page))
 
 
 def test_what_a_claim_says_breaks_no_table(measured, capsys):
     says = ["a | b\nc", "[red]d"]
     claims = measured.claims.assign(says=[*says, *says])
-    text = markdown.report({}, measured._replace(claims=claims), [], {})
-    [line] = [line for line in text.splitlines() if line.startswith("| a ")]
-    assert line.startswith("| a \\| b c | student - teacher |")
+    text = markdown.text(compose.report(changed(content(), claims=claims)))
+    [line] = [line for line in text.splitlines() if line.startswith("| a ") and "drop" in line]
+    assert line.startswith("| a \\| b c | ✗ contradicted |")
     tables.show_claims(claims)
     assert "[red]d" in capsys.readouterr().out
 
@@ -140,7 +137,7 @@ def test_what_a_claim_says_breaks_no_table(measured, capsys):
 def test_an_audit_leaves_two_tables_and_a_picture(tmp_path):
     table = ladder()
     more = [table[table.metric == "complexity"].assign(metric=name) for name in ("ssim", "adcc")]
-    found = SimpleNamespace(table=pd.concat([table, *more]), claims=content().claims)
+    found = SimpleNamespace(table=pd.concat([table, *more]), claims=content().measured.claims)
     write.write_audit(found, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"audit.csv", "claims.csv", "audit.png"}
     pixels = matplotlib.image.imread(tmp_path / "audit.png")
@@ -148,64 +145,17 @@ def test_an_audit_leaves_two_tables_and_a_picture(tmp_path):
     assert len(pd.read_csv(tmp_path / "audit.csv")) == 2 * len(table)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
-def test_pictures_of_any_channels(channels):
-    image = np.random.default_rng(0).integers(0, 256, (2, 6, 7, channels), dtype=np.uint8)
-    shown = overlay.picture(image)
-    expected = {
-        1: image[..., 0],
-        3: image,
-        4: image[..., :3],
-    }.get(channels, image.astype(float).mean(-1).astype(np.uint8))
-    assert shown.dtype == np.uint8
-    np.testing.assert_array_equal(shown, expected)
-    part = overlay.picture(image[0] / np.float32(255))
-    np.testing.assert_allclose(part, expected[0] / 255, atol=1 / 255)
+@pytest.fixture
+def kept(measured, monkeypatch):
+    """What the pictures of maps are made from, by the name of each."""
+    found = {}
+    monkeypatch.setattr(maps, "gallery", lambda method, *told: found.update({method: told}))
+    monkeypatch.setattr(maps, "side_by_side", lambda name, *told: found.update({name: told}))
+    return found
 
 
-@pytest.mark.parametrize("channels", [1, 2, 4, 5])
-@pytest.mark.parametrize("draw", [figures.gallery, figures.methods])
-def test_galleries_of_any_channels_and_any_class_names(tmp_path, channels, draw):
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (2, 12, 12, channels), dtype=np.uint8)
-    names = ["a$b_{c$d^", "x" * 300]
-    panels = [Panel(rng.random((12, 12)), image[0] / 255, name, 0.9, 0.1, False) for name in names]
-    draw(tmp_path / "maps.png", image, names, {"one": panels, "two": panels})
-    assert np.ptp(matplotlib.image.imread(tmp_path / "maps.png")) > 0.5
-
-
-def test_names_are_drawn_as_they_are(monkeypatch, tmp_path):
-    kept = {}
-    monkeypatch.setattr(figures, "save", lambda figure, path: kept.update(figure=figure))
-    image = np.zeros((1, 12, 12, 3), np.uint8)
-    panels = [Panel(np.eye(12), image[0] / 255, "$x$", 0.9, 0.1, True)]
-    figures.gallery(tmp_path / "maps.png", image, ["$y$"], {"one": panels})
-    shown = [ax.title for part in kept["figure"].subfigs for ax in part.axes]
-    mathematics = {text.get_text(): text.get_parse_math() for text in shown if text.get_text()}
-    assert mathematics == {"$y$": False, "$x$ 90%": False, "→ 10%": True}
-
-
-def test_grey_values_are_not_stretched(monkeypatch, tmp_path):
-    """A dark image stays dark, beside itself under its map."""
-    kept = {}
-    monkeypatch.setattr(figures, "save", lambda figure, path: kept.update(figure=figure))
-    image = np.full((1, 12, 12, 1), 64, np.uint8)
-    panels = [Panel(np.eye(12), image[0] / 255, "a", 0.9, 0.1, True)]
-    figures.gallery(tmp_path / "maps.png", image, ["a"], {"one": panels})
-    shown = [ax.images[0] for part in kept["figure"].subfigs for ax in part.axes if ax.images]
-    alone, under, masked = shown[:3]
-    assert [one.norm.vmax for one in (alone, masked)] == [255, 1]
-    assert [one.norm.vmin for one in (alone, masked)] == [0, 0]
-    # Off the map's diagonal: 40 % of the image, 60 % of the darkest colour.
-    np.testing.assert_array_equal(under.get_array()[0, 1], [26, 26, 28])
-
-
-def test_pictures_are_of_the_images_drawn_and_of_the_first_seed(measured, monkeypatch, tmp_path):
-    shown, asked = {}, []
-
-    def gallery(path, images, names, panels):
-        shown[path.name] = images, names, panels
-
+def test_pictures_are_of_the_images_drawn_and_of_the_first_seed(measured, monkeypatch, kept):
+    asked = []
     panels = write.explain_images()
 
     def explain_images(trained, protocol, dataset, indices):
@@ -213,19 +163,21 @@ def test_pictures_are_of_the_images_drawn_and_of_the_first_seed(measured, monkey
         return panels
 
     monkeypatch.setattr(write, "explain_images", explain_images)
-    monkeypatch.setattr(figures, "gallery", gallery)
     found = write.explain_first(measured)
-    write.draw_figures(measured, found, tmp_path)
+    write.map_charts(measured, found)
     drawn = measured.wanted.drawn
     first = [one.model for one in measured.members if not one.seed]
     assert [one for one, _ in asked] == first
     assert all(indices == list(drawn) for _, indices in asked)
-    images, names, columns = shown["maps-cam.png"]
+    shown, columns = kept["cam"]
     split = measured.dataset.test
-    np.testing.assert_array_equal(images, split.image[drawn[:2]])
-    assert names == [measured.dataset.class_names[split.label[index]] for index in drawn[:2]]
+    np.testing.assert_array_equal(shown.images, split.image[drawn[:2]])
+    assert shown.names == [measured.dataset.class_names[split.label[k]] for k in drawn[:2]]
     assert list(columns) == [f"{name} (wrn-10-1)" for name in MODELS]
     assert all(list(its) == panels[:2] for its in columns.values())
+    _, rows, through = kept["image"]
+    np.testing.assert_array_equal(rows.images, split.image[drawn[:1]])
+    assert {name: its for name, its in through.items()} == {name: panels[:1] for name in MODELS}
     pictures = write.gallery(measured, found)
     np.testing.assert_array_equal(pictures.images, split.image[drawn])
     np.testing.assert_array_equal(pictures.heatmaps["student"][3], panels[3].heatmap)
@@ -305,22 +257,21 @@ def of_a_sweep(measured, monkeypatch):
     ]
     monkeypatch.setattr(write, "sha256", lambda model: model.facts["sha256"])
     monkeypatch.setattr(networks, "see", lambda _, one, __: sweep_pages.seen(one))
-    for name in ("compression", "agreement"):  # drawing takes long
-        monkeypatch.setattr(figures, name, lambda path, *_: figures.save(Figure((1, 1)), path))
     evaluation = ConfigDict({"gallery": 2, "resamples": 100, "seed": 0})
     drawn = page.gallery.ids
     wanted = SimpleNamespace(
         protocols=measured.wanted.protocols, drawn=drawn, evaluation=evaluation
     )
     return measured._replace(
-        design=page.design,
+        design=page.measured.design,
         members=members,
         wanted=wanted,
         records=own.records,
         agreement=sweep_pages.agreement(own),
-        tables=page.tables,
+        tables=page.measured.tables,
         trust=pd.DataFrame(),
         claims=pd.DataFrame(),
+        question=pd.DataFrame(),
         ladder=pd.DataFrame(),
         pairwise={"cam": own.pairwise},
         noise=own.noise.assign(method="cam"),
@@ -371,8 +322,6 @@ def test_a_sweep_from_end_to_end(tmp_path, monkeypatch):
     steps = made["sweep"]("dense", made["pruned"]("prune", (2,)) | random)
     wanted = made["study"]({"dense": dense}, {"dense": steps}, config.data.to_dict())
     wanted.evaluation.update({"images": 24, "sanity": 0, "gallery": 1, "resamples": 100})
-    for name in ("gallery", "intervals", "compression", "agreement"):  # drawing takes long
-        monkeypatch.setattr(figures, name, lambda path, *_: figures.save(Figure((1, 1)), path))
     out = tmp_path / "out"
     write.write(run.study(wanted, out), wanted, out)
     found = pd.read_csv(out / "compression.csv").sort_values(["model", "seed"])

@@ -61,6 +61,9 @@ def only(shift, entry, **options):
         (-0.05, claim(direction="not_lower", matters=0.2), "supported"),  # lower by less than that
         (-0.2, claim(direction="not_lower", matters=0.05), "contradicted"),
         (-0.05, claim(direction="not_lower", matters=0.05), "undecided"),
+        (0.05, claim(direction="not_higher", matters=0.2), "supported"),  # higher by less than that
+        (0.2, claim(direction="not_higher", matters=0.05), "contradicted"),
+        (0.05, claim(direction="not_higher", matters=0.05), "undecided"),
     ],
 )
 def test_verdicts_on_records_with_a_known_difference(shift, entry, expected):
@@ -141,6 +144,19 @@ def test_what_was_not_measured_or_never_varies_is_undecided():
     assert list(table.p) == [1.0] * 3
 
 
+def test_a_claim_by_a_metric_that_fails_its_checks_is_not_testable():
+    why = "a random map scores better: none of the images prefers the real one"
+    rows = [("student", "ssim", False, why), ("teacher", "ssim", False, why)]
+    rows += [("student", "iou", True, ""), ("control", "iou", False, why)]
+    trust = pd.DataFrame(rows, columns=["model", "metric", "trustworthy", "why"])
+    data = records(0.1)
+    data["iou"] = data.ssim
+    table = judge(data, {"ssim": claim(), "iou": claim("iou")}, resamples=100, trust=trust)
+    assert list(table.verdict) == ["not testable here", "supported"]  # no claim is of the control
+    assert table.verdict_correct[0] == "not testable here"
+    assert list(table.why) == [f"{why} (student, teacher)", ""]
+
+
 def dead_and_alive(n=200, **columns):
     """A teacher that is right, a student that always says one class; their values by column."""
     rng = np.random.default_rng(0)
@@ -166,17 +182,17 @@ def test_a_dead_network_is_not_testable_however_well_it_scores():
     }
     table = judge(data, claims, resamples=200, reference="teacher").set_index("claim")
     dead = ["drop", "coherent", "collapse", "as other"]
-    assert list(table.verdict) == ["not testable"] * 4 + ["supported", "undecided"]
+    assert list(table.verdict) == ["not testable here"] * 4 + ["supported", "undecided"]
     assert (table.why[dead] == table.why["drop"]).all()
     assert table.why["drop"].startswith("student (seed 0) is not above chance: 50 of 200")
-    assert set(table.verdict_correct[dead]) == {"not testable"}
+    assert set(table.verdict_correct[dead]) == {"not testable here"}
     assert set(table.why[["answers", "same"]]) == {""}
     assert table["mean"]["drop"] == pytest.approx(-0.099, abs=0.005)  # said all the same
     # The calibration of a network that has learned nothing is as good as it likes.
     data["confidence"] = np.where(data.model == "student", 0.25, 0.9)
     row = judge(data, {"it": claim("ece", direction="lower")}, resamples=200).iloc[0]
     assert row["mean"] == pytest.approx(-0.1, abs=1e-6)
-    assert row.verdict == "not testable"
+    assert row.verdict == "not testable here"
     alive = data.assign(predicted=data.label)
     table = judge(alive, claims, resamples=200, reference="teacher").set_index("claim")
     assert list(table.verdict[dead[:3]]) == ["supported", "supported", "contradicted"]
@@ -184,7 +200,7 @@ def test_a_dead_network_is_not_testable_however_well_it_scores():
 
 def test_fewer_than_20_images_are_no_ground_for_a_verdict_on_means():
     claims = {"maps": claim(), "answers": claim("accuracy", direction="lower")}
-    for n, expected in ((19, "not testable"), (20, "supported")):
+    for n, expected in ((19, "not testable here"), (20, "supported")):
         data = records(0.3, seeds=1, n=n)
         data.loc[data.model == "student", "predicted"] = 0
         table = judge(data, claims, resamples=200)
@@ -243,7 +259,7 @@ def test_agreement_with_the_reference_is_claimed():
     # Likeness to a network that learned nothing is no merit either.
     joined.loc[joined.model == "teacher", "predicted"] = 0
     table = judge(joined, claims, resamples=50, reference="teacher")
-    assert set(table.verdict) == {"not testable"}
+    assert set(table.verdict) == {"not testable here"}
     assert table.why.str.contains("teacher .* is not above chance").all()
 
 

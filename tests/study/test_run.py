@@ -279,7 +279,8 @@ def test_models_of_one_data_set_and_of_changed_data(
 def test_explained_models_may_be_written_relative_and_absolute(
     make_run, explain_config, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(run, "measure", lambda *_: None)
+    for name in ("measure", "asked_first", "concluded"):
+        monkeypatch.setattr(run, name, lambda *_: {})
     monkeypatch.chdir(tmp_path)
     make_run("a")
     run.explain(explain_config(models="m=a"), "explained")

@@ -4,7 +4,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from kdxai.errors import UserError
-from kdxai.study.checks import preferences, trust
+from kdxai.study.checks import beaten, preferences, trust
 from kdxai.study.intervals import SHARES, estimate
 from kdxai.study.stats import (
     STATISTICS,
@@ -481,8 +481,13 @@ def test_the_gate_against_random_maps():
         **{"ssim": True, "adcc": False, "pearson": False},
         **{"average_drop": True},
     }
-    assert found.why["ssim"] == ""
-    assert found.why["adcc"] == "a random map scores as well: 60% prefer the real one"
+    assert found.why["ssim"] == found.fails["ssim"] == ""
+    assert found.fails["adcc"] == "noise"
+    prefer = "of the images prefer the real one"
+    assert found.why["adcc"] == f"a random map scores about as well: 60% {prefer}"
+    none, some = (beaten("random", share) for share in (0.0, 0.3))
+    assert none == "a random map scores better: none of the images prefers the real one"
+    assert some == f"a random map scores better: 30% {prefer}"
     assert found.randomised_similarity.isna().all()
     expected = scipy_stats.binomtest(120, 200).pvalue
     assert found.sign_p["adcc"] == pytest.approx(expected)

@@ -14,10 +14,34 @@
   const form = document.querySelector("#choose");
   const list = document.querySelector("#cards");
   const said = document.querySelector("#shown");
+  const more = document.querySelector("#more");
+  const rest = document.querySelector("#rest");
+  const step = list.children.length;
+  let most = step;
+
+  // The other pictures are text until they come near the window.
+  const pictures = rest ? JSON.parse(document.querySelector("#pictures").textContent) : {};
+  const show = (card) => {
+    const own = pictures[card.dataset.id];
+    if (!own) return;
+    delete pictures[card.dataset.id];
+    card.style.setProperty("--photo", `url(${own.photo})`);
+    if (own.outline) card.style.setProperty("--outline", `url("${own.outline}")`);
+    own.maps.forEach((maps, place) => {
+      card.querySelectorAll(".tiles")[place].style.setProperty("--maps", `url(${maps})`);
+    });
+  };
+  const near = new IntersectionObserver(
+    (entries) => entries.forEach((entry) => entry.isIntersecting && show(entry.target)),
+    { rootMargin: "50%" },
+  );
+  if (rest) list.append(rest.content);
   const drawn = [...list.children];
+  drawn.forEach((card) => near.observe(card));
+  addEventListener("beforeprint", () => drawn.filter((card) => !card.hidden).forEach(show));
+
   const values = new Map(drawn.map((card) => [card, JSON.parse(card.dataset.values)]));
   const text = (select) => select.selectedOptions[0].textContent.trim();
-
   const value = (card) => {
     const byModel = values.get(card)[form.sort.value];
     return byModel[form.model.value] ?? byModel.mean;
@@ -29,14 +53,18 @@
     if (form.reverse.checked) sorted.reverse();
     list.append(...sorted);
     form.model.disabled = !measured;
-    let shown = 0;
-    for (const card of drawn) {
+    const asked = form.class.value.trim().toLowerCase();
+    const exact = drawn.some((card) => card.dataset.class.toLowerCase() === asked);
+    let fits = 0;
+    for (const card of sorted) {
       const wrong = card.dataset.right === "no";
-      card.hidden =
-        (form.class.value !== "" && card.dataset.class !== form.class.value) ||
+      const name = card.dataset.class.toLowerCase();
+      const other =
+        !(exact ? name === asked : name.includes(asked)) ||
         (form.correct.value === "right" && wrong) ||
         (form.correct.value === "wrong" && !wrong);
-      shown += !card.hidden;
+      fits += !other;
+      card.hidden = other || fits > most;
       card.querySelector(".value").textContent = measured
         ? `${text(form.sort).toLowerCase()} ${value(card).toFixed(2)}`
         : "";
@@ -44,14 +72,34 @@
     const order = measured ? `${text(form.sort).toLowerCase()}, ${text(form.model)}` : "order drawn";
     const end = measured ? (form.reverse.checked ? ", smallest first" : ", largest first") : "";
     said.textContent =
-      `${shown} of ${drawn.length} images, by ${order}${end}.` +
-      (shown ? "" : " None fits both filters.");
+      `${fits} of ${drawn.length} images, by ${order}${end}.` +
+      (fits ? "" : " None fits all filters.") +
+      (fits > most ? ` The first ${most} are shown.` : "");
+    more.hidden = fits <= most;
+    more.textContent = `Show ${Math.min(step, fits - most)} more`;
   };
-  form.addEventListener("change", update);
+  const methods = () => {
+    const chosen = new Set([...form.querySelectorAll("[name=by]:checked")].map((box) => box.value));
+    for (const row of list.querySelectorAll(".tiles + .tiles")) {
+      row.hidden = !chosen.has(row.dataset.method);
+    }
+  };
+  const changed = (event) => {
+    if (event.target.name === "by") return methods();
+    if (event.target.name === "outline") return list.classList.toggle("plain", !event.target.checked);
+    most = step;
+    update();
+  };
+  form.addEventListener("change", changed);
+  form.class.addEventListener("input", changed);
   form.strength.addEventListener("input", () => {
     list.style.setProperty("--strength", form.strength.value / 100);
   });
   form.addEventListener("submit", (event) => event.preventDefault());
+  more.addEventListener("click", () => {
+    most += step;
+    update();
+  });
   form.hidden = false;
   update();
 }

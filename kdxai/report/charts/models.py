@@ -1,0 +1,265 @@
+"""Models beside each other, one metric at a time: Table 1, the ladder of protocols, accuracy."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from kdxai.report import answer, tables
+from kdxai.report.charts import look
+from kdxai.report.charts.chart import Chart
+from kdxai.report.charts.labels import place_label
+from kdxai.report.charts.look import SIGNS, SOFT, WIDTH
+
+# Complexity starts as a column sum of grid cells and ends as a mean: only its ratios compare.
+LOGARITHMIC = ("complexity",)
+NAMES, LETTERS = 104, 17  # points of the names of rows, and how many letters that is
+COLUMN, ASIDE = 190, 52  # points of a metric, and of the verdicts beside it
+
+
+def drawable(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of models that have a mean; where there is no interval, its ends are the mean."""
+    rows = rows[(rows.other == "") & rows["mean"].notna()]
+    ends = {name: rows[name].fillna(rows["mean"]) for name in ("ci_low", "ci_high")}
+    return rows.assign(**ends)
+
+
+def key(figure: Figure, slots: Mapping[str, int]) -> None:
+    """The models with their marks, along the top of a figure."""
+    figure.legend(
+        [Line2D([], [], **look.shape(slot)) for slot in slots.values()],
+        [answer.spoken(name) for name in slots],
+        loc="upper left", bbox_to_anchor=(0, 1), frameon=False, fontsize=10, handletextpad=0.2,
+        columnspacing=1.2, borderaxespad=0.2,
+        ncols=key_columns(figure.get_figwidth() * look.POINTS),
+    )  # fmt: skip
+
+
+def key_columns(width: float) -> int:
+    return max(1, int(width / 120))
+
+
+def key_height(slots: Mapping[str, int], width: float) -> float:
+    return 8 + 16 * -(-len(slots) // key_columns(width))
+
+
+@look.drawn
+def ladder(
+    table: pd.DataFrame,
+    metrics: Sequence[str],
+    slots: Mapping[str, int],
+    pair: Sequence[str] = (),
+    *,
+    named: bool = True,
+) -> Chart:
+    """Every rung of an audit from top to bottom; a column with its own axis for each metric.
+
+    Args:
+      table: columns `rung, model, other, metric, mean, ci_low, ci_high`.
+      metrics: of which those that were measured are drawn.
+      slots: model -> slot, of the models that are drawn.
+      pair: two models, of which every rung says whether the first is better or worse.
+      named: whether the figure names metrics and models; else something beside it must.
+    """
+    metrics = [name for name in metrics if name in set(drawable(table).metric)]
+    rungs = list(dict.fromkeys(table.rung))
+    width = NAMES + (COLUMN + ASIDE) * len(metrics)
+    high = max(38, 12 + 5 * len(slots)) * len(rungs)
+    top = 20 + (key_height(slots, width) + 18 if named else 0)
+    figure = look.new_figure(width, top + high + 20)
+    says = []
+    for place, metric in enumerate(metrics):
+        left = NAMES + (COLUMN + ASIDE) * place
+        ax = look.add_axes(figure, left, top, COLUMN, high)
+        own = climb(ax, table[table.metric == metric], rungs, slots, pair)
+        says += [f"{tables.title(metric)}, {line}" if named else line for line in own]
+        if named:
+            ax.set_title(tables.title(metric), pad=20)
+        if place == 0:
+            look.name_rows(ax, rungs, LETTERS)
+    if named:
+        key(figure, slots)
+    return Chart(
+        name="ladder" if named else f"ladder-{'-'.join(metrics)}",
+        title="From protocol to protocol" if named else tables.title(metrics[0]),
+        description=f"From the {rungs[0]} protocol to the {rungs[-1]} one. {'. '.join(says)}.",
+        figure=figure,
+        says=says,
+        note="logarithmic" if not named and metrics[0] in LOGARITHMIC else "",
+    )
+
+
+def climb(
+    ax: Axes,
+    rows: pd.DataFrame,
+    rungs: Sequence[str],
+    slots: Mapping[str, int],
+    pair: Sequence[str],
+) -> list[str]:
+    """One metric at every rung; returns its numbers, a line for each."""
+    means, metric = drawable(rows[rows.model.isin(slots)]), rows.metric.iloc[0]
+    first, second = pair or ("", "")
+    differences = rows[(rows.model == first) & (rows.other == second)].set_index("rung")
+    look.values_axis(ax, means.ci_low.min(), means.ci_high.max(), logarithmic=metric in LOGARITHMIC)
+    ax.set_yticks([])
+    ax.set_ylim(len(rungs) - 0.5, -0.5)
+    shifts = spread(slots, 0.11)
+    told: dict[str, list[str]] = {name: [] for name in rungs}
+    for name in reversed(list(slots)):
+        own, slot = means[means.model == name], slots[name]
+        places = [rungs.index(rung) + shifts[name] for rung in own.rung]
+        thick = name in pair and len(differences) > 0
+        ax.plot(
+            own["mean"], places, color=look.colour(slot), lw=2.4 if thick else 1.2,
+            alpha=1 if thick else 0.6,
+        )  # fmt: skip
+        for y, (_, row) in zip(places, own.iterrows(), strict=True):
+            said = f"{answer.spoken(name)} {row['mean']:.3f}"
+            told[row.rung].insert(0, said)
+            measured(ax, row, y, slot, f"{row.rung}: {said}")
+    says = {name: f"{name}: {', '.join(parts)}" for name, parts in told.items()}
+    if len(differences):
+        beside(ax, -0.5, f"{answer.spoken(first)} is", dy=10, color=SOFT)
+    for y, name in enumerate(rungs):
+        if name in differences.index:
+            verdict = answer.sign(differences.loc[name], metric) or "unclear"
+            beside(ax, y, verdict, color=SIGNS[verdict])
+            says[name] += f"; {answer.spoken(first)} is {verdict}"
+    return list(says.values())
+
+
+def spread(slots: Mapping[str, int], most: float) -> dict[str, float]:
+    """Model -> by how much of a row its mark stands below the middle, so that all are seen."""
+    middle = (len(slots) - 1) / 2
+    apart = min(most, 0.7 / max(1, len(slots)))
+    return {name: apart * (place - middle) for place, name in enumerate(slots)}
+
+
+def beside(ax: Axes, y: float, text: str, dy: float = 0, **options: Any) -> None:
+    """A word right of the axes."""
+    ax.annotate(
+        text, (1, y), xycoords=("axes fraction", "data"), xytext=(ASIDE - 2, dy), ha="right",
+        textcoords="offset points", va="center", annotation_clip=False, fontsize=10, **options,
+    )  # fmt: skip
+
+
+def measured(ax: Axes, row: pd.Series, y: float, slot: int, says: str) -> None:
+    """A mean with its interval."""
+    ax.plot([row.ci_low, row.ci_high], [y, y], color=look.colour(slot), lw=2)
+    look.mark(ax, row["mean"], y, slot, says)
+
+
+GRID = 3  # metrics side by side
+
+
+@look.drawn
+def intervals(
+    table: pd.DataFrame, slots: Mapping[str, int], seeds: pd.DataFrame, name: str, title: str
+) -> Chart:
+    """Table 1 as a picture: an axis for each metric. Differences are left out.
+
+    Args:
+      table: `stats.table` of one method.
+      slots: model -> slot, of the models that are drawn, the first on top.
+      seeds: what each network gives, `model, metric, seed, mean`, as small dots; may be empty.
+    """
+    table = drawable(table[table.model.isin(slots)])
+    dots = seeds[seeds.model.isin(slots)].dropna(subset="mean") if len(seeds) else table[:0]
+    if not dots.duplicated(["model", "metric"]).any():  # a network alone is the mean
+        dots = dots[:0]
+    metrics = list(dict.fromkeys(table.metric))
+    high, across = 22.0 * len(slots), min(GRID, len(metrics))
+    lines = -(-len(metrics) // across)
+    figure = look.new_figure(NAMES + (COLUMN + 30) * across, (high + 50) * lines)
+    models = list(slots)
+    says = []
+    for place, metric in enumerate(metrics):
+        line, column = divmod(place, across)
+        left, top = NAMES + (COLUMN + 30) * column, 28 + (high + 50) * line
+        ax = look.add_axes(figure, left, top, COLUMN, high)
+        ax.set_title(tables.title(metric))
+        rows = table[table.metric == metric]
+        own = dots[dots.metric == metric]
+        ends = [*rows.ci_low, *rows.ci_high, *own["mean"]]
+        look.values_axis(ax, min(ends), max(ends))
+        ax.set_yticks([])
+        ax.set_ylim(len(models) - 0.5, -0.5)
+        for row in own.itertuples():
+            colour, y = look.colour(slots[row.model]), models.index(row.model) + 0.3
+            ax.plot(row.mean, y, "o", color=colour, ms=3, alpha=0.6, mew=0)
+        for _, row in rows.iterrows():
+            said = f"{answer.spoken(row.model)} {tables.interval(*row[['mean', *ENDS]])}"
+            measured(ax, row, models.index(row.model), slots[row.model], said)
+            says.append(f"{tables.title(metric)}: {said}")
+        if column == 0:
+            look.name_rows(ax, [answer.spoken(name) for name in models], LETTERS)
+    return Chart(name, title, f"{'; '.join(says)}.", figure, says)
+
+
+ENDS = ["ci_low", "ci_high"]
+
+
+@look.drawn
+def scatter(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Chart:
+    """How accurate the models are, and what a metric says of their maps.
+
+    Args:
+      table: `stats.table` of one method.
+      slots: model -> slot, of the models that are drawn.
+    """
+    table = drawable(table[table.model.isin(slots)])
+    across, up = (table[table.metric == name].set_index("model") for name in ("accuracy", metric))
+    figure = look.new_figure(WIDTH, 268)
+    ax = look.add_axes(figure, 44, 8, WIDTH - 62, 220)
+    look.values_axis(ax, across.ci_low.min(), across.ci_high.max())
+    ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=1))
+    ax.xaxis.set_major_formatter(look.percent)
+    look.upright(ax, up.ci_low.min(), up.ci_high.max())
+    ax.set_xlabel("accuracy →", loc="right")
+    says = []
+    for name in up.index:
+        x, y, slot = across["mean"][name], up["mean"][name], slots[name]
+        line: dict[str, Any] = {"color": look.colour(slot), "lw": 1.6}
+        ax.plot([across.ci_low[name], across.ci_high[name]], [y, y], **line)
+        ax.plot([x, x], [up.ci_low[name], up.ci_high[name]], **line)
+        says.append(f"{answer.spoken(name)}: accuracy {x:.1%}, {y:.3f}")
+        look.mark(ax, x, y, slot, says[-1])
+    label(ax, across, up)
+    return Chart(
+        name=f"accuracy-{metric}",
+        title=tables.title(metric),
+        description=f"{tables.title(metric)} against accuracy. {'; '.join(says)}.",
+        figure=figure,
+        says=says,
+    )
+
+
+def label(ax: Axes, across: pd.DataFrame, up: pd.DataFrame) -> None:
+    """Names beside the marks, where as little as can be is in the way."""
+    points = look.POINTS / ax.figure.dpi
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return tuple(ax.transData.transform((x, y)) * points)
+
+    corners = np.array(ax.bbox.extents) * points
+    taken = []
+    for name in up.index:
+        mean, low, high = (
+            at(across[end][name], up[end][name]) for end in ("mean", "ci_low", "ci_high")
+        )
+        taken.append((mean[0] - 6, mean[1] - 6, mean[0] + 6, mean[1] + 6))
+        taken.append((low[0], mean[1] - 1, high[0], mean[1] + 1))
+        taken.append((mean[0] - 1, low[1], mean[0] + 1, high[1]))
+    for name in up.index:
+        middle = at(across["mean"][name], up["mean"][name])
+        spot = place_label(answer.spoken(name), *middle, taken, tuple(corners))
+        taken.append(spot.box)
+        ax.annotate(
+            answer.spoken(name), middle, xycoords="figure points", xytext=(spot.x, spot.y),
+            textcoords="figure points", ha=spot.anchor, va="center",
+        )  # fmt: skip

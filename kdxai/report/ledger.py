@@ -1,0 +1,134 @@
+"""The claims, their verdicts, and the numbers behind them."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from kdxai.report import answer, tables
+from kdxai.report.report import (
+    DASH,
+    Cell,
+    Part,
+    Row,
+    Section,
+    Table,
+    estimate,
+    heads,
+    one_group,
+    p_value,
+    spoken,
+)
+from kdxai.study.claims import NOT_TESTABLE
+from kdxai.study.stats import PAIRWISE, STATISTICS
+
+SIGNS = {
+    **{"supported": "✓", "contradicted": "✗", "no meaningful difference": "≈"},
+    **{"undecided": "?", NOT_TESTABLE: "∅"},
+}
+WIDTH, HEIGHT = 150, 34  # of the picture of a difference
+
+
+def section(claims: pd.DataFrame) -> Section:
+    """The ledger, and the verdicts of every rung where there are several."""
+    reading = Part(text=answer.READING, folded="How to read the answer")
+    if claims.empty:
+        text = (
+            "No claims were tested as such in this run; Table 1 below has the differences that "
+            "they would be about."
+        )
+        return Section("claims", "Claims", "The claims", [Part(text=text), reading])
+    text = (
+        f"Declared before the run and judged {tables.scope(claims)}. In the picture the line is no "
+        "difference, the grey band what is too small to matter, and the bar the 95 % interval; the "
+        "scale is one for all claims by a metric, and the side on which the first model is better "
+        "is marked. p-values are adjusted by Holm's method."
+    )
+    parts = [Part(text=text, table=judged(claims)), reading]
+    if claims.rung.nunique() > 1:
+        name = "The verdicts at every step of the audit"
+        note = f"One repair per column, about {claims.about.iloc[-1]}."
+        parts.append(Part(table=by_rung(claims, name), notes=[note], folded=name))
+    return Section("claims", "Claims", "The claims", parts)
+
+
+def verdict(word: str, about: str) -> Cell:
+    """A verdict, coloured as it is."""
+    if not word:
+        return Cell(DASH)
+    said = f"{SIGNS[word]} {tables.worded(word, about)}"
+    return Cell(sign=said, tone=word.replace(" ", "-"))
+
+
+def judged(claims: pd.DataFrame) -> Table:
+    """Every claim by the last, the sound rung, in order."""
+    first, several = claims.rung.iloc[0], claims.rung.nunique() > 1
+    columns = ["Claim", "Measured soundly", *([f"By the {first} protocol"] if several else [])]
+    columns += ["Difference", "p (Holm)", "On images both get right"]
+    sound = answer.at_rung(claims, -1)
+    ends = sound[["mean", "ci_low", "ci_high", "matters"]].abs().max(axis=1)
+    reach = ends.groupby(sound.metric).max()
+    literal = claims[claims.rung == first].set_index("claim").verdict
+    lines = []
+    for row in sound.itertuples():
+        cells = [verdict(row.verdict, row.about)._replace(notes=[row.why] if row.why else [])]
+        if several:
+            cells.append(verdict(literal.get(row.claim, ""), row.about))
+        of = f"{answer.called(row.metric)}, {spoken(row.one)} \N{MINUS SIGN} {spoken(row.other)}"
+        gap = estimate(row.mean, row.ci_low, row.ci_high, "+.3f")
+        gap = gap if gap.notes else Cell("not measured")
+        notes = [*gap.notes, f"{of}; matters from {row.matters:g}"]
+        cells += [
+            gap._replace(notes=notes, picture=picture(row, reach[row.metric])),
+            Cell(p_value(row.p_holm)),
+            verdict(row.verdict_correct, row.about),
+        ]
+        lines.append(Row(Cell(row.says), cells))
+    name = "The claims, their verdicts and the numbers behind them"
+    return Table(name, heads(*columns), one_group(lines), words=True)
+
+
+def by_rung(claims: pd.DataFrame, name: str) -> Table:
+    """Claims down, rungs across: how each verdict changes with the protocol."""
+    rungs = list(dict.fromkeys(claims.rung))
+    about = claims.about.iloc[-1]
+    lines = [
+        Row(
+            Cell(own.says.iloc[-1]),
+            [verdict(own.set_index("rung").verdict.get(rung, ""), about) for rung in rungs],
+        )
+        for _, own in claims.groupby("claim", sort=False)
+    ]
+    return Table(name, heads("Claim", *rungs), one_group(lines), words=True)
+
+
+def picture(row: Any, reach: float) -> Markup:
+    """A difference beside zero and beside what would matter, for the page.
+
+    Args:
+      row: of the claims, with `metric, mean, ci_low, ci_high, matters`.
+      reach: the largest number that the scale is to hold, on either side.
+    """
+    if np.isnan(row.ci_low):
+        return Markup("")
+
+    def x(value: float) -> str:
+        return f"{WIDTH / 2 * (1 + value / (1.06 * reach)):.1f}"
+
+    better = (STATISTICS | PAIRWISE)[row.metric].better
+    at, anchor, arrow = (WIDTH, "end", "better →") if better > 0 else (0, "start", "← better")
+    side = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
+        at, HEIGHT - 1, anchor, arrow
+    )
+    return Markup(
+        '<svg class="gap" viewBox="0 0 {w} {h}" aria-hidden="true">'
+        '<rect class="matters" x="{a}" width="{band}" y="1" height="18"/>'
+        '<line class="zero" x1="{zero}" x2="{zero}" y1="0" y2="20"/>'
+        '<line class="estimate" x1="{low}" x2="{high}" y1="10" y2="10"/>'
+        '<circle class="estimate" cx="{mean}" cy="10" r="3.4"/>{side}</svg>'
+    ).format(
+        **{"w": WIDTH, "h": HEIGHT, "a": x(-row.matters), "zero": x(0), "mean": x(row.mean)},
+        **{"low": x(row.ci_low), "high": x(row.ci_high), "side": side if better else ""},
+        band=f"{float(x(row.matters)) - float(x(-row.matters)):.1f}",
+    )

@@ -1,0 +1,190 @@
+"""A report as one value: all that it tells, ready to be shown by the page and in Markdown."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from kdxai.report.charts.chart import Chart
+
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+
+
+class Cell(NamedTuple):
+    """What stands at one place of a table.
+
+    Attributes:
+      notes: below it, smaller: an interval, what the number is of.
+      sign: a word that judges it.
+      tone: the page's class for that word, where it is not the word itself.
+      mark: behind it, what a legend explains.
+      slot: of a model, its colour and shape.
+      shade: how strongly the page colours its ground, 0 to 1; None for not at all.
+      struck: whether it does not count.
+      picture: before it, of the page alone.
+    """
+
+    text: str = ""
+    notes: Sequence[str] = ()
+    sign: str = ""
+    tone: str = ""
+    mark: str = ""
+    slot: int | None = None
+    shade: float | None = None
+    struck: bool = False
+    picture: Markup = Markup("")
+
+
+NOTHING = Cell(DASH)
+
+
+class Row(NamedTuple):
+    """What it is of, and its other cells."""
+
+    head: Cell
+    cells: Sequence[Cell]
+
+
+class Table(NamedTuple):
+    """A table.
+
+    Attributes:
+      name: what it is of, for those who do not see it.
+      columns: their headings; the first is that of the rows' heads.
+      groups: (heading, rows); the heading "" of rows that belong to no group.
+      words: whether its cells are words, which begin at the left, not numbers.
+      search: what its rows are searched for; "" where they are few.
+    """
+
+    name: str
+    columns: Sequence[Cell]
+    groups: Sequence[tuple[str, Sequence[Row]]]
+    words: bool = False
+    search: str = ""
+
+
+class Part(NamedTuple):
+    """A part of a section: what it has of these, in this order.
+
+    Attributes:
+      lead: a paragraph in larger letters.
+      text: a paragraph.
+      page: of the page alone.
+      charts: of the page alone: in Markdown the figures' files stand for them.
+      notes: paragraphs in smaller letters.
+      source: to be read as it is.
+      folded: what is told of it while it is closed; "" for what is always open.
+    """
+
+    heading: str = ""
+    lead: str = ""
+    text: str = ""
+    page: Markup = Markup("")
+    charts: Sequence[Chart] = ()
+    table: Table | None = None
+    notes: Sequence[str] = ()
+    source: str = ""
+    folded: str = ""
+
+
+class Section(NamedTuple):
+    """A section; `name` is its place on the page, `short` what leads there."""
+
+    name: str
+    short: str
+    title: str
+    parts: Sequence[Part]
+
+
+class Answer(NamedTuple):
+    """A question, the one word that answers it, and the sentence that goes on."""
+
+    question: str
+    word: str
+    says: str
+
+
+class Model(NamedTuple):
+    """A model, introduced.
+
+    Attributes:
+      accuracy: in large letters; `of` says of what, and why another number of it differs.
+      size: what it is, and what it costs.
+      beside: how large it is beside the reference.
+    """
+
+    name: Cell
+    accuracy: str
+    of: str
+    role: str
+    size: str
+    beside: str
+
+
+class Report(NamedTuple):
+    """A study, told.
+
+    Attributes:
+      data: name of the data set.
+      byline: what was measured, and how much of it.
+      answers: the first lines.
+      sentences: behind them.
+      figures: names of files.
+    """
+
+    title: str
+    data: str
+    byline: Sequence[str]
+    answers: Sequence[Answer]
+    sentences: Sequence[str]
+    models: Sequence[Model]
+    sections: Sequence[Section]
+    figures: Sequence[str]
+
+
+def spoken(model: str) -> str:
+    return model.replace("_", " ")
+
+
+def heads(*texts: str) -> list[Cell]:
+    """Headings of columns."""
+    return [Cell(text) for text in texts]
+
+
+def named(model: str, slots: Mapping[str, int]) -> Cell:
+    """A model with its colour and shape, where it has them."""
+    return Cell(spoken(model), slot=slots.get(model))
+
+
+def one_group(rows: Iterable[Row]) -> list[tuple[str, Sequence[Row]]]:
+    return [("", list(rows))]
+
+
+def number(value: float, form: str = ".3f") -> str:
+    """A number by a format, its minus sign as wide as a plus; a dash for NaN."""
+    return DASH if np.isnan(value) else format(value, form).replace("-", MINUS)
+
+
+def ends(low: float, high: float, form: str = ".3f") -> str:
+    """`[0.120, 0.126]`; a dash where there is no interval."""
+    return DASH if np.isnan(low) else f"[{number(low, form)}, {number(high, form)}]"
+
+
+def estimate(mean: float, low: float, high: float, form: str = ".3f", **more: Any) -> Cell:
+    """A number with its interval; a dash alone where it was not measured."""
+    if np.isnan(mean):
+        return NOTHING
+    return Cell(number(mean, form), [ends(low, high, form)], **more)
+
+
+def p_value(value: float) -> str:
+    if np.isnan(value):
+        return DASH
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`a, b and c`."""
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last

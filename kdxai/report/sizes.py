@@ -1,0 +1,171 @@
+"""The models by what they are: their size, what they cost, and how accurate they are."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from kdxai import compress
+from kdxai.models.trained import Trained
+from kdxai.report import facts
+from kdxai.report.facts import Facts
+from kdxai.report.report import (
+    DASH,
+    Cell,
+    Model,
+    Part,
+    Row,
+    Section,
+    Table,
+    heads,
+    named,
+    one_group,
+)
+from kdxai.report.sweep import Results
+from kdxai.study.design import Design
+from kdxai.study.members import Member
+from kdxai.study.records import Shelf
+
+WORTH = ("parameters", "multiply_adds", "bytes", "seconds_per_image")  # of `compress.worth`
+Slots = Mapping[str, int]
+ALIKE = 1.25  # sizes that differ by less are called equal
+
+
+def worths(members: Sequence[Member], shelf: Shelf) -> dict[str, dict[str, Any]]:
+    """What the first network of each model takes, measured once.
+
+    What its facts tell already is not measured again, and equal networks are as fast as each other.
+    """
+    seconds: dict[Any, float] = {}
+    found = {}
+    for one in members:
+        known = set(WORTH) <= one.model.facts.keys()
+        if one.name in found or known or not isinstance(one.model, Trained):
+            continue
+        columns = {"model": one.name, "seed": one.seed, "what": "worth"}
+        measure = partial(measured, one.model)
+        table = shelf.cached(columns, [shelf.model(one.model)], measure)
+        own = {name: table[name].iloc[0].item() for name in WORTH}
+        fast = seconds.setdefault(one.model.model, own["seconds_per_image"])
+        found[one.name] = own | {"seconds_per_image": fast}
+    return found
+
+
+def measured(model: Trained) -> pd.DataFrame:
+    """A row of what a model takes."""
+    return pd.DataFrame([compress.worth(model)])
+
+
+def counted(value: float) -> str:
+    """`77,850`, `12.5 million`."""
+    for name, size in (("billion", 1e9), ("million", 1e6)):
+        if value >= size:
+            return f"{value / size:.3g} {name}"
+    return f"{value:,.0f}"
+
+
+FORMS = {  # of WORTH: how it is written, and what stands behind it in a sentence
+    "parameters": (counted, " parameters"),
+    "multiply_adds": (counted, " multiply-adds"),
+    "bytes": (lambda value: f"{value / 1000:,.0f} kB", ""),
+    "seconds_per_image": (lambda value: f"{1000 * value:.2g} ms", " per image"),
+}
+
+
+def told(own: Facts) -> str:
+    """What a model takes, in words; what is not known is left out."""
+    known = [f"{form(own[name])}{unit}" for name, (form, unit) in FORMS.items() if name in own]
+    return ", ".join([facts.network(own), *known])
+
+
+def beside(own: Facts, its: Facts, called: str) -> str:
+    """`smaller than the teacher: 1/4 of its parameters and 1/3.3 of its multiply-adds`.
+
+    Which one is the larger is read off their numbers: smaller by both, or by the one that is known.
+    """
+    names = {"parameters": "parameters", "multiply_adds": "multiply-adds"}
+    ratios = {name: own[key] / its[key] for key, name in names.items() if key in own and key in its}
+    if not ratios:
+        return ""
+    word = "of another shape than"
+    if max(ratios.values()) < 1 / ALIKE:
+        word = "smaller than"
+    elif min(ratios.values()) > ALIKE:
+        word = "larger than"
+    elif all(1 / ALIKE <= ratio <= ALIKE for ratio in ratios.values()):
+        word = "as large as"
+    said = " and ".join(f"{share(ratio)} its {name}" for name, ratio in ratios.items())
+    return f"{word} {called}: {said}"
+
+
+def share(ratio: float) -> str:
+    """`1/6.1 of`, `2.5 times`."""
+    return f"1/{1 / ratio:.2g} of" if ratio < 1 / ALIKE else f"{ratio:.2g} times"
+
+
+def introduced(
+    results: Results, main: pd.DataFrame, models: Sequence[str], design: Design, slots: Slots
+) -> list[Model]:
+    """The models, each with what it is beside the reference.
+
+    Args:
+      main: `stats.table` of the main method.
+    """
+    of, first = families(results), design.reference
+    found = []
+    for name in models:
+        own = of[name][0]
+        accuracies = [facts.accuracy(one) for one in of[name]]
+        its = beside(own, of[first][0], design.called(first)) if name != first else ""
+        accuracy = f"{sum(accuracies) / len(accuracies):.1%}"
+        role = design.roles.get(name, "")
+        model = Model(
+            named(name, slots), accuracy, measured_on(name, of[name], main), role, told(own), its
+        )
+        found.append(model)
+    return found
+
+
+def measured_on(name: str, family: Sequence[Facts], main: pd.DataFrame) -> str:
+    """Of what a model's accuracy is, and why that in Table 1 is another."""
+    rows = main[(main.model == name) & (main.other == "") & (main.metric == "accuracy")]
+    explained, images = rows["mean"].iloc[0], f"{rows.n.iloc[0]:,} images explained"
+    accuracies = [facts.accuracy(own) for own in family]
+    text = f"of the {images}"
+    if facts.is_own(family[0]):
+        text = "of all test images"
+        if abs(explained - sum(accuracies) / len(accuracies)) >= 0.0005:
+            text += f"; {explained:.1%} of the {images}, which are sampled from them"
+    if len(accuracies) > 1:
+        text += (
+            f"; {len(accuracies)} networks, {100 * min(accuracies):.1f} to {max(accuracies):.1%}"
+        )
+    return text
+
+
+def families(results: Results) -> dict[str, list[Facts]]:
+    """The facts of every model's networks."""
+    found: dict[str, list[Facts]] = {}
+    for (name, _), own in results.items():
+        found.setdefault(name, []).append(own)
+    return found
+
+
+def section(results: Results, slots: Slots) -> Section:
+    """What every model is and what it costs: of several networks, the first."""
+    columns = heads("Model", "Network", "Parameters", "Multiply-adds", "Size", "Time", "Accuracy")
+    lines = []
+    for name, family in families(results).items():
+        own, accuracies = family[0], [facts.accuracy(one) for one in family]
+        cells = [Cell(facts.network(own))]
+        cells += [Cell(form(own[key]) if key in own else DASH) for key, (form, _) in FORMS.items()]
+        several = [f"{len(family)} networks"] if len(family) > 1 else []
+        cells.append(Cell(f"{sum(accuracies) / len(family):.2%}", several))
+        lines.append(Row(named(name, slots), cells))
+    text = (
+        "Multiply-adds are those of convolutions and classifier for one image; the size is that of "
+        "the compressed weights; the time per image was taken here, in batches of 32."
+    )
+    table = Table("What the models are", columns, one_group(lines))
+    return Section("models", "Models", "Models", [Part(text=text, table=table)])

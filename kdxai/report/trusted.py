@@ -1,0 +1,149 @@
+"""Which numbers are not to be trusted, and why; maps that show nothing."""
+
+import re
+from collections.abc import Mapping
+
+import pandas as pd
+
+from kdxai.protocol import TRUTH
+from kdxai.report import tables
+from kdxai.report.report import (
+    Cell,
+    Part,
+    Row,
+    Section,
+    Table,
+    heads,
+    named,
+    number,
+    one_group,
+    spoken,
+)
+from kdxai.study import checks
+
+BLIND = ("random", "centred_gaussian", "edges")  # maps that know nothing of the model
+DEGENERATE = ("degenerate", "degenerate_masked")
+KINDS = ("zero", "constant")
+CODES = {"chance": "C", "noise": "R", "shuffled": "S"}  # of `checks.FAILS`
+
+
+def reasons(trust: pd.DataFrame, slots: Mapping[str, int]) -> list[Part]:
+    """Metrics down, models across: by what each number fails its sanity checks."""
+    if trust.empty:
+        return []
+    failed = trust[~trust.trustworthy.astype(bool)]
+    if failed.empty:
+        return [Part(text="Every metric passes its sanity checks.")]
+    found = {(row.model, row.metric): coded(row) for row in failed.itertuples()}
+    models, order = list(trust.model.unique()), [*tables.MAIN, *trust.metric]
+    metrics = sorted(failed.metric.unique(), key=order.index)
+    lines = [
+        Row(Cell(tables.title(metric)), [Cell(found.get((name, metric), "")) for name in models])
+        for metric in metrics
+    ]
+    many = "1 number is" if len(found) == 1 else f"{len(found)} numbers are"
+    name = f"Sanity checks: why {many} not trustworthy here"
+    table = Table(name, [Cell("Metric"), *(named(one, slots) for one in models)], one_group(lines))
+    used = [key for key in CODES if failed.fails.str.contains(key).any()]
+    legend = [f"{CODES[key]}: {checks.FAILS[key]}" for key in used]
+    if "noise" in used:
+        legend.append("behind R, the share of images on which the metric prefers the real map")
+    if "shuffled" in used:
+        legend.append("behind S, the rank correlation of the maps before and after")
+    dead = failed.why[failed.fails == "chance"].unique()
+    notes = [f"{'; '.join(legend)}.", *(f"{why}." for why in dead)]
+    return [Part(table=table, notes=notes, folded=name)]
+
+
+def coded(row: pd.Series) -> str:
+    """`R 40%`, `C`: why a number is not trustworthy."""
+    said = {
+        "chance": "C",
+        "noise": "R",
+        "shuffled": f"S {number(row.randomised_similarity, '.2f')}",
+    }
+    if row.beats_random == row.beats_random:
+        said["noise"] += f" {row.beats_random:.0%}"
+    return ", ".join(said[name] for name in row.fails.split(", "))
+
+
+def preferences(records: pd.DataFrame) -> list[Part]:
+    """Which metrics tell explanations from blind maps, where such were measured."""
+    methods = list(records.method.unique())
+    blind = [name for name in BLIND if name in methods[1:]]
+    pairs = [(methods[0], other) for other in blind]
+    if TRUTH in methods[1:]:
+        pairs += [(TRUTH, other) for other in (*blind, methods[0])]
+    if not pairs:
+        return []
+    columns = heads("Metric", *(f"{one} over {other}" for one, other in pairs))
+    shares = {pair: checks.preferences(records, *pair) for pair in pairs}
+    groups = [
+        (
+            spoken(model),
+            [
+                Row(
+                    Cell(tables.title(metric)),
+                    [Cell(number(shares[pair][model][metric], ".2f")) for pair in pairs],
+                )
+                for metric in shares[pairs[0]].index
+            ],
+        )
+        for model in records.model.unique()
+    ]
+    heading = "Which metrics tell an explanation from a map that knows nothing"
+    text = (
+        "The share of images on which a metric prefers the one to the other (ties count half): 0.5 "
+        "is indifference, and a metric below it prefers the second."
+    )
+    return [Part(text=text, table=Table(heading, columns, groups), folded=heading)]
+
+
+def cascade(records: pd.DataFrame) -> list[Part]:
+    """What is left of each model's maps while its stages are randomised, where it was measured."""
+    if "cascade_top_down" not in records:
+        return []
+    heading, parts = "Maps while the model is randomised", []
+    for model, rows in records.groupby("model", sort=False):
+        rows = rows.dropna(axis=1)
+        lines: list[Row] = []
+        stages: dict[str, str] = {}
+        for direction in ("top_down", "bottom_up"):
+            pattern = re.compile(rf"cascade_{direction}_(\d+)_(.+)")
+            matches = [match for name in rows if (match := pattern.fullmatch(name))]
+            mine = {
+                match[2]: match[0] for match in sorted(matches, key=lambda match: int(match[1]))
+            }
+            stages = stages or mine
+            means = rows.groupby("method", sort=False)[list(mine.values())].mean()
+            for method, curve in means.iterrows():
+                cells = [Cell(number(curve[mine[stage]])) for stage in stages]
+                lines.append(Row(Cell(f"{method}, {direction.replace('_', '-')}"), cells))
+        name = f"{heading}: {spoken(model)}"
+        parts.append(
+            Part(table=Table(name, heads("Method", *stages), one_group(lines)), folded=name)
+        )
+    text = (
+        "Spearman's correlation with the original map, means over images. Top-down reads from left "
+        "to right: the head's parameters are shuffled, then those of the next stage too, and so "
+        "on; bottom-up reads from right to left. A map that depends on what was learnt falls to 0."
+    )
+    return [Part(heading, text=text), *parts]
+
+
+def degenerate(records: pd.DataFrame, slots: Mapping[str, int]) -> Section:
+    """How many maps are zero or another constant."""
+    columns = heads("Model", "Method", "Maps", "Zero", "Other constant")
+    columns += heads("Zero, of the masked image", "Other constant, of the masked image")
+    lines = []
+    for (model, method), rows in records.groupby(["model", "method"], sort=False):
+        counts = [(rows[column] == kind).sum() for column in DEGENERATE for kind in KINDS]
+        cells = [Cell(method), *(Cell(f"{count:,}") for count in (len(rows), *counts))]
+        lines.append(Row(named(model, slots), cells))
+    text = (
+        "A map that is the same everywhere explains nothing. Such maps are counted above with the "
+        "values that their definitions give, never left out."
+    )
+    title = "Zero and constant maps"
+    table = Table("How many maps are zero or constant", columns, one_group(lines))
+    return Section("degenerate", "Empty maps", title, [Part(text=text, table=table)])
