@@ -185,7 +185,8 @@ def truth(table: pd.DataFrame) -> Chart | None:
     found = against_truth(table).dropna(subset="rho")
     if found.empty:
         return None
-    row, left, width = 18, 190, 430
+    row, width = 18, 430
+    left = 12 + 5.2 * max(len(called(name)) for name in found.metric)
     figure = look.new_figure(left + width - 180, row * len(found) + 30)
     ax = look.add_axes(figure, left, 4, width - 200, row * len(found))
     look.values_axis(ax, min(found.ci_low.min(), 0), max(found.ci_high.max(), 0))
