@@ -28,9 +28,11 @@ def main(config: "ConfigDict", workdir: str) -> None:
     from kdxai.study import run
 
     measured = run.explain(config, workdir)
-    tables.show(write(measured, config, workdir), trust=measured.trust)
+    report = write(measured, config, workdir)
+    tables.show(measured.tables["table1"], trust=measured.trust)
     tables.show_notes(measured.records, measured.missing)
     tables.show_claims(measured.claims)
+    tables.show_answers(report.answers)
     print(f"{workdir}: report.html, report.md, table1.csv, records.csv, study.json and figures/")
 
 

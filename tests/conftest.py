@@ -1,4 +1,5 @@
 import os
+import re
 import time
 from importlib import metadata
 
@@ -122,6 +123,8 @@ def small_study(common):
     whole = call(*study(workdir))
     assert whole.returncode == 0, whole.stderr
     assert "Average drop" in whole.stdout
+    said = " ".join(whole.stdout.split())
+    assert re.search(r"as those of the teacher\? (Yes|No|Undecided): speaking of these", said)
     assert "control: epoch" not in whole.stderr
     done.touch()
     return workdir

@@ -104,6 +104,9 @@ class Answer(NamedTuple):
     word: str
     says: str
 
+    def __str__(self) -> str:
+        return f"{self.question} {self.word}: {self.says}".strip()
+
 
 class Model(NamedTuple):
     """A model, introduced.

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from kdxai import measures
 from kdxai.errors import printable
-from kdxai.report.report import p_value
+from kdxai.report.report import Answer, p_value
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.question import TRUTH
 from kdxai.study.stats import FEWEST, PAIRWISE, STATISTICS, few
@@ -240,6 +240,12 @@ def notes(records: pd.DataFrame, missing: Mapping[str, Sequence[str]]) -> list[s
 def show_notes(records: pd.DataFrame, missing: Mapping[str, Sequence[str]]) -> None:
     for text in notes(records, missing):
         print(text)
+
+
+def show_answers(answers: Sequence[Answer]) -> None:
+    """Print what the page begins with."""
+    for one in answers:
+        new_console().print(f"\n{one}")
 
 
 def show_claims(claims: pd.DataFrame) -> None:

@@ -26,6 +26,7 @@ from kdxai.report.charts import maps, models, squares, sweeps, training
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.maps import Panel, Shown
 from kdxai.report.networks import Networks, matrices, networks, pictured
+from kdxai.report.report import Report
 from kdxai.report.tables import LADDER
 from kdxai.study import concord
 from kdxai.study.audit import Audit
@@ -37,7 +38,7 @@ from kdxai.study.records import Shelf
 from kdxai.training import history
 
 
-def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.DataFrame:
+def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> Report:
     """Write all files of a study below `workdir`.
 
     `records.csv`, `agreement.csv`, `table1.csv` (the random images), `table1_whole.csv` (the whole
@@ -49,7 +50,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
     `concord.csv`, which metrics agree about them.
 
     Returns:
-      Table 1.
+      What the page says.
     """
     workdir = Path(workdir)
     write_table(workdir / "records.csv", measured.records)
@@ -105,7 +106,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> pd.Dat
         workdir / "study.json",
         {"config": config.to_dict(), "models": results, "provenance": provenance},
     )
-    return measured.tables["table1"]
+    return report
 
 
 def write_table(path: Path, table: pd.DataFrame, **options: Any) -> None:

@@ -217,7 +217,9 @@ def test_a_study_of_strange_data_and_names_from_end_to_end(tmp_path, monkeypatch
 
     monkeypatch.setattr(write, "explain_images", explained)
     out = tmp_path / "out"
-    table = write.write(run.explain(explain, out), explain, out)
+    measured = run.explain(explain, out)
+    assert write.write(measured, explain, out).title in (out / "report.md").read_text()
+    table = measured.tables["table1"]
     assert set(map(tuple, table[["model", "other"]].to_numpy())) == {
         ("20", ""),
         ("a - b", ""),
