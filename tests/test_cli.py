@@ -105,7 +105,7 @@ def test_it_can_be_called_again(monkeypatch, ctrl_c):
     assert run(monkeypatch, script, *known, "two") == 0
     assert seen == [
         (7, 0.5, (0.5,), "one", {"processes": 2, "distributed": False}),
-        (4, 0.1, (0.3, 0.6, 0.8), "two", {}),
+        (5, 0.1, (0.3, 0.6, 0.8), "two", {}),
     ]
     assert signal.getsignal(signal.SIGINT) is before
 

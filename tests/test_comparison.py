@@ -27,7 +27,7 @@ def test_models_from_anywhere_are_compared(images, tmp_path):
     assert len(found.agreement) == 24
     page = (tmp_path / "report.html").read_text()
     assert "the pruned network" in page
-    assert "the small scores" in page
+    assert "Does the small explain as well as mine?" in page
     assert (tmp_path / "table1.csv").exists()
 
 

@@ -54,7 +54,8 @@ def answer(asked: pd.DataFrame, design: Design) -> Answer:
     if unsure:
         parts.append(f"whether {one} is worse than {other} in {listed(unsure)} is not decided")
     if untested:
-        parts.append(f"{listed(untested)} cannot be tested here")
+        why = dict.fromkeys(reason for row in asked.why if row for reason in row.split("; "))
+        parts.append(f"{listed(untested)} cannot be tested here ({'; '.join(why)})")
     by = ", by the true masks of the objects" if truth else ""
     asks = f"Does {one} explain as well as {other}?"
     if truth:
@@ -91,6 +92,11 @@ def behind(asked: pd.DataFrame, table: pd.DataFrame, design: Design) -> str:
     ]
     if third and third[0] in design.roles:
         said.append(f"{design.called(third[0])} is {design.roles[third[0]]}")
+    if not third:
+        said.append(
+            f"{design.called(one)} was compared with no third model, so this does not say what "
+            "makes the difference"
+        )
     text = "; ".join(said)
     return f"{text[:1].upper()}{text[1:]}."
 

@@ -46,8 +46,13 @@ def asked(*verdicts, metrics=("energy_inside", "pointing_game", "iou"), seeds=1)
     about = "these networks" if seeds == 1 else "the recipes"
     known = {"one": "student", "other": "teacher", "about": about}
     known |= {"networks": seeds, "networks_other": seeds}
-    rows = zip(metrics, verdicts, strict=False)
-    return pd.DataFrame([{"metric": name, "verdict": each} | known for name, each in rows])
+    return pd.DataFrame(
+        [
+            {"metric": name, "verdict": each, "why": "noise wins" if each == NONE_HERE else ""}
+            | known
+            for name, each in zip(metrics, verdicts, strict=False)
+        ]
+    )
 
 
 YES, NO, OPEN, NONE_HERE = "supported", "contradicted", "undecided", "not testable here"
@@ -74,7 +79,7 @@ ALONE = "speaking of these networks only (one seed), "
             "Undecided",
             f"{ALONE}the student is no worse than the teacher in energy inside the object; whether "
             "the student is worse than the teacher in pointing game is not decided; IoU with the "
-            "object cannot be tested here, by the true masks of the objects.",
+            "object cannot be tested here (noise wins), by the true masks of the objects.",
         ),
     ],
 )

@@ -84,7 +84,8 @@ def test_several_of_one_name_are_a_population(config, tmp_path, undrawn):
     write.write(found, settings, tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "There are 2 of a, 1 of b" in page
-    assert "across 1 to 2 networks of a model and 16 images" in page
+    assert "over 1 to 2 networks of a model and images" in page
+    assert "16 images are too few, at least 20 are needed)" in page
 
 
 def test_lines_say_which_networks_belong_together(tmp_path, make_run):

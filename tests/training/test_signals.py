@@ -97,7 +97,7 @@ def test_orbax_says_nothing_of_a_save_within_an_epoch(tiny_config, tmp_path, mon
     """It would ask for a metric, which no unfinished epoch has."""
     share = feed.process_share
     monkeypatch.setattr(
-        feed, "share", lambda values: os.kill(os.getpid(), signal.SIGTERM) or share(values)
+        feed, "process_share", lambda values: os.kill(os.getpid(), signal.SIGTERM) or share(values)
     )
     with caplog.at_level("WARNING"), pytest.raises(SystemExit):
         loop.train(tiny_config, tmp_path / "run", datasets.load(**tiny_config.data))
