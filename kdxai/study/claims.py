@@ -72,8 +72,10 @@ def check(
 
 
 def require_claim(name: str, claim: Mapping, models: Collection[str]) -> None:
-    """Raises:
-    UserError: a claim is none, whatever networks there are.
+    """Check that a claim can be judged.
+
+    Raises:
+      UserError: a claim is none, whatever networks there are.
     """
     if set(claim) != set(FIELDS):
         raise UserError(f"the claim '{name}' needs exactly the fields {', '.join(FIELDS)}")
