@@ -9,8 +9,8 @@ yet.
     python launch/study.py --config configs/study.py:quick --workdir runs/quick
 
 The rendered data set `shapes`, WRN-10-1 of base width 20 and a ResNet-10 of 4 channels, which has 6
-times fewer parameters and takes 18 times fewer multiply-adds: offline, 3 to 5 minutes on two CPU
-cores.
+times fewer parameters and takes 18 times fewer multiply-adds: offline, 3:40 on two CPU cores. Test
+accuracy 98.6 % (teacher), 90.0 % (student), 90.3 % (control).
 
     python launch/study.py --config configs/study.py:small --workdir runs/small
 
