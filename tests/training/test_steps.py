@@ -75,6 +75,7 @@ def with_and_without_teacher(config, teacher):
     assert np.abs(kernel(taught) - kernel(alone)).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_alpha_zero_trains_bit_identically_to_no_teacher(
     tiny_config, dataset, tmp_path, usual_code_generator
 ):
