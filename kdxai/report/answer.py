@@ -10,7 +10,7 @@ from kdxai.report.report import MINUS, Answer, listed, spoken
 from kdxai.study import question
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.design import Design
-from kdxai.study.question import TRUTH, UNDECIDED
+from kdxai.study.question import BY_MASKS, UNDECIDED
 from kdxai.study.stats import PAIRWISE, STATISTICS
 
 HEADLINE = question.USUAL
@@ -39,7 +39,7 @@ def answer(asked: pd.DataFrame, design: Design) -> Answer:
         return Answer("", UNDECIDED, none)
     first = asked.iloc[0]
     one, other = design.called(first.one), design.called(first.other)
-    truth = first.metric in TRUTH
+    truth = first.metric in BY_MASKS
     word = question.answer(asked.verdict)
     met, lost, unsure, untested = (
         [called(row.metric) for row in asked.itertuples() if row.verdict == verdict]
@@ -158,7 +158,7 @@ def quoted(says: str) -> str:
 def stated(table: pd.DataFrame) -> str:
     """The numbers of models that are compared with none."""
     values = table.set_index(["model", "metric"])["mean"]
-    metrics = [*TRUTH, *HEADLINE]
+    metrics = [*BY_MASKS, *HEADLINE]
     said = [
         f"{spoken(model)} has "
         + listed([f"{called(m)} {values[model, m]:.3f}" for m in metrics if (model, m) in values])

@@ -17,9 +17,8 @@ from kdxai.report.overlay import MAP_COLOURS, drawn_as, picture
 from kdxai.study.design import Design
 
 PICTURES = 48  # the first images drawn
-FIRST = (
-    12  # that are in the page as it is loaded; a script makes the others when they are asked for
-)
+# In the page as it is loaded; a script makes the others when they are asked for.
+FIRST = 12
 BUDGET = 1_600_000  # characters of all pictures: what is over it is left out
 SIDE = 64  # pixels of a picture at most: larger ones are shrunk
 SORTS = {"disagreement": "disagreement", "average_drop": "drop", "complexity": "complexity"}

@@ -12,7 +12,7 @@ from kdxai.study import question
 
 ENDS = 10  # of many classes, how many of the worst and of the best are shown
 SHOWN = 2  # of many classes, metrics that are not folded away
-PER_CLASS = ("accuracy", *question.TRUTH[:1], *question.USUAL)
+PER_CLASS = ("accuracy", *question.BY_MASKS[:1], *question.USUAL)
 Slots = Mapping[str, int]
 
 

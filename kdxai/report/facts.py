@@ -13,10 +13,6 @@ def network(facts: Facts) -> str:
     return facts.get("model") or facts.get("place") or "a classifier handed in"
 
 
-def parameters(facts: Facts) -> str:
-    return f"{facts['parameters']:,}" if "parameters" in facts else "\N{EN DASH}"
-
-
 def accuracy(facts: Facts) -> float:
     """Its own, of the whole test split; else that of the images that were measured."""
     return facts.get("test_accuracy", facts.get("measured_accuracy"))

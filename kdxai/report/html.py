@@ -1,5 +1,6 @@
 """The report of a study as one HTML file that needs nothing else, made to be read."""
 
+from functools import lru_cache
 from typing import Any
 
 import jinja2
@@ -9,8 +10,9 @@ from kdxai.report.report import Report, number, spoken
 from kdxai.report.sweep import times
 
 
+@lru_cache
 def templates() -> jinja2.Environment:
-    """Of all pages, those in `page/`."""
+    """Of all pages, those in `page/`, each read once."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kdxai.report", "page"),
         undefined=jinja2.StrictUndefined,

@@ -89,7 +89,7 @@ def numbers(rows: pd.DataFrame, doubts: Doubts, slots: Slots, title: str) -> Ite
         if (name, other, metric) not in lines.index:  # a reference is not compared with itself
             return NOTHING
         row = lines.loc[(name, other, metric)]
-        marks = tables.DOUBT * bool({(name, metric), (other, metric)} & {*doubts})
+        marks = tables.DOUBT * tables.is_doubted(name, other, metric, doubts)
         marks += tables.FEW * bool(few(metric, row.n))
         said = {"mark": marks, "sign": sign(row, metric) if other else ""}
         return estimate(row["mean"], row.ci_low, row.ci_high, "+.3f" if other else ".3f", **said)

@@ -13,12 +13,12 @@ from kdxai import measures
 from kdxai.errors import printable
 from kdxai.report.report import Answer, p_value
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
-from kdxai.study.question import TRUTH
+from kdxai.study.question import BY_MASKS
 from kdxai.study.stats import FEWEST, PAIRWISE, STATISTICS, few
 
 # What fits a terminal and a picture; the report has all.
 MAIN = (
-    *TRUTH,
+    *BY_MASKS,
     *("accuracy", "average_drop", "complexity", "ssim", "coherency", "adcc", "adcc_of_means"),
     *("increase", "logit_drop", "symmetric_relevance_gain", "road"),
 )
@@ -52,7 +52,7 @@ def readable(
     """
     text = [
         interval(row.mean, row.ci_low, row.ci_high)
-        + (f" {DOUBT}" if {(row.model, row.metric), (row.other, row.metric)} & {*doubts} else "")
+        + (f" {DOUBT}" if is_doubted(row.model, row.other, row.metric, doubts) else "")
         + (f" {FEW}" if few(row.metric, row.n) else "")
         for row in table.itertuples()
     ]
@@ -161,12 +161,17 @@ def doubted(trust: pd.DataFrame | None) -> set[tuple[str, str]]:
     return set(zip(failed.model, failed.metric, strict=True))
 
 
+def is_doubted(model: str, other: str, metric: str, doubts: Collection[tuple[str, str]]) -> bool:
+    """Whether a number, of one model or a difference of two, is not trustworthy."""
+    return (model, metric) in doubts or (other, metric) in doubts
+
+
 def shortened(row: Any, doubts: Collection[tuple[str, str]]) -> str:
     """`0.411 ±.004`: a mean and half of its interval."""
     if np.isnan(row.mean):
         return "-"
     about = "" if np.isnan(row.ci_low) else f" ±{(row.ci_high - row.ci_low) / 2:.3f}"
-    mark = DOUBT if {(row.model, row.metric), (row.other, row.metric)} & set(doubts) else ""
+    mark = DOUBT * is_doubted(row.model, row.other, row.metric, doubts)
     return f"{row.mean:.3f}{about.replace('±0.', '±.')}{mark}"
 
 

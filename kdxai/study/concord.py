@@ -12,10 +12,11 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from kdxai.errors import UserError
+from kdxai.study.question import BY_MASKS
 from kdxai.study.stats import MADE, STATISTICS, resample_counts
 
 # What knows the object. TRUTH is the mean of the ranks that those which are there give a method.
-OF_TRUTH = ("energy_inside", "pointing_game", "iou", "mask_auc", "mask_top_k")
+OF_TRUTH = (*BY_MASKS, "mask_auc", "mask_top_k")
 TRUTH = "truth"
 
 

@@ -3,14 +3,12 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-import pandas as pd
-
 from kdxai.study import config
 from kdxai.study.claims import NOT_TESTABLE
 from kdxai.study.design import Design
 from kdxai.study.stats import STATISTICS
 
-TRUTH = ("energy_inside", "pointing_game", "iou")  # metrics that know where the object is
+BY_MASKS = ("energy_inside", "pointing_game", "iou")  # metrics that know where the object is
 USUAL = ("average_drop", "complexity", "ssim")  # what is asked where that is not known
 MATTERS = 0.02  # the smallest difference that does: half of what the paper found in average drop
 YES, NO, UNDECIDED = "Yes", "No", "Undecided"
@@ -18,7 +16,7 @@ YES, NO, UNDECIDED = "Yes", "No", "Undecided"
 
 def metrics(measured: Collection[str]) -> list[str]:
     """What the question is asked of: the truth's metrics where they are measured."""
-    known = [name for name in TRUTH if name in measured]
+    known = [name for name in BY_MASKS if name in measured]
     return known or [name for name in USUAL if name in measured]
 
 
@@ -64,8 +62,3 @@ def answer(verdicts: Iterable[str]) -> str:
     if "contradicted" in testable:
         return NO
     return YES if testable and set(testable) == {"supported"} else UNDECIDED
-
-
-def is_known(records: pd.DataFrame) -> bool:
-    """Whether the truth is: the images have masks of their objects."""
-    return TRUTH[0] in records

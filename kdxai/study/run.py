@@ -135,7 +135,7 @@ def asked_first(measured: Measured, across: str) -> Claims:
 
 def with_truth(asked: Claims, declared: Claims) -> Claims:
     """The declared claims, behind those by the truth, which belong to all data that have masks."""
-    of_truth = {name: one for name, one in asked.items() if one["metric"] in question.TRUTH}
+    of_truth = {name: one for name, one in asked.items() if one["metric"] in question.BY_MASKS}
     return of_truth | dict(declared)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kdxai.report import answer, tables
@@ -108,6 +110,14 @@ def calibration_error(rows: pd.DataFrame) -> float:
     return float((gaps * found.images).sum() / found.images.sum())
 
 
+def keyed(slots: Mapping[str, int]) -> tuple[Figure, Axes]:
+    """Axes for a curve of each model, below the models with their marks."""
+    top = models.key_height(slots, WIDTH)
+    figure = look.new_figure(WIDTH, top + 292)
+    models.key(figure, slots)
+    return figure, look.add_axes(figure, 62, top, WIDTH - 80, 252)
+
+
 @look.drawn
 def reliability(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
     """How often answers of which confidence are right; on the line where models know that.
@@ -115,10 +125,7 @@ def reliability(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
     Args:
       records: as for `distribution`, with `confidence`.
     """
-    top = models.key_height(slots, WIDTH)
-    figure = look.new_figure(WIDTH, top + 292)
-    models.key(figure, slots)
-    ax = look.add_axes(figure, 62, top, WIDTH - 80, 252)
+    figure, ax = keyed(slots)
     for limit, axis in ((ax.set_xlim, ax.xaxis), (ax.set_ylim, ax.yaxis)):
         limit(-0.03, 1.03)
         axis.set_major_locator(MaxNLocator(5))
@@ -154,10 +161,7 @@ def removal(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
     Args:
       records: as for `distribution`, with `deletion_...` and `insertion_...` by percent of pixels.
     """
-    top = models.key_height(slots, WIDTH)
-    figure = look.new_figure(WIDTH, top + 292)
-    models.key(figure, slots)
-    ax = look.add_axes(figure, 62, top, WIDTH - 80, 252)
+    figure, ax = keyed(slots)
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(look.percent)
     ax.yaxis.set_major_formatter(look.percent)
