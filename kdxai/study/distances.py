@@ -170,34 +170,3 @@ def far(
     )
     apart = beyond(drawn, ones, others, own)._asdict()
     return found | apart | {name: 1 - apart[name] for name in ("within", "within_one", "between")}
-
-
-def by_network(pairwise: Pairwise, both_right: bool = False) -> pd.DataFrame:
-    """How alike each network and each population explain.
-
-    Returns:
-      A row per metric, network and model. Columns `metric, model, seed, line, other`;
-      `agreement`, the mean over the members of `other` but the network itself; `own`, that with
-      the member of `other` of its own line, NaN where that is itself or is none;
-      `networks_other`, over how many the mean is.
-    """
-    networks, rows = pairwise.networks, []
-    for metric in pairwise.values:
-        alike = agreement_matrix(pairwise, metric, both_right)
-        for place, (model, seed, line) in enumerate(networks.itertuples(index=False, name=None)):
-            for other in dict.fromkeys(networks.model):
-                theirs = [k for k in pairwise.places(other) if k != place]
-                if not theirs:
-                    continue
-                of_line = [k for k in theirs if networks.line.iloc[k] == line]
-                known = {"metric": metric, "model": model, "seed": seed, "line": line}
-                rows.append(
-                    known
-                    | {
-                        "other": other,
-                        "agreement": alike[place, theirs].mean(),
-                        "own": alike[place, of_line[0]] if of_line else np.nan,
-                        "networks_other": len(theirs),
-                    }
-                )
-    return pd.DataFrame(rows)

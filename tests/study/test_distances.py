@@ -153,17 +153,3 @@ def test_two_children_of_one_network_under_one_name():
     members = [("a", 0, "x"), ("a", 1, "x"), ("b", 0, "x"), ("b", 1, "y")]
     with pytest.raises(UserError, match="'a' has two members that descend from one network"):
         distances.noise(pairwise(members), [("a", "b")], resamples=100)
-
-
-def test_every_network_and_every_population():
-    given = pairwise()
-    found = distances.by_network(given)
-    alike = distances.agreement_matrix(given, METRIC)
-    for one in found.itertuples():
-        place = MEMBERS.index((one.model, one.seed, one.line))
-        others = [k for k, (model, *_) in enumerate(MEMBERS) if model == one.other and k != place]
-        assert one.networks_other == len(others)
-        assert one.agreement == pytest.approx(alike[place, others].mean())
-        own = [k for k in others if MEMBERS[k][2] == one.line]
-        assert np.isnan(one.own) if not own else one.own == pytest.approx(alike[place, own[0]])
-    assert len(found) == len(MEMBERS) * 3 and found.own.notna().sum() == 4
