@@ -10,6 +10,8 @@ those of the data.
 The paper's recipe: SGD, x 0.1 at epoch 150 of 170, T = 6, alpha = 0.95; 94 % in the paper. Time
 and accuracy here: not measured yet. `configs/student.py:fast` takes 30 epochs, for one GPU; not
 measured yet. Without a teacher the same command trains the control.
+`configs/student.py:quick` and `:small` are the students of `configs/study.py`'s recipes of that
+name, for a CPU.
 
     python launch/train.py --config configs/student.py:accurate --config.teacher=runs/teacher \
         --config.objective=e2kd --workdir runs/student

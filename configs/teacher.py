@@ -7,7 +7,8 @@ accuracy 96.0 %; time and accuracy here: not measured yet.
 
     python launch/train.py --config configs/teacher.py:fast --workdir runs/teacher
 
-30 epochs with warm-up and cosine, for one GPU. Not measured yet.
+30 epochs with warm-up and cosine, for one GPU. Not measured yet. `configs/teacher.py:quick` and
+`:small` are the teachers of `configs/study.py`'s recipes of that name, for a CPU.
 
     python launch/train.py --config configs/teacher.py:accurate --workdir runs/teacher
 

