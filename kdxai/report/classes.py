@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdxai.report import tables
-from kdxai.report.report import Cell, Part, Row, Section, Table, named, number, one_group, spoken
+from kdxai.report import titles
+from kdxai.report.report import Cell, Part, Row, Section, Table, named, number, one_group
 from kdxai.study import question
 
 ENDS = 10  # of many classes, how many of the worst and of the best are shown
@@ -65,20 +65,20 @@ def section(
     """
     method = records.method.iloc[0]
     text = (
-        f"Means over the test images of each true class ({method}), ± 1.96 standard errors over "
-        "images (left out where all images have one value). The stronger the colour, the larger "
-        "the number."
+        f"Means over the test images of each true class ({titles.method(method)}), ± 1.96 "
+        "standard errors over images (left out where all images have one value). The stronger the "
+        "colour, the larger the number."
     )
     found, parts, folded = per_class(records, models), [], []
     many = len(found[0].labels) > 2 * ENDS
     if many:
         text += (
             f" Of {len(found[0].labels):,} classes the {ENDS} worst and the {ENDS} best by the "
-            f"numbers of {spoken(first)}; the others are below, to be searched."
+            f"numbers of {titles.model(first)}; the others are below, to be searched."
         )
     columns = [Cell("Class"), Cell("Images"), *(named(name, slots) for name in models)]
     for place, one in enumerate(found):
-        title = tables.title(one.metric)
+        title = titles.metric(one.metric)
         own, every = one.means[:, models.index(first)], range(len(one.labels))
         better = -1 if "↓" in title else 1
         order = sorted(every, key=lambda k: better * own[k])

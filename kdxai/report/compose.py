@@ -16,6 +16,7 @@ from kdxai.report import (
     results,
     sections,
     sizes,
+    titles,
     trusted,
 )
 from kdxai.report.cards import Gallery
@@ -57,7 +58,7 @@ class Content(NamedTuple):
       provenance: what made the numbers.
       config: of the study.
       many: what is told of sweeps and of seed noise.
-      figures: names of the files below `figures/`.
+      figures: files below `figures/`, each with its title.
     """
 
     measured: Measured
@@ -67,7 +68,7 @@ class Content(NamedTuple):
     config: Mapping[str, Any]
     charts: Charts = Charts()
     many: Networks = NO_NETWORKS
-    figures: Sequence[str] = ()
+    figures: Mapping[str, str] = {}
 
 
 def report(content: Content) -> Report:
@@ -112,7 +113,7 @@ def byline(data: str, main: pd.DataFrame, models: int) -> list[str]:
     seeds = int(main.seeds.max())
     return [
         data,
-        f"{main.method.iloc[0]} maps of {int(main.n.max()):,} random test images",
+        f"{titles.method(main.method.iloc[0])} maps of {int(main.n.max()):,} random test images",
         f"{models} model{'' if models == 1 else 's'}",
         f"{seeds} seed{'' if seeds == 1 else 's'}",
         "95 % intervals",

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from kdxai.report import titles
 from kdxai.report.answer import HEADLINE
 from kdxai.report.charts import images, models
 from kdxai.report.charts.chart import Chart
@@ -42,7 +43,7 @@ def table1(table: pd.DataFrame, slots: Mapping[str, int], seeds: pd.DataFrame) -
             slots,
             seeds[seeds.method == method] if len(seeds) else seeds,
             f"table1-{method}",
-            f"Table 1 by {method}, with 95 % intervals",
+            f"Table 1 by {titles.method(method)}, with 95 % intervals",
         )
         for method, rows in table.groupby("method", sort=False)
     ]

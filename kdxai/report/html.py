@@ -6,7 +6,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from kdxai.report.report import Report, number, spoken
+from kdxai.report import titles
+from kdxai.report.report import Report, number
 from kdxai.report.sweep import times
 
 
@@ -20,7 +21,8 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "spoken": spoken, "times": times}
+    environment.filters |= {"number": number, "times": times}
+    environment.filters |= {"model": titles.model, "method": titles.method}
     return environment
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from kdxai.report import answer, tables
+from kdxai.report import answer, tables, titles
 from kdxai.report.report import (
     DASH,
     Cell,
@@ -18,7 +18,6 @@ from kdxai.report.report import (
     heads,
     one_group,
     p_value,
-    spoken,
 )
 from kdxai.study.claims import NOT_TESTABLE
 from kdxai.study.stats import PAIRWISE, STATISTICS
@@ -75,7 +74,7 @@ def judged(claims: pd.DataFrame) -> Table:
         cells = [verdict(row.verdict, row.about)._replace(notes=[row.why] if row.why else [])]
         if several:
             cells.append(verdict(literal.get(row.claim, ""), row.about))
-        of = f"{answer.called(row.metric)}, {spoken(row.one)} \N{MINUS SIGN} {spoken(row.other)}"
+        of = f"{titles.in_sentence(row.metric)}, {titles.difference(row.one, row.other)}"
         gap = estimate(row.mean, row.ci_low, row.ci_high, "+.3f")
         gap = gap if gap.notes else Cell("not measured")
         notes = [*gap.notes, f"{of}; matters from {row.matters:g}"]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from kdxai.report import titles
 from kdxai.report.charts.chart import Chart
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -133,7 +134,7 @@ class Report(NamedTuple):
       byline: what was measured, and how much of it.
       answers: the first lines.
       sentences: behind them.
-      figures: names of files.
+      figures: files, each with its title.
     """
 
     title: str
@@ -143,11 +144,7 @@ class Report(NamedTuple):
     sentences: Sequence[str]
     models: Sequence[Model]
     sections: Sequence[Section]
-    figures: Sequence[str]
-
-
-def spoken(model: str) -> str:
-    return model.replace("_", " ")
+    figures: Mapping[str, str]
 
 
 def heads(*texts: str) -> list[Cell]:
@@ -157,7 +154,7 @@ def heads(*texts: str) -> list[Cell]:
 
 def named(model: str, slots: Mapping[str, int]) -> Cell:
     """A model with its colour and shape, where it has them."""
-    return Cell(spoken(model), slot=slots.get(model))
+    return Cell(titles.model(model), slot=slots.get(model))
 
 
 def one_group(rows: Iterable[Row]) -> list[tuple[str, Sequence[Row]]]:

@@ -5,10 +5,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from kdxai.report import tables
+from kdxai.report import tables, titles
 from kdxai.report.answer import sign
 from kdxai.report.report import (
-    MINUS,
     NOTHING,
     Cell,
     Part,
@@ -21,17 +20,12 @@ from kdxai.report.report import (
     number,
     one_group,
     p_value,
-    spoken,
 )
 from kdxai.report.trusted import reasons
 from kdxai.study.measure import Measured
 from kdxai.study.stats import FEWEST, STATISTICS, few
 
 ACROSS = 9  # columns of numbers that a page of 1280 pixels holds
-AGREEMENT = {
-    **{"same_class": "Same class", "pearson": "Pearson's r", "spearman": "Spearman's rho"},
-    **{"ssim": "SSIM", "top_k_iou": "IoU of the top 10 %"},
-}
 Slots = Mapping[str, int]
 Doubts = Collection[tuple[str, str]]  # (model, metric)
 
@@ -53,7 +47,7 @@ def section(measured: Measured, slots: Slots) -> Section:
     for table in measured.tables.values():
         for method, rows in table.groupby("method", sort=False):
             own = doubts if method == first else ()
-            title = f"{method}, {rows.n.max():,} test images"
+            title = f"{titles.method(method)}, {rows.n.max():,} test images"
             every = list(numbers(rows, own, slots, title))
             if len(parts) > 1:
                 every = [part._replace(heading="", folded=title_of(part)) for part in every]
@@ -96,9 +90,11 @@ def numbers(rows: pd.DataFrame, doubts: Doubts, slots: Slots, title: str) -> Ite
 
     def table(kind: str, those: Sequence[tuple[str, str]], metrics: Sequence[str]) -> Table:
         columns = [Cell("Metric")]
-        columns += [difference(*pair) if pair[1] else named(pair[0], slots) for pair in those]
+        columns += [
+            Cell(titles.difference(*pair)) if pair[1] else named(pair[0], slots) for pair in those
+        ]
         found = [
-            Row(Cell(tables.title(metric)), [cell(*pair, metric) for pair in those])
+            Row(Cell(titles.metric(metric)), [cell(*pair, metric) for pair in those])
             for metric in metrics
         ]
         return Table(f"{kind}: {title}", columns, one_group(found))
@@ -120,10 +116,6 @@ def numbers(rows: pd.DataFrame, doubts: Doubts, slots: Slots, title: str) -> Ite
                 yield Part("" if closed else own.name, table=own, folded=own.name if closed else "")
 
 
-def difference(one: str, other: str) -> Cell:
-    return Cell(f"{spoken(one)} {MINUS} {spoken(other)}")
-
-
 def seeds(table: pd.DataFrame, slots: Slots) -> list[Part]:
     """What each seed gives, of the main metrics, where there are several."""
     if table.empty or table.seed.nunique() == 1:
@@ -141,9 +133,9 @@ def seeds(table: pd.DataFrame, slots: Slots) -> list[Part]:
                 )
                 for model in dict.fromkeys(values.index.get_level_values("model"))
             ]
-            groups.append((tables.title(metric), lines))
+            groups.append((titles.metric(metric), lines))
         columns = heads("Model", *(f"seed {seed}" for seed in known))
-        name = f"Each seed: {method}, means over images"
+        name = f"Each seed: {titles.method(method)}, means over images"
         parts.append(Part(table=Table(name, columns, groups), folded=name))
     return parts
 
@@ -158,7 +150,7 @@ def differences(table: pd.DataFrame) -> list[Part]:
     for (method, one, other), pair in rows.groupby(["method", "one", "other"], sort=False):
         lines = [
             Row(
-                Cell(tables.title(row.metric)),
+                Cell(titles.metric(row.metric)),
                 [
                     estimate(row.mean, row.ci_low, row.ci_high, "+.3f"),
                     Cell(number(row.in_floors, "+.1f")),
@@ -170,7 +162,7 @@ def differences(table: pd.DataFrame) -> list[Part]:
             )
             for row in pair.itertuples()
         ]
-        groups.append((f"{difference(one, other).text}, {method}", lines))
+        groups.append((f"{titles.difference(one, other)}, {titles.method(method)}", lines))
     notes = [
         "A floor is how much two runs of one recipe differ (root mean square). Wilcoxon's test and "
         "the rank-biserial correlation are over images, of these trained models."
@@ -188,10 +180,10 @@ def methods(records: pd.DataFrame) -> list[Part]:
     order = list(records.method.unique())
     groups = [
         (
-            spoken(model),
+            titles.model(model),
             [
                 Row(
-                    Cell(tables.title(metric)),
+                    Cell(titles.metric(metric)),
                     [Cell(number(means[metric].get((model, name), np.nan))) for name in order],
                 )
                 for metric in metrics
@@ -201,7 +193,13 @@ def methods(records: pd.DataFrame) -> list[Part]:
     ]
     name = "Methods side by side"
     notes = [f"Means over {records.image.nunique():,} test images."]
-    return [Part(table=Table(name, heads("Metric", *order), groups), notes=notes, folded=name)]
+    return [
+        Part(
+            table=Table(name, heads("Metric", *map(titles.method, order)), groups),
+            notes=notes,
+            folded=name,
+        )
+    ]
 
 
 def agreement(rows: pd.DataFrame) -> list[Part]:
@@ -210,10 +208,10 @@ def agreement(rows: pd.DataFrame) -> list[Part]:
         return []
     numbers = rows.drop(columns=["seed", "line", "image"], errors="ignore")
     means = numbers.groupby(["model", "other", "method"], sort=False).mean()
-    columns = heads("Models", *(AGREEMENT.get(name, name) for name in means))
+    columns = heads("Models", *map(titles.agreement, means))
     lines = [
         Row(
-            Cell(f"{spoken(one)} and {spoken(other)}, {method}"),
+            Cell(f"{titles.model(one)} and {titles.model(other)}, {titles.method(method)}"),
             [Cell(number(value)) for value in row],
         )
         for (one, other, method), row in zip(means.index, means.to_numpy(), strict=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdxai.report import headline, html, sweep, tables
+from kdxai.report import headline, html, sweep, tables, titles
 from kdxai.report.charts import squares
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.sweeps import TITLES, curve, kinds
@@ -25,7 +25,6 @@ from kdxai.report.report import (
     number,
     one_group,
     p_value,
-    spoken,
 )
 from kdxai.report.seeds import Alike
 from kdxai.report.sweep import Sweep, times
@@ -59,7 +58,7 @@ def section(every: Sequence[Compression]) -> Section:
     )
     parts = [Part(text=text)]
     for one in every:
-        parts += [Part(spoken(one.dense))] if len(every) > 1 else []
+        parts += [Part(titles.model(one.dense))] if len(every) > 1 else []
         parts += one.parts
     return Section("compression", "Compression", "Compression", parts)
 
@@ -153,7 +152,7 @@ def forgotten(table: pd.DataFrame) -> list[Part]:
         return []
     lines = [
         Row(
-            Cell(spoken(row.model)),
+            Cell(titles.model(row.model)),
             [
                 Cell(f"{row.n_forgotten} of {row.n}"),
                 Cell(number(row.mean_forgotten)),
@@ -178,7 +177,7 @@ def steps(one: Sweep, table: pd.DataFrame, metrics: Sequence[str]) -> Part:
     """Every step, by kind."""
     means = table.set_index(["model", "metric"])[["mean", "mean_correct"]]
     columns = heads("Networks", "Factor", "Accuracy", "Agreement", "Farther than a seed")
-    columns += heads(*map(tables.title, metrics))
+    columns += heads(*map(titles.metric, metrics))
     groups = []
     for kind, rows in sweep.kinds(one):
         lines = []
@@ -187,7 +186,7 @@ def steps(one: Sweep, table: pd.DataFrame, metrics: Sequence[str]) -> Part:
             pairs = [(step.agreement, step.agreement_right)]
             pairs += [tuple(means.loc[step.model, name]) for name in metrics]
             cells = [Cell(number(every), [number(right)], struck=dead) for every, right in pairs]
-            first = Cell(spoken(step.model), [step.strength], collapsed(step), "doubt")
+            first = Cell(titles.model(step.model), [step.strength], collapsed(step), "doubt")
             known = [
                 Cell(f"{times(step.factor)}\N{MULTIPLICATION SIGN}"),
                 Cell(f"{step.accuracy:.1%}"),
@@ -213,13 +212,13 @@ def caption(one: Sweep) -> str:
     )
     if "agreement" not in one.bands:
         return (
-            f"{text}. There is one network of {spoken(one.dense)}, so there is no band: nothing "
-            "tells how much training it again would change these numbers."
+            f"{text}. There is one network of {titles.model(one.dense)}, so there is no band: "
+            "nothing tells how much training it again would change these numbers."
         )
     pairs = one.bands["agreement"].size
     return (
         f"{text}. The band is what another seed changes: from the least to the most, with the mean,"
-        f" of the {count} networks of {spoken(one.dense)}; of agreement, of their {pairs} "
+        f" of the {count} networks of {titles.model(one.dense)}; of agreement, of their {pairs} "
         f"{'pair' if pairs == 1 else 'pairs'}."
     )
 
@@ -228,8 +227,8 @@ def reading(seen: Seen, dense: str) -> str:
     """How to read the maps of one image."""
     return (
         f"Test image {seen.number}, the first of those drawn, and its maps for its true class, "
-        f"“{seen.class_name}”, by the first network of {spoken(dense)} and what was made of it. "
-        "Below: the factor; r with the parent's map of this image; accuracy on all images, and "
+        f"“{seen.class_name}”, by the first network of {titles.model(dense)} and what was made of "
+        "it. Below: the factor; r with the parent's map of this image; accuracy on all images, and "
         "whether the network names this one's class."
     )
 
@@ -250,7 +249,9 @@ def seed_noise(
       floors, noise: of one method; may be empty. Of a sweep's models the floors are left out: they
         are as many as it has steps, and in the file.
     """
-    band = f" The band holds the pairs of {spoken(found.reference)}: what another seed changes."
+    band = (
+        f" The band holds the pairs of {titles.model(found.reference)}: what another seed changes."
+    )
     note = (
         "Each dot is a pair of networks, the bar the mean of networks that are treated alike."
         f"{band if found.band else ''} Pearson's r of their maps of the same image for its true "
@@ -288,14 +289,14 @@ def distances(rows: pd.DataFrame, title: str, closed: bool) -> list[Part]:
     lines = []
     for _, row in rows.iterrows():
         cells = [
-            Cell(row.metric, [row.on]),
+            Cell(titles.agreement(row.metric), [row.on]),
             Cell(f"{row.networks} and {row.networks_other}", [row.design]),
             Cell(number(row.within)),
             Cell(number(row["between"])),
             farther(row),
             Cell(p_value(row.p)),
         ]
-        lines.append(Row(Cell(f"{spoken(row.one)} and {spoken(row.other)}"), cells))
+        lines.append(Row(Cell(f"{titles.model(row.one)} and {titles.model(row.other)}"), cells))
     table = Table(title, columns, one_group(lines))
     folded = f"{title}: {len(rows)} comparisons" if closed else ""
     return [Part("" if closed else title, text=text, table=table, folded=folded)]
@@ -315,13 +316,13 @@ def seed_floors(floors: pd.DataFrame) -> list[Part]:
             else NOTHING
             for name in models
         ]
-        lines.append(Row(Cell(tables.title(metric)), cells))
+        lines.append(Row(Cell(titles.metric(metric)), cells))
     heading = "How far two seeds differ in every metric"
     text = (
         "The root mean square difference of two networks that differ in their seed alone, with its "
         "95 % interval: a smaller difference of two models may be nothing but seeds."
     )
-    table = Table(heading, heads("Metric", *map(spoken, models)), one_group(lines))
+    table = Table(heading, heads("Metric", *map(titles.model, models)), one_group(lines))
     return [Part(heading, text=text, table=table)]
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdxai.report.report import spoken
+from kdxai.report import titles
 from kdxai.report.sweep import ALIKE, Band, Network, Sweep, band, kinds
 from kdxai.study import distances
 from kdxai.study.distances import Pairwise
@@ -117,7 +117,7 @@ def populations(networks: Iterable[Network]) -> dict[str, list[Network]]:
 
 def called(model: str, seed: int, size: int) -> str:
     """`teacher 2`; by its name alone where it is the only one."""
-    return spoken(model) if size == 1 else f"{spoken(model)} {seed}"
+    return titles.model(model) if size == 1 else f"{titles.model(model)} {seed}"
 
 
 def dense_pairs(
@@ -130,14 +130,16 @@ def dense_pairs(
     found = []
     for name, own in dense.items():
         if len(own) > 1:
-            found.append(pairs(f"two of {spoken(name)}", itertools.combinations(own, 2), values))
+            found.append(
+                pairs(f"two of {titles.model(name)}", itertools.combinations(own, 2), values)
+            )
     between = list(itertools.combinations(dense, 2))
     if len(between) > KINDS_TOLD:
         between = [pair for pair in between if {pair, pair[::-1]} & set(compare)]
     for one, other in between:
         every = list(itertools.product(dense[one], dense[other]))
         shared = [(a, b) for a, b in every if lines[a] == lines[b]]
-        what = f"{spoken(one)} and {'its ' if shared else ''}{spoken(other)}"
+        what = f"{titles.model(one)} and {'its ' if shared else ''}{titles.model(other)}"
         found.append(pairs(what, shared or every, values)._replace(within=False))
     return found
 
@@ -159,6 +161,6 @@ def child_pairs(sweeps: Sequence[Sweep]) -> list[Pairs]:
         for name, rows in kinds(one):
             its = one.networks[one.networks.model.isin(rows.model)]
             says = [f"{row.model} {row.seed}, {row.strength}" for row in its.itertuples()]
-            what = f"{spoken(one.dense)} and its child: {name}"
+            what = f"{titles.model(one.dense)} and its child: {name}"
             found.append(Pairs(what, False, False, list(its.agreement), says))
     return found

@@ -11,10 +11,11 @@ from rich.table import Table
 
 from kdxai import measures
 from kdxai.errors import printable
+from kdxai.report import titles
 from kdxai.report.report import Answer, p_value
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.question import BY_MASKS
-from kdxai.study.stats import FEWEST, PAIRWISE, STATISTICS, few
+from kdxai.study.stats import FEWEST, few
 
 # What fits a terminal and a picture; the report has all.
 MAIN = (
@@ -34,12 +35,6 @@ DOUBT = "†"  # behind a number that is not trustworthy here
 FEW = "‡"  # behind a number of too few images
 TOO_FEW = f"fewer than {FEWEST} images: the interval may be too narrow"
 LEGEND = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
-ARROWS = {1: " ↑", -1: " ↓", 0: ""}
-
-
-def title(metric: str) -> str:
-    """`Average drop ↓`: what the metric is called, and which way is better."""
-    return STATISTICS[metric].title + ARROWS[STATISTICS[metric].better]
 
 
 def readable(
@@ -65,7 +60,7 @@ def across(table: pd.DataFrame, values: str) -> pd.DataFrame:
     wide = table.pivot(index="metric", columns=["model", "other"], values=values)
     wide = wide.loc[table.metric.unique(), pd.MultiIndex.from_frame(columns)]
     named = [difference(*pair) if pair[1] else pair[0] for pair in wide.columns]
-    return wide.set_axis(named, axis=1).rename(index=title)
+    return wide.set_axis(named, axis=1).rename(index=titles.metric)
 
 
 def difference(one: str, other: str) -> str:
@@ -141,11 +136,12 @@ def show(table: pd.DataFrame, by: str = "method", trust: pd.DataFrame | None = N
         if len(rows[["model", "other"]].drop_duplicates()) > WIDE:  # the files have the rest
             marked = marked[marked.other == ""]
             marked["text"] = marked["mean"].map("{:.3f}".format)
-        wide = across(marked, "text").fillna("-").loc[[*map(title, order)]]
+        wide = across(marked, "text").fillna("-").loc[[*map(titles.metric, order)]]
         every = readable(rows, doubts).loc[wide.index]
         if set(every) == set(wide) and len(abutting(every, console.width)) == 1:
             wide = every
-        console.print(f"Table 1: {name}, {rows.n.iloc[0]:,} images")
+        said = titles.method(name) if by == "method" else name
+        console.print(f"Table 1: {said}, {rows.n.iloc[0]:,} images")
         for part in abutting(wide, console.width):
             console.print(terminal(part))
         doubts = set()
@@ -182,7 +178,7 @@ def ledger(claims: pd.DataFrame) -> pd.DataFrame:
         {
             "claim": row.says,
             "models": difference(row.one, row.other),
-            "metric": (STATISTICS | PAIRWISE)[row.metric].title,
+            "metric": titles.plain(row.metric),
             "difference": interval(row.mean, row.ci_low, row.ci_high),
             "matters from": f"{row.matters:g}",
             "p (Holm)": p_value(row.p_holm),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from kdxai.protocol import TRUTH
-from kdxai.report import tables
+from kdxai.report import tables, titles
 from kdxai.report.report import (
     Cell,
     Part,
@@ -17,7 +17,6 @@ from kdxai.report.report import (
     named,
     number,
     one_group,
-    spoken,
 )
 from kdxai.study import checks
 
@@ -38,7 +37,7 @@ def reasons(trust: pd.DataFrame, slots: Mapping[str, int]) -> list[Part]:
     models, order = list(trust.model.unique()), [*tables.MAIN, *trust.metric]
     metrics = sorted(failed.metric.unique(), key=order.index)
     lines = [
-        Row(Cell(tables.title(metric)), [Cell(found.get((name, metric), "")) for name in models])
+        Row(Cell(titles.metric(metric)), [Cell(found.get((name, metric), "")) for name in models])
         for metric in metrics
     ]
     many = "1 number is" if len(found) == 1 else f"{len(found)} numbers are"
@@ -76,14 +75,14 @@ def preferences(records: pd.DataFrame) -> list[Part]:
         pairs += [(TRUTH, other) for other in (*blind, methods[0])]
     if not pairs:
         return []
-    columns = heads("Metric", *(f"{one} over {other}" for one, other in pairs))
+    columns = heads("Metric", *(" over ".join(map(titles.method, pair)) for pair in pairs))
     shares = {pair: checks.preferences(records, *pair) for pair in pairs}
     groups = [
         (
-            spoken(model),
+            titles.model(model),
             [
                 Row(
-                    Cell(tables.title(metric)),
+                    Cell(titles.metric(metric)),
                     [Cell(number(shares[pair][model][metric], ".2f")) for pair in pairs],
                 )
                 for metric in shares[pairs[0]].index
@@ -118,8 +117,10 @@ def cascade(records: pd.DataFrame) -> list[Part]:
             means = rows.groupby("method", sort=False)[list(mine.values())].mean()
             for method, curve in means.iterrows():
                 cells = [Cell(number(curve[mine[stage]])) for stage in stages]
-                lines.append(Row(Cell(f"{method}, {direction.replace('_', '-')}"), cells))
-        name = f"{heading}: {spoken(model)}"
+                lines.append(
+                    Row(Cell(f"{titles.method(method)}, {direction.replace('_', '-')}"), cells)
+                )
+        name = f"{heading}: {titles.model(model)}"
         parts.append(
             Part(table=Table(name, heads("Method", *stages), one_group(lines)), folded=name)
         )
@@ -138,7 +139,10 @@ def degenerate(records: pd.DataFrame, slots: Mapping[str, int]) -> Section:
     lines = []
     for (model, method), rows in records.groupby(["model", "method"], sort=False):
         counts = [(rows[column] == kind).sum() for column in DEGENERATE for kind in KINDS]
-        cells = [Cell(method), *(Cell(f"{count:,}") for count in (len(rows), *counts))]
+        cells = [
+            Cell(titles.method(method)),
+            *(Cell(f"{count:,}") for count in (len(rows), *counts)),
+        ]
         lines.append(Row(named(model, slots), cells))
     text = (
         "A map that is the same everywhere explains nothing. Such maps are counted above with the "

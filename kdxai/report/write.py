@@ -21,7 +21,7 @@ from kdxai.evaluate.rows import Entry, subject_of
 from kdxai.explain import Classifier
 from kdxai.measures import Model
 from kdxai.protocol import Protocol
-from kdxai.report import cards, compose, drawn, facts, html, markdown, sizes
+from kdxai.report import cards, compose, drawn, facts, html, markdown, sizes, titles
 from kdxai.report.charts import maps, models, squares, sweeps, training
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.maps import Panel, Shown
@@ -96,7 +96,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> Report
         provenance=provenance,
         config=config.to_dict(),
         many=many,
-        figures=[chart.save(workdir / "figures") for chart in every],
+        figures={chart.save(workdir / "figures"): chart.title for chart in every},
     )
     report = compose.report(content)
     files.write_text(workdir / "report.md", markdown.text(report))
@@ -217,12 +217,12 @@ def map_charts(measured: Measured, panels: Panels) -> list[Chart]:
         found.append(maps.gallery(method, shown, own))
     if len(methods) > 1:
         for one in first:
-            columns = {method: panels[one.name, method] for method in methods}
-            title = f"{one.name} by every method"
+            columns = {titles.method(method): panels[one.name, method] for method in methods}
+            title = f"{titles.model(one.name)} by every method"
             found.append(maps.side_by_side(f"methods-{one.name}", title, shown, columns))
     rows = Shown(
         np.repeat(shown.images[:1], len(methods), 0),
-        methods,
+        [titles.method(method) for method in methods],
         None if shown.masks is None else np.repeat(shown.masks[:1], len(methods), 0),
     )
     through = {one.name: [panels[one.name, method][0] for method in methods] for one in first}

@@ -154,7 +154,7 @@ def test_verdicts_of_one_seed_are_never_of_recipes():
 def test_each_seeds_means_are_shown_where_there_are_several():
     seeds = stats.by_seed(records()).assign(method="cam")
     [part] = results.seeds(seeds, {})
-    assert part.folded == "Each seed: cam, means over images"
+    assert part.folded == "Each seed: CAM, means over images"
     own = records().groupby(["model", "seed"]).average_drop.mean()["student"]
     rows = {(heading, row.head.text): row for heading, its in part.table.groups for row in its}
     cells = rows["Average drop ↓", "student"].cells

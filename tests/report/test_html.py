@@ -15,7 +15,9 @@ import sweep_pages
 from PIL import Image
 from report_pages import CLASSES, DESIGN, MODELS, NONE, PAIRS, cards_of, changed, claims, content
 
-from kdxai.report import cards, classes, compose, headline, html, results, tables, trusted
+from kdxai.explain import METHODS, Method
+from kdxai.protocol import TRUTH
+from kdxai.report import cards, classes, compose, headline, html, results, tables, titles, trusted
 from kdxai.report.compose import Charts
 from kdxai.study import stats
 
@@ -130,6 +132,16 @@ def table_1(content):
         column: {row.head.text: row.cells[place] for row in rows}
         for place, column in enumerate(columns)
     }
+
+
+def test_methods_are_called_as_their_papers_write_them(monkeypatch):
+    words = Elements(page_of(many_cards())).words()
+    assert "CAM, 60 test images" in words and "Grad-CAM, 60 test images" not in words
+    assert not re.search(r"\b(cam|grad_cam|grad cam)\b", words)
+    told = [titles.method(name) for name in (*METHODS, TRUTH)]
+    assert len({*told, ""}) == len(METHODS) + 2
+    monkeypatch.setitem(METHODS, "my_own", Method(METHODS["cam"].draw))
+    assert titles.method("my_own") == "my own"
 
 
 def test_differences_are_called_by_their_interval():

@@ -33,7 +33,7 @@ def report(measured, many=NO_NETWORKS, **changes):
 
 def test_zero_and_constant_maps_are_counted(measured):
     [counts] = rows_of(report(measured), "Zero and constant maps")
-    assert counts["student"] == ["cam", "120", "2", "0", "0", "0"]  # one image, two seeds
+    assert counts["student"] == ["CAM", "120", "2", "0", "0", "0"]  # one image, two seeds
 
 
 def test_methods_stand_side_by_side_with_their_means(measured):
@@ -93,7 +93,7 @@ def test_metrics_that_fail_their_checks_are_named_with_the_reason(measured):
 
 def test_agreement_is_the_mean_over_images(measured):
     [table] = rows_of(report(measured), "Agreement of two models on the same image and class")
-    assert table["student and teacher, cam"] == ["0.500", "0.600"]  # same class, Pearson's r
+    assert table["student and teacher, CAM"] == ["0.500", "0.600"]  # same class, Pearson's r
 
 
 def networks(parents):

@@ -120,7 +120,7 @@ def test_no_cell_of_a_csv_is_a_formula(measured, tmp_path):
 
 
 def test_pictures_in_markdown_have_addresses_without_spaces():
-    page = content()._replace(figures=["methods-a - b.png"])
+    page = content()._replace(figures={"methods-a - b.png": "a"})
     assert "](figures/methods-a%20-%20b.png)" in markdown.text(compose.report(page))
 
 

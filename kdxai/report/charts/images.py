@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kdxai.report import answer, tables
+from kdxai.report import titles
 from kdxai.report.charts import look, models
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.look import SOFT, WIDTH
@@ -43,13 +43,13 @@ def distribution(records: pd.DataFrame, metric: str, slots: Mapping[str, int]) -
         ax.stairs(tops, bins, baseline=y + 0.42, fill=True, color=look.colour(slot), alpha=0.4)
         low, middle, up = np.quantile(values[name], (0.25, 0.5, 0.75))
         said = f"median {middle:.3f}, half of the images from {low:.3f} to {up:.3f}"
-        says.append(f"{answer.spoken(name)}: {said}")
+        says.append(f"{titles.model(name)}: {said}")
         look.mark(ax, middle, y + 0.42, slot, says[-1])
-    look.name_rows(ax, [answer.spoken(name) for name in slots], models.LETTERS)
+    look.name_rows(ax, [titles.model(name) for name in slots], models.LETTERS)
     return Chart(
         name=f"distribution-{metric}",
-        title=f"{tables.title(metric)} of single images",
-        description=f"{tables.title(metric)} of single images. {'; '.join(says)}.",
+        title=f"{titles.metric(metric)} of single images",
+        description=f"{titles.metric(metric)} of single images. {'; '.join(says)}.",
         figure=figure,
         says=says,
     )
@@ -76,19 +76,19 @@ def paired(
     ax.plot(ends, ends, color=SOFT, lw=1)
     dots = look.shape(slots[one], 5) | {"marker": "o", "mew": 0, "mfc": look.colour(slots[one])}
     ax.plot(across[:DOTS], up[:DOTS], **dots, alpha=0.35)
-    ax.set_xlabel(f"{answer.spoken(other)} →", loc="right")
-    ax.set_ylabel(f"{answer.spoken(one)} →", loc="top")
+    ax.set_xlabel(f"{titles.model(other)} →", loc="right")
+    ax.set_ylabel(f"{titles.model(one)} →", loc="top")
     more, less = int((up > across).sum()), int((up < across).sum())
     says = [
-        f"{answer.spoken(one)} is above {answer.spoken(other)} on {more} of {len(table)} images, "
+        f"{titles.model(one)} is above {titles.model(other)} on {more} of {len(table)} images, "
         f"below on {less}"
     ]
     if np.ptp(up) > 0 and np.ptp(across) > 0:
         says.append(f"correlation over images r = {np.corrcoef(up, across)[0, 1]:.2f}")
     return Chart(
         name=f"paired-{metric}",
-        title=f"{tables.title(metric)}, image by image",
-        description=f"{tables.title(metric)} of single images: {'; '.join(says)}.",
+        title=f"{titles.metric(metric)}, image by image",
+        description=f"{titles.metric(metric)} of single images: {'; '.join(says)}.",
         figure=figure,
         says=says,
         note=f"the first {DOTS} of {len(table):,} images" if len(table) > DOTS else "",
@@ -139,9 +139,9 @@ def reliability(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
         ax.plot(bins.confidence, bins.accuracy, color=look.colour(slot), lw=1.4)
         for row in bins.itertuples():
             said = f"of {row.images} answers {row.confidence:.0%} sure {row.accuracy:.0%} are right"
-            look.mark(ax, row.confidence, row.accuracy, slot, f"{answer.spoken(name)}: {said}", 6)
+            look.mark(ax, row.confidence, row.accuracy, slot, f"{titles.model(name)}: {said}", 6)
         error = np.mean([calibration_error(rows) for _, rows in own.groupby("seed")])
-        says.insert(0, f"{answer.spoken(name)}: expected calibration error {error:.3f}")
+        says.insert(0, f"{titles.model(name)}: expected calibration error {error:.3f}")
     ax.set_xlabel("confidence →", loc="right")
     ax.set_ylabel("answers that are right →", loc="top")
     return Chart(
@@ -176,7 +176,7 @@ def removal(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
             values = [means[f"{which}_{percent}"] for percent in points]
             ax.plot(np.array(points) / 100, values, color=look.colour(slot), ls=dash, lw=1.8)
             told.append(f"{which} {', '.join(f'{value:.2f}' for value in values)}")
-        says.insert(0, f"{answer.spoken(name)}: {'; '.join(told)}")
+        says.insert(0, f"{titles.model(name)}: {'; '.join(told)}")
     steps = ", ".join(map(str, percents(records, "deletion")))
     return Chart(
         name="removal",

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kdxai.report import titles
 from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.look import BAD, CARD, INK, SOFT
@@ -107,7 +108,7 @@ def name_columns(ax: Axes, names: Sequence[str], head: int, each: int = 1) -> No
     """Names above the columns, `image` above the first; each is of so many columns."""
     for number, name in enumerate(["image", *names]):
         column = max(0, 1 + (number - 1) * each)
-        lines = textwrap.wrap(name.replace("_", " "), 16 * each)[:2]
+        lines = textwrap.wrap(titles.model(name), 16 * each)[:2]
         ax.text(
             AROUND + column * (SIDE + GAP), head - 5, "\n".join(lines), fontsize=9.5,
             weight="bold", va="baseline", linespacing=1.1,
@@ -149,7 +150,7 @@ def gallery(method: str, shown: Shown, panels: Mapping[str, Sequence[Panel]]) ->
             right.show(own[row].masked, None, f"→ {own[row].after:.0%}", colour)
     name_columns(ax, list(panels), head, each=2)
     ax.text(AROUND, ax.get_ylim()[0] - 5, "\n".join(lines), fontsize=8.5, color=SOFT)
-    return Chart(f"maps-{method}", f"Maps by {method}", caption, figure)
+    return Chart(f"maps-{method}", f"Maps by {titles.method(method)}", caption, figure)
 
 
 @look.drawn

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from kdxai.report import answer, tables
+from kdxai.report import answer, tables, titles
 from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.labels import place_label
@@ -33,7 +33,7 @@ def key(figure: Figure, slots: Mapping[str, int]) -> None:
     """The models with their marks, along the top of a figure."""
     figure.legend(
         [Line2D([], [], **look.shape(slot)) for slot in slots.values()],
-        [answer.spoken(name) for name in slots],
+        [titles.model(name) for name in slots],
         loc="upper left", bbox_to_anchor=(0, 1), frameon=False, fontsize=10, handletextpad=0.2,
         columnspacing=1.2, borderaxespad=0.2,
         ncols=key_columns(figure.get_figwidth() * look.POINTS),
@@ -77,16 +77,16 @@ def ladder(
         left = NAMES + (COLUMN + ASIDE) * place
         ax = look.add_axes(figure, left, top, COLUMN, high)
         own = climb(ax, table[table.metric == metric], rungs, slots, pair)
-        says += [f"{tables.title(metric)}, {line}" if named else line for line in own]
+        says += [f"{titles.metric(metric)}, {line}" if named else line for line in own]
         if named:
-            ax.set_title(tables.title(metric), pad=20)
+            ax.set_title(titles.metric(metric), pad=20)
         if place == 0:
             look.name_rows(ax, rungs, LETTERS)
     if named:
         key(figure, slots)
     return Chart(
         name="ladder" if named else f"ladder-{'-'.join(metrics)}",
-        title="From protocol to protocol" if named else tables.title(metrics[0]),
+        title="From protocol to protocol" if named else titles.metric(metrics[0]),
         description=f"From the {rungs[0]} protocol to the {rungs[-1]} one. {'. '.join(says)}.",
         figure=figure,
         says=says,
@@ -119,17 +119,17 @@ def climb(
             alpha=1 if thick else 0.6,
         )  # fmt: skip
         for y, (_, row) in zip(places, own.iterrows(), strict=True):
-            said = f"{answer.spoken(name)} {row['mean']:.3f}"
+            said = f"{titles.model(name)} {row['mean']:.3f}"
             told[row.rung].insert(0, said)
             measured(ax, row, y, slot, f"{row.rung}: {said}")
     says = {name: f"{name}: {', '.join(parts)}" for name, parts in told.items()}
     if len(differences):
-        beside(ax, -0.5, f"{answer.spoken(first)} is", dy=10, color=SOFT)
+        beside(ax, -0.5, f"{titles.model(first)} is", dy=10, color=SOFT)
     for y, name in enumerate(rungs):
         if name in differences.index:
             verdict = answer.sign(differences.loc[name], metric) or "unclear"
             beside(ax, y, verdict, color=SIGNS[verdict])
-            says[name] += f"; {answer.spoken(first)} is {verdict}"
+            says[name] += f"; {titles.model(first)} is {verdict}"
     return list(says.values())
 
 
@@ -182,7 +182,7 @@ def intervals(
         line, column = divmod(place, across)
         left, top = NAMES + (COLUMN + 30) * column, 28 + (high + 50) * line
         ax = look.add_axes(figure, left, top, COLUMN, high)
-        ax.set_title(tables.title(metric))
+        ax.set_title(titles.metric(metric))
         rows = table[table.metric == metric]
         own = dots[dots.metric == metric]
         ends = [*rows.ci_low, *rows.ci_high, *own["mean"]]
@@ -193,11 +193,11 @@ def intervals(
             colour, y = look.colour(slots[row.model]), models.index(row.model) + 0.3
             ax.plot(row.mean, y, "o", color=colour, ms=3, alpha=0.6, mew=0)
         for _, row in rows.iterrows():
-            said = f"{answer.spoken(row.model)} {tables.interval(*row[['mean', *ENDS]])}"
+            said = f"{titles.model(row.model)} {tables.interval(*row[['mean', *ENDS]])}"
             measured(ax, row, models.index(row.model), slots[row.model], said)
-            says.append(f"{tables.title(metric)}: {said}")
+            says.append(f"{titles.metric(metric)}: {said}")
         if column == 0:
-            look.name_rows(ax, [answer.spoken(name) for name in models], LETTERS)
+            look.name_rows(ax, [titles.model(name) for name in models], LETTERS)
     return Chart(name, title, f"{'; '.join(says)}.", figure, says)
 
 
@@ -227,13 +227,13 @@ def scatter(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Chart
         line: dict[str, Any] = {"color": look.colour(slot), "lw": 1.6}
         ax.plot([across.ci_low[name], across.ci_high[name]], [y, y], **line)
         ax.plot([x, x], [up.ci_low[name], up.ci_high[name]], **line)
-        says.append(f"{answer.spoken(name)}: accuracy {x:.1%}, {y:.3f}")
+        says.append(f"{titles.model(name)}: accuracy {x:.1%}, {y:.3f}")
         look.mark(ax, x, y, slot, says[-1])
     label(ax, across, up)
     return Chart(
         name=f"accuracy-{metric}",
-        title=tables.title(metric),
-        description=f"{tables.title(metric)} against accuracy. {'; '.join(says)}.",
+        title=titles.metric(metric),
+        description=f"{titles.metric(metric)} against accuracy. {'; '.join(says)}.",
         figure=figure,
         says=says,
     )
@@ -257,9 +257,9 @@ def label(ax: Axes, across: pd.DataFrame, up: pd.DataFrame) -> None:
         taken.append((mean[0] - 1, low[1], mean[0] + 1, high[1]))
     for name in up.index:
         middle = at(across["mean"][name], up["mean"][name])
-        spot = place_label(answer.spoken(name), *middle, taken, tuple(corners))
+        spot = place_label(titles.model(name), *middle, taken, tuple(corners))
         taken.append(spot.box)
         ax.annotate(
-            answer.spoken(name), middle, xycoords="figure points", xytext=(spot.x, spot.y),
+            titles.model(name), middle, xycoords="figure points", xytext=(spot.x, spot.y),
             textcoords="figure points", ha=spot.anchor, va="center",
         )  # fmt: skip

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from kdxai.report import titles
 from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.look import ACCENT, CARD, CHARACTER, INK, SAYS, SOFT
 from kdxai.report.seeds import Alike
 from kdxai.study.concord import TRUTH, against_truth
-from kdxai.study.stats import STATISTICS
 
 COLOURS = "cividis"  # one order of lightness, for all eyes
 BOTH_WAYS = "RdBu"
@@ -141,7 +141,7 @@ def known(values: Sequence[float]) -> list[float]:
 
 def called(metric: str) -> str:
     """Without its direction: all are turned so that more is better."""
-    return "Truth (mean rank)" if metric == TRUTH else STATISTICS[metric].title
+    return "Truth (mean rank)" if metric == TRUTH else titles.plain(metric)
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from kdxai.report import headline, sweep, tables
+from kdxai.report import headline, sweep, titles
 from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.look import CARD, INK, SAYS, SOFT
@@ -18,9 +18,9 @@ from kdxai.report.sweep import Sweep
 from kdxai.study.design import SLOTS
 
 TITLES = {
-    "accuracy": tables.title("accuracy"),
+    "accuracy": titles.metric("accuracy"),
     "agreement": "Agreement with the parent, r ↑",
-    "adcc": tables.title("adcc"),
+    "adcc": titles.metric("adcc"),
 }
 DASHES: dict[str, Any] = {"batch_norm": (0, (4, 2.2)), "control": (0, (1, 2))}
 WIDTH, HEIGHT, LEFT = 380, 300, 46
