@@ -22,18 +22,7 @@ from kdxai.report import (
 from kdxai.report.cards import Gallery
 from kdxai.report.charts.chart import Chart
 from kdxai.report.networks import NO_NETWORKS, Networks
-from kdxai.report.report import (
-    Answer,
-    Cell,
-    Part,
-    Report,
-    Row,
-    Section,
-    Table,
-    heads,
-    named,
-    one_group,
-)
+from kdxai.report.report import Answer, Cell, Part, Report, Section, named, row, table
 from kdxai.report.sweep import Results
 from kdxai.study.measure import Measured
 
@@ -146,13 +135,13 @@ def checks(records: pd.DataFrame) -> Section:
 
 def protocols(measured: Measured, charts: Sequence[Chart], slots: Mapping[str, int]) -> Section:
     """The ladder."""
-    title, table = "From a literal protocol to a sound one", measured.ladder
-    if table.empty:
+    title, ladder = "From a literal protocol to a sound one", measured.ladder
+    if ladder.empty:
         text = "No other protocol was tried on these models in this run; launch/audit.py does that."
         return Section("ladder", "Protocols", title, [Part(text=text)])
     pair = (*measured.design.compare, ())[0]
     text = (
-        f"The {table.rung.iloc[0]} protocol on the models of this study, repaired one flaw at a "
+        f"The {ladder.rung.iloc[0]} protocol on the models of this study, repaired one flaw at a "
         "time from top to bottom; each step keeps the repairs above it. Where lines cross, the "
         "measuring decides which model looks better."
     )
@@ -211,21 +200,19 @@ def pictures(content: Content, slots: Mapping[str, int]) -> Section:
 def provenance(content: Content, slots: Mapping[str, int]) -> Section:
     """Where the models and the numbers are from."""
     lines = [
-        Row(
+        row(
             named(name, slots)._replace(notes=[f"seed {seed}"]),
-            [
-                Cell(facts.network(own)),
-                Cell(f"{facts.accuracy(own):.2%}"),
-                Cell(facts.origin(own)),
-                Cell(own["sha256"], tone="hash"),
-            ],
+            facts.network(own),
+            f"{facts.accuracy(own):.2%}",
+            facts.origin(own),
+            Cell(own["sha256"], tone="hash"),
         )
         for (name, seed), own in content.results.items()
     ]
-    columns = heads("Model", "Network", "Accuracy", "Origin", "SHA-256 of the parameters")
-    models = Table("The models, and where they are from", columns, one_group(lines), words=True)
-    made = [Row(Cell(key), [Cell(str(value))]) for key, value in content.provenance.items()]
-    versions = Table("What made the numbers", heads("What", "Value"), one_group(made), words=True)
+    columns = ["Model", "Network", "Accuracy", "Origin", "SHA-256 of the parameters"]
+    models = table("The models, and where they are from", columns, lines, words=True)
+    made = [row(key, str(value)) for key, value in content.provenance.items()]
+    versions = table("What made the numbers", ("What", "Value"), made, words=True)
     source = json.dumps(content.config, indent=2, default=str)
     parts = [Part(table=models), Part(table=versions)]
     parts.append(Part(source=source, folded="The configuration, every setting"))

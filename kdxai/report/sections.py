@@ -16,15 +16,16 @@ from kdxai.report.report import (
     Answer,
     Cell,
     Part,
-    Row,
     Section,
-    Table,
+    by_metric,
     ends,
     estimate,
-    heads,
+    folded,
+    grouped,
     number,
-    one_group,
     p_value,
+    row,
+    table,
 )
 from kdxai.report.seeds import Alike
 from kdxai.report.sweep import Sweep, times
@@ -99,7 +100,7 @@ def leaves(one: Sweep, slots: Mapping[str, int]) -> list[Part]:
         cells = [at(left.inside), at(left.outside, never=True), farther(left.outside)]
         cells += [at(right.outside, "_right", never=True), farther(right.outside, "_right")]
         kind = left.kind + (" (control)" if left.control else "")
-        lines.append(Row(Cell(kind, slot=slots[left.kind]), cells))
+        lines.append(row(Cell(kind, slot=slots[left.kind]), *cells))
     heading = "Where each kind leaves the seed band"
     text = (
         "A kind is outside from the first factor at which its networks agree with their parents, "
@@ -107,10 +108,9 @@ def leaves(one: Sweep, slots: Mapping[str, int]) -> list[Part]:
         "chance. “Farther than a seed” is by how much r lies below the mean of two dense networks, "
         "with its 95 % interval; a unit of seed noise is the standard deviation of those."
     )
-    columns = heads("Kind of compression", "Inside the band up to", "Outside from")
-    columns += heads("Farther than a seed", "Where both are right: outside from")
-    columns += heads("Farther than a seed")
-    return [Part(heading, text=text, table=Table(heading, columns, one_group(lines)))]
+    columns = ["Kind of compression", "Inside the band up to", "Outside from"]
+    columns += ["Farther than a seed", "Where both are right: outside from", "Farther than a seed"]
+    return [Part(heading, text=text, table=table(heading, columns, lines))]
 
 
 def at(step: pd.Series | None, on: str = "", never: bool = False) -> Cell:
@@ -134,33 +134,31 @@ def collapsed(step: pd.Series) -> str:
     return f"{step.collapsed} of {step.networks} collapsed" if step.collapsed else ""
 
 
-def farther(row: pd.Series | None, on: str = "") -> Cell:
+def farther(step: pd.Series | None, on: str = "") -> Cell:
     """How much less alike than two dense networks, and in units of seed noise."""
-    if row is None or np.isnan(row[f"gap{on}"]):
+    if step is None or np.isnan(step[f"gap{on}"]):
         return NOTHING
-    low, high, units = (row[f"{name}{on}"] for name in ("ci_low", "ci_high", "units"))
+    low, high, units = (step[f"{name}{on}"] for name in ("ci_low", "ci_high", "units"))
     notes = [] if np.isnan(low) else [ends(low, high, "+.3f")]
     notes += [] if np.isnan(units) else [f"{number(units, '+.1f')} units"]
-    return Cell(number(row[f"gap{on}"], "+.3f"), notes)
+    return Cell(number(step[f"gap{on}"], "+.3f"), notes)
 
 
-def forgotten(table: pd.DataFrame) -> list[Part]:
+def forgotten(rows: pd.DataFrame) -> list[Part]:
     """Whether explanations change most on the images that a compression forgets."""
-    if len(table):
-        table = table[table.metric == f"agreement_{sweep.ALIKE}"]
-    if table.empty:
+    if len(rows):
+        rows = rows[rows.metric == f"agreement_{sweep.ALIKE}"]
+    if rows.empty:
         return []
     lines = [
-        Row(
-            Cell(titles.model(row.model)),
-            [
-                Cell(f"{row.n_forgotten} of {row.n}"),
-                Cell(number(row.mean_forgotten)),
-                Cell(number(row.mean_rest)),
-                estimate(row.mean, row.ci_low, row.ci_high, "+.3f"),
-            ],
+        row(
+            titles.model(one.model),
+            f"{one.n_forgotten} of {one.n}",
+            number(one.mean_forgotten),
+            number(one.mean_rest),
+            estimate(one.mean, one.ci_low, one.ci_high, "+.3f"),
         )
-        for row in table.itertuples()
+        for one in rows.itertuples()
     ]
     heading = "On images that compression forgets"
     text = (
@@ -169,15 +167,15 @@ def forgotten(table: pd.DataFrame) -> list[Part]:
         "0 says that explanations change most on what is forgotten. Of fewer than 20 images there "
         "is no interval."
     )
-    columns = heads("Model", "Forgotten images", "r on them", "r on the others", "Difference")
-    return [Part(heading, text=text, table=Table(heading, columns, one_group(lines)))]
+    columns = ["Model", "Forgotten images", "r on them", "r on the others", "Difference"]
+    return [Part(heading, text=text, table=table(heading, columns, lines))]
 
 
-def steps(one: Sweep, table: pd.DataFrame, metrics: Sequence[str]) -> Part:
+def steps(one: Sweep, along: pd.DataFrame, metrics: Sequence[str]) -> Part:
     """Every step, by kind."""
-    means = table.set_index(["model", "metric"])[["mean", "mean_correct"]]
-    columns = heads("Networks", "Factor", "Accuracy", "Agreement", "Farther than a seed")
-    columns += heads(*map(titles.metric, metrics))
+    means = along.set_index(["model", "metric"])[["mean", "mean_correct"]]
+    columns = ["Networks", "Factor", "Accuracy", "Agreement", "Farther than a seed"]
+    columns += map(titles.metric, metrics)
     groups = []
     for kind, rows in sweep.kinds(one):
         lines = []
@@ -187,11 +185,8 @@ def steps(one: Sweep, table: pd.DataFrame, metrics: Sequence[str]) -> Part:
             pairs += [tuple(means.loc[step.model, name]) for name in metrics]
             cells = [Cell(number(every), [number(right)], struck=dead) for every, right in pairs]
             first = Cell(titles.model(step.model), [step.strength], collapsed(step), "doubt")
-            known = [
-                Cell(f"{times(step.factor)}\N{MULTIPLICATION SIGN}"),
-                Cell(f"{step.accuracy:.1%}"),
-            ]
-            lines.append(Row(first, [*known, cells[0], farther(step), *cells[1:]]))
+            known = f"{times(step.factor)}\N{MULTIPLICATION SIGN}", f"{step.accuracy:.1%}"
+            lines.append(row(first, *known, cells[0], farther(step), *cells[1:]))
         groups.append((kind, lines))
     name = "Every number of the sweep, also on images that both networks get right"
     text = (
@@ -200,7 +195,7 @@ def steps(one: Sweep, table: pd.DataFrame, metrics: Sequence[str]) -> Part:
         "and its parent get right. Of networks at chance the maps explain nothing, whatever they "
         "score: their numbers are struck."
     )
-    return Part(text=text, table=Table(name, columns, groups), folded=name)
+    return folded(grouped(name, columns, groups), text=text)
 
 
 def caption(one: Sweep) -> str:
@@ -284,46 +279,46 @@ def distances(rows: pd.DataFrame, title: str, closed: bool) -> list[Part]:
         "in units of seed noise (the standard deviation of the latter), and p of a test over "
         "networks. 0: as far as another seed."
     )
-    columns = heads("Models", "Measure", "Networks", "Two of the second", "One of each")
-    columns += heads("Farther than a seed", "p")
-    lines = []
-    for _, row in rows.iterrows():
-        cells = [
-            Cell(titles.agreement(row.metric), [row.on]),
-            Cell(f"{row.networks} and {row.networks_other}", [row.design]),
-            Cell(number(row.within)),
-            Cell(number(row["between"])),
-            farther(row),
-            Cell(p_value(row.p)),
-        ]
-        lines.append(Row(Cell(f"{titles.model(row.one)} and {titles.model(row.other)}"), cells))
-    table = Table(title, columns, one_group(lines))
-    folded = f"{title}: {len(rows)} comparisons" if closed else ""
-    return [Part("" if closed else title, text=text, table=table, folded=folded)]
+    columns = ["Models", "Measure", "Networks", "Two of the second", "One of each"]
+    columns += ["Farther than a seed", "p"]
+    lines = [
+        row(
+            f"{titles.model(one.one)} and {titles.model(one.other)}",
+            Cell(titles.agreement(one.metric), [one.on]),
+            Cell(f"{one.networks} and {one.networks_other}", [one.design]),
+            number(one.within),
+            number(one["between"]),
+            farther(one),
+            p_value(one.p),
+        )
+        for _, one in rows.iterrows()
+    ]
+    shown = table(title, columns, lines)
+    if closed:
+        return [Part(text=text, table=shown, folded=f"{title}: {len(rows)} comparisons")]
+    return [Part(title, text=text, table=shown)]
 
 
 def seed_floors(floors: pd.DataFrame) -> list[Part]:
     """How far two networks differ that differ in their seed alone."""
     if floors.empty:
         return []
-    known = {(row.metric, row.model): row for row in floors.itertuples()}
+    known = {(one.metric, one.model): one for one in floors.itertuples()}
     models = list(dict.fromkeys(floors.model))
-    lines = []
-    for metric in dict.fromkeys(floors.metric):
-        cells = [
-            estimate(row.floor, row.ci_low, row.ci_high, ".4f")
-            if (row := known.get((metric, name))) is not None
-            else NOTHING
-            for name in models
-        ]
-        lines.append(Row(Cell(titles.metric(metric)), cells))
+
+    def cell(metric: str, name: str) -> Cell:
+        if (one := known.get((metric, name))) is None:
+            return NOTHING
+        return estimate(one.floor, one.ci_low, one.ci_high, ".4f")
+
+    lines = by_metric(dict.fromkeys(floors.metric), models, cell)
     heading = "How far two seeds differ in every metric"
     text = (
         "The root mean square difference of two networks that differ in their seed alone, with its "
         "95 % interval: a smaller difference of two models may be nothing but seeds."
     )
-    table = Table(heading, heads("Metric", *map(titles.model, models)), one_group(lines))
-    return [Part(heading, text=text, table=table)]
+    shown = table(heading, ("Metric", *map(titles.model, models)), lines)
+    return [Part(heading, text=text, table=shown)]
 
 
 def seeds_said(found: Alike) -> str:

@@ -10,18 +10,7 @@ from kdxai import compress
 from kdxai.models.trained import Trained
 from kdxai.report import facts
 from kdxai.report.facts import Facts
-from kdxai.report.report import (
-    DASH,
-    Cell,
-    Model,
-    Part,
-    Row,
-    Section,
-    Table,
-    heads,
-    named,
-    one_group,
-)
+from kdxai.report.report import DASH, Cell, Model, Part, Section, named, row, table
 from kdxai.report.sweep import Results
 from kdxai.study.design import Design
 from kdxai.study.members import Member
@@ -45,8 +34,8 @@ def worths(members: Sequence[Member], shelf: Shelf) -> dict[str, dict[str, Any]]
             continue
         columns = {"model": one.name, "seed": one.seed, "what": "worth"}
         measure = partial(measured, one.model)
-        table = shelf.cached(columns, [shelf.model(one.model)], measure)
-        own = {name: table[name].iloc[0].item() for name in WORTH}
+        taken = shelf.cached(columns, [shelf.model(one.model)], measure)
+        own = {name: taken[name].iloc[0].item() for name in WORTH}
         fast = seconds.setdefault(one.model.model, own["seconds_per_image"])
         found[one.name] = own | {"seconds_per_image": fast}
     return found
@@ -154,18 +143,17 @@ def families(results: Results) -> dict[str, list[Facts]]:
 
 def section(results: Results, slots: Slots) -> Section:
     """What every model is and what it costs: of several networks, the first."""
-    columns = heads("Model", "Network", "Parameters", "Multiply-adds", "Size", "Time", "Accuracy")
+    columns = ["Model", "Network", "Parameters", "Multiply-adds", "Size", "Time", "Accuracy"]
     lines = []
     for name, family in families(results).items():
         own, accuracies = family[0], [facts.accuracy(one) for one in family]
-        cells = [Cell(facts.network(own))]
-        cells += [Cell(form(own[key]) if key in own else DASH) for key, (form, _) in FORMS.items()]
+        costs = [form(own[key]) if key in own else DASH for key, (form, _) in FORMS.items()]
         several = [f"{len(family)} networks"] if len(family) > 1 else []
-        cells.append(Cell(f"{sum(accuracies) / len(family):.2%}", several))
-        lines.append(Row(named(name, slots), cells))
+        accuracy = Cell(f"{sum(accuracies) / len(family):.2%}", several)
+        lines.append(row(named(name, slots), facts.network(own), *costs, accuracy))
     text = (
         "Multiply-adds are those of convolutions and classifier for one image; the size is that of "
         "the compressed weights; the time per image was taken here, in batches of 32."
     )
-    table = Table("What the models are", columns, one_group(lines))
-    return Section("models", "Models", "Models", [Part(text=text, table=table)])
+    shown = table("What the models are", columns, lines)
+    return Section("models", "Models", "Models", [Part(text=text, table=shown)])

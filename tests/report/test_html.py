@@ -380,10 +380,10 @@ def test_classes_have_the_means_of_their_images():
     assert drop.means[2, 1] == pytest.approx(own.average_drop.mean())
     error = 1.96 * by_image.std(ddof=1) / np.sqrt(drop.counts[2])
     assert drop.errors[2, 1] == pytest.approx(error)
-    line = classes.row(drop, 2, CLASSES)
+    line = classes.shaded(drop, 2, CLASSES)
     assert line.head.text == CLASSES[2]
     assert line.cells[2].text == f"{own.average_drop.mean():.2f} ± {error:.2f}"
-    shades = [cell.shade for k in range(4) for cell in classes.row(drop, k, CLASSES).cells[1:]]
+    shades = [cell.shade for k in range(4) for cell in classes.shaded(drop, k, CLASSES).cells[1:]]
     assert (min(shades), max(shades)) == (0, 1)
     assert accuracy.means[2, 1] == pytest.approx((own.predicted == own.label).mean())
 
