@@ -11,31 +11,20 @@ from kdxai.report import (
     cards,
     classes,
     facts,
-    html,
     ledger,
+    pages,
     results,
     sections,
-    sizes,
     titles,
     trusted,
 )
 from kdxai.report.cards import Gallery
 from kdxai.report.charts.chart import Chart
+from kdxai.report.drawn import Charts, main_pair
+from kdxai.report.facts import Results
 from kdxai.report.networks import NO_NETWORKS, Networks
 from kdxai.report.report import Answer, Cell, Part, Report, Section, named, row, table
-from kdxai.report.sweep import Results
 from kdxai.study.measure import Measured
-
-
-class Charts(NamedTuple):
-    """What is drawn of a study, each for the page and as a file."""
-
-    training: Sequence[Chart] = ()
-    table1: Sequence[Chart] = ()
-    accuracies: Sequence[Chart] = ()
-    single: Sequence[Chart] = ()
-    ladders: Sequence[Chart] = ()
-    concord: Sequence[Chart] = ()
 
 
 class Content(NamedTuple):
@@ -83,7 +72,7 @@ def report(content: Content) -> Report:
         classes.section(own, measured.dataset.class_names, models, first, slots),
         pictures(content, slots),
         trusted.degenerate(records, slots),
-        sizes.section(content.results, slots),
+        facts.section(content.results, slots),
         provenance(content, slots),
     ]
     return Report(
@@ -92,7 +81,7 @@ def report(content: Content) -> Report:
         byline=byline(measured.dataset.name, main, len(every)),
         answers=answers(content),
         sentences=sentences(measured, main),
-        models=sizes.introduced(content.results, main, models, design, slots),
+        models=facts.introduced(content.results, main, models, design, slots),
         sections=[section for section in found if section.parts],
         figures=content.figures,
     )
@@ -139,7 +128,7 @@ def protocols(measured: Measured, charts: Sequence[Chart], slots: Mapping[str, i
     if ladder.empty:
         text = "No other protocol was tried on these models in this run; launch/audit.py does that."
         return Section("ladder", "Protocols", title, [Part(text=text)])
-    pair = (*measured.design.compare, ())[0]
+    pair = main_pair(measured.design)
     text = (
         f"The {ladder.rung.iloc[0]} protocol on the models of this study, repaired one flaw at a "
         "time from top to bottom; each step keeps the repairs above it. Where lines cross, the "
@@ -157,7 +146,7 @@ def protocols(measured: Measured, charts: Sequence[Chart], slots: Mapping[str, i
 
 
 def legend(slots: Mapping[str, int]) -> Any:
-    return html.macro("parts.html", "legend", [named(name, slots) for name in slots])
+    return pages.macro("parts.html", "legend", [named(name, slots) for name in slots])
 
 
 def accuracy(charts: Sequence[Chart]) -> Section:
@@ -192,7 +181,7 @@ def pictures(content: Content, slots: Mapping[str, int]) -> Section:
     measured = content.measured
     names = measured.dataset.class_names
     view = cards.view(content.gallery, measured.records, names, slots, measured.design)
-    made = html.macro("cards.html", "gallery", view)
+    made = pages.macro("cards.html", "gallery", view)
     title = "The same images, seen by every model"
     return Section("gallery", "Gallery", title, [Part(page=made)])
 

@@ -9,8 +9,9 @@ from PIL import Image
 
 from kdxai.report import cards
 from kdxai.report.charts.sweeps import kinds
+from kdxai.report.facts import Network
 from kdxai.report.overlay import overlay
-from kdxai.report.sweep import ALIKE, Network, Sweep
+from kdxai.report.sweep import ALIKE, Sweep
 from kdxai.study.distances import Pairwise
 
 

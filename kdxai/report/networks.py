@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from kdxai.report import films, sections, seeds, sweep
+from kdxai.report.facts import Results
 from kdxai.report.films import Film, Seen
 from kdxai.report.sections import Compression, Noise, Tables
-from kdxai.report.sweep import Results, Sweep
+from kdxai.report.sweep import Sweep
 from kdxai.study import distances, stats, sweeps
 from kdxai.study.alike import MapRequest, own_maps
 from kdxai.study.design import SLOTS

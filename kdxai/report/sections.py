@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdxai.report import headline, html, sweep, tables, titles
+from kdxai.report import headline, pages, sweep, tables, titles
 from kdxai.report.charts import squares
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.sweeps import TITLES, curve, kinds
@@ -78,13 +78,13 @@ def compression(
     known = set(own.along.metric)
     metrics = [name for name in ALONG if name in known]
     drawn = [curve(one, name, classes) for name in TITLES if one.networks[name].notna().any()]
-    legend = html.macro("compression.html", "legend", kinds(one), one)
+    legend = pages.macro("compression.html", "legend", kinds(one), one)
     parts = [
         Part(lead=headline.headline(one), page=legend, charts=drawn, notes=[caption(one)]),
         *leaves(one, slots),
     ]
     if shown:
-        films = html.macro("compression.html", "films", shown)
+        films = pages.macro("compression.html", "films", shown)
         parts.append(Part("One image along the sweep", text=says, page=films))
     parts += [*forgotten(own.forgotten), steps(one, own.along, metrics)]
     return Compression(one.dense, headline.short(one), parts)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kdxai.report import titles
-from kdxai.report.sweep import ALIKE, Band, Network, Sweep, band, kinds
+from kdxai.report.facts import Network
+from kdxai.report.sweep import ALIKE, Band, Sweep, band, kinds
 from kdxai.study import distances
 from kdxai.study.distances import Pairwise
 

@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from kdxai.report import facts
+from kdxai.report.facts import Facts, Network, Results
 from kdxai.study import checks, distances
 from kdxai.study.distances import Pairwise
 
-Network = tuple[str, int]  # name of the model, number of the network
-Results = Mapping[Network, Mapping[str, Any]]  # facts, with `sha256`
 # A column of agreement -> which images it is of, as `distances.noise` calls them.
 ON = {"agreement": "all", "agreement_right": "both right"}
 ALIKE = "pearson"  # the measure of agreement that the charts are of
@@ -111,7 +110,7 @@ def descent(results: Results) -> dict[Network, Network]:
     return {network: dense[root] for network, root in roots.items() if root in dense}
 
 
-def compressed(own: Mapping[str, Any]) -> bool:
+def compressed(own: Facts) -> bool:
     """Whether the facts are of a compressed network."""
     return own.get("origin", {}).get("kind") == "compress"
 
@@ -134,7 +133,7 @@ def agreements(pairwise: Pairwise | None) -> dict[str, dict[tuple[Network, Netwo
     return found
 
 
-def told(own: Mapping[str, Any]) -> dict[str, Any]:
+def told(own: Facts) -> dict[str, Any]:
     """What a compressed network is, from its facts."""
     origin = own["origin"]
     return {

@@ -75,18 +75,6 @@ def interval(mean: float, low: float, high: float) -> str:
     return f"{mean:.3f} " + ("[-]" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]")
 
 
-def markdown(wide: pd.DataFrame) -> str:
-    """A readable table as a Markdown table."""
-    rows = [[wide.index.name or "", *wide.columns], ["---"] * (len(wide.columns) + 1)]
-    rows += [[name, *row] for name, row in zip(wide.index, wide.to_numpy(), strict=True)]
-    return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows)
-
-
-def cell(value: object) -> str:
-    """What a cell of a Markdown table holds, in one line and without its borders."""
-    return " ".join(str(value).split()).replace("|", "\\|")
-
-
 def terminal(wide: pd.DataFrame, right: bool = True) -> Table:
     """A readable table for `rich.print`: numbers stay in one line, and no word is broken."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))

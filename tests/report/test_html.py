@@ -17,8 +17,8 @@ from report_pages import CLASSES, DESIGN, MODELS, NONE, PAIRS, cards_of, changed
 
 from kdxai.explain import METHODS, Method
 from kdxai.protocol import TRUTH
-from kdxai.report import cards, classes, compose, headline, html, results, tables, titles, trusted
-from kdxai.report.compose import Charts
+from kdxai.report import cards, classes, compose, headline, pages, results, tables, titles, trusted
+from kdxai.report.drawn import Charts
 from kdxai.study import stats
 
 
@@ -49,7 +49,7 @@ class Elements(HTMLParser):
 
 
 def page_of(content):
-    return html.page(compose.report(content))
+    return pages.html(compose.report(content))
 
 
 @pytest.fixture(scope="module")

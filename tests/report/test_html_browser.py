@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from test_html import many_cards
 
-from kdxai.report import compose, gallery, html
+from kdxai.report import compose, gallery, pages
 from kdxai.report.gallery import Explained, Map, Prediction
 
 FLAGS = (
@@ -27,7 +27,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(html.page(compose.report(content())))
+    path.write_text(pages.html(compose.report(content())))
     return path.as_uri()
 
 
@@ -152,7 +152,7 @@ def test_filters(browser):
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     path = tmp_path_factory.mktemp("many") / "report.html"
-    path.write_text(html.page(compose.report(many_cards())))
+    path.write_text(pages.html(compose.report(many_cards())))
     return path.as_uri()
 
 
@@ -317,7 +317,7 @@ def test_own_pictures_fit_and_need_nothing(chromium, own_pictures, width, scheme
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory):
     path = tmp_path_factory.mktemp("sweep") / "report.html"
-    path.write_text(html.page(compose.report(sweep_pages.page())))
+    path.write_text(pages.html(compose.report(sweep_pages.page())))
     return path.as_uri()
 
 

@@ -8,7 +8,7 @@ import pytest
 import sweep_pages
 from report_pages import NONE, content
 
-from kdxai.report import compose, headline, ledger, markdown
+from kdxai.report import compose, headline, ledger, pages
 from kdxai.report.networks import NO_NETWORKS
 from kdxai.study import stats
 from kdxai.study.beyond import PAIRWISE
@@ -28,7 +28,7 @@ def rows_of(text, heading):
 
 def report(measured, many=NO_NETWORKS, **changes):
     page = content()._replace(measured=measured._replace(**changes), many=many)
-    return markdown.text(compose.report(page))
+    return pages.markdown(compose.report(page))
 
 
 def test_zero_and_constant_maps_are_counted(measured):
@@ -166,4 +166,4 @@ def test_every_metric_of_a_claim_is_told_by_its_name():
     ],
 )
 def test_names_are_text_and_never_markup(name, shown):
-    assert str(markdown.escaped(name)) == shown
+    assert str(pages.escaped(name)) == shown

@@ -35,8 +35,6 @@ def distribution(records: pd.DataFrame, metric: str, slots: Mapping[str, int]) -
     figure = look.new_figure(WIDTH, high + 30)
     ax = look.add_axes(figure, models.NAMES, 4, WIDTH - models.NAMES - 18, high)
     look.values_axis(ax, every.min(), every.max())
-    ax.set_yticks([])
-    ax.set_ylim(len(slots) - 0.5, -0.5)
     says = []
     for y, (name, slot) in enumerate(slots.items()):
         tops = y + 0.42 - 0.84 * shares[name] / highest
@@ -45,7 +43,7 @@ def distribution(records: pd.DataFrame, metric: str, slots: Mapping[str, int]) -
         said = f"median {middle:.3f}, half of the images from {low:.3f} to {up:.3f}"
         says.append(f"{titles.model(name)}: {said}")
         look.mark(ax, middle, y + 0.42, slot, says[-1])
-    look.name_rows(ax, [titles.model(name) for name in slots], models.LETTERS)
+    look.rows(ax, [titles.model(name) for name in slots], models.LETTERS)
     return Chart(
         name=f"distribution-{metric}",
         title=f"{titles.metric(metric)} of single images",

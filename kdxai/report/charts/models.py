@@ -20,6 +20,7 @@ from kdxai.report.charts.look import SIGNS, SOFT, WIDTH
 LOGARITHMIC = ("complexity",)
 NAMES, LETTERS = 104, 17  # points of the names of rows, and how many letters that is
 COLUMN, ASIDE = 190, 52  # points of a metric, and of the verdicts beside it
+WORD: dict[str, Any] = {"ha": "right", "annotation_clip": False, "fontsize": 10}
 
 
 def drawable(rows: pd.DataFrame) -> pd.DataFrame:
@@ -80,8 +81,7 @@ def ladder(
         says += [f"{titles.metric(metric)}, {line}" if named else line for line in own]
         if named:
             ax.set_title(titles.metric(metric), pad=20)
-        if place == 0:
-            look.name_rows(ax, rungs, LETTERS)
+        look.rows(ax, rungs if place == 0 else [""] * len(rungs), LETTERS)
     if named:
         key(figure, slots)
     return Chart(
@@ -106,8 +106,6 @@ def climb(
     first, second = pair or ("", "")
     differences = rows[(rows.model == first) & (rows.other == second)].set_index("rung")
     look.values_axis(ax, means.ci_low.min(), means.ci_high.max(), logarithmic=metric in LOGARITHMIC)
-    ax.set_yticks([])
-    ax.set_ylim(len(rungs) - 0.5, -0.5)
     shifts = spread(slots, 0.11)
     told: dict[str, list[str]] = {name: [] for name in rungs}
     for name in reversed(list(slots)):
@@ -124,11 +122,11 @@ def climb(
             measured(ax, row, y, slot, f"{row.rung}: {said}")
     says = {name: f"{name}: {', '.join(parts)}" for name, parts in told.items()}
     if len(differences):
-        beside(ax, -0.5, f"{titles.model(first)} is", dy=10, color=SOFT)
+        look.beside(ax, 1, -0.5, f"{titles.model(first)} is", (ASIDE - 2, 10), color=SOFT, **WORD)
     for y, name in enumerate(rungs):
         if name in differences.index:
             verdict = answer.sign(differences.loc[name], metric) or "unclear"
-            beside(ax, y, verdict, color=SIGNS[verdict])
+            look.beside(ax, 1, y, verdict, (ASIDE - 2, 0), color=SIGNS[verdict], **WORD)
             says[name] += f"; {titles.model(first)} is {verdict}"
     return list(says.values())
 
@@ -138,14 +136,6 @@ def spread(slots: Mapping[str, int], most: float) -> dict[str, float]:
     middle = (len(slots) - 1) / 2
     apart = min(most, 0.7 / max(1, len(slots)))
     return {name: apart * (place - middle) for place, name in enumerate(slots)}
-
-
-def beside(ax: Axes, y: float, text: str, dy: float = 0, **options: Any) -> None:
-    """A word right of the axes."""
-    ax.annotate(
-        text, (1, y), xycoords=("axes fraction", "data"), xytext=(ASIDE - 2, dy), ha="right",
-        textcoords="offset points", va="center", annotation_clip=False, fontsize=10, **options,
-    )  # fmt: skip
 
 
 def measured(ax: Axes, row: pd.Series, y: float, slot: int, says: str) -> None:
@@ -187,8 +177,6 @@ def intervals(
         own = dots[dots.metric == metric]
         ends = [*rows.ci_low, *rows.ci_high, *own["mean"]]
         look.values_axis(ax, min(ends), max(ends))
-        ax.set_yticks([])
-        ax.set_ylim(len(models) - 0.5, -0.5)
         for row in own.itertuples():
             colour, y = look.colour(slots[row.model]), models.index(row.model) + 0.3
             ax.plot(row.mean, y, "o", color=colour, ms=3, alpha=0.6, mew=0)
@@ -196,8 +184,8 @@ def intervals(
             said = f"{titles.model(row.model)} {tables.interval(*row[['mean', *ENDS]])}"
             measured(ax, row, models.index(row.model), slots[row.model], said)
             says.append(f"{titles.metric(metric)}: {said}")
-        if column == 0:
-            look.name_rows(ax, [titles.model(name) for name in models], LETTERS)
+        names = map(titles.model, models) if column == 0 else [""] * len(models)
+        look.rows(ax, list(names), LETTERS)
     return Chart(name, title, f"{'; '.join(says)}.", figure, says)
 
 

@@ -109,10 +109,7 @@ def strips(found: Alike) -> Chart:
     says = []
     for y, (one, values) in enumerate(kept):
         count = "1 pair" if len(values) == 1 else f"{len(values)} pairs"
-        ax.annotate(
-            f"{one.what}, {count}", (0, y), xycoords=("axes fraction", "data"), xytext=(0, 13),
-            textcoords="offset points", va="center",
-        )  # fmt: skip
+        look.beside(ax, 0, y, f"{one.what}, {count}", (0, 13))
         # Neighbours stand on three levels, so that none hides another.
         ranks = np.argsort(np.argsort(one.values, kind="stable"))
         for value, rank, says_pair in zip(one.values, ranks, one.says, strict=True):
@@ -190,15 +187,13 @@ def truth(table: pd.DataFrame) -> Chart | None:
     figure = look.new_figure(left + width - 180, row * len(found) + 30)
     ax = look.add_axes(figure, left, 4, width - 200, row * len(found))
     look.values_axis(ax, min(found.ci_low.min(), 0), max(found.ci_high.max(), 0))
-    ax.set_yticks([])
-    ax.set_ylim(len(found) - 0.5, -0.5)
     ax.axvline(0, color=SOFT, lw=1)
     says = []
     for y, one in enumerate(found.itertuples()):
         says.append(f"{called(one.metric)} {one.rho:.2f} [{one.ci_low:.2f}, {one.ci_high:.2f}]")
         ax.plot([one.ci_low, one.ci_high], [y, y], color=ACCENT, lw=2)
         ax.plot(one.rho, y, "o", color=ACCENT, ms=6, mew=0, gid=f"{SAYS}{says[-1]}")
-    look.name_rows(ax, [called(name) for name in found.metric], 60)
+    look.rows(ax, [called(name) for name in found.metric], 60)
     return Chart(
         name="truth",
         title="Which metric finds the truth",

@@ -112,10 +112,7 @@ def along(ax: Axes, one: Sweep, column: str, classes: int) -> list[str]:
         ax.patches[-1].set_label("dense, other seeds")
     if column == "accuracy" and ax.get_ylim()[0] < 1 / classes < ax.get_ylim()[1]:
         ax.axhline(1 / classes, color=SOFT, ls=(0, (2, 3)), lw=1)
-        ax.annotate(
-            "chance", (0, 1 / classes), xycoords=("axes fraction", "data"), xytext=(4, 4),
-            textcoords="offset points", color=SOFT,
-        )  # fmt: skip
+        look.beside(ax, 0, 1 / classes, "chance", (4, 4), color=SOFT, va="baseline")
     says = [line(ax, one, kind, column) for kind in reversed(kinds(one))]
     for value in own:
         ax.plot(1, value, "o", color=INK, ms=5, mec=CARD, mew=0.8, gid=f"{SAYS}dense: {value:.3f}")
