@@ -113,7 +113,7 @@ def tallied(claims: pd.DataFrame) -> str:
     if len(moved) > 3:
         change = f"the verdicts on {spelt(len(moved))} of them are others"
     elif len(moved):
-        change = f"the verdict is another one on {listed([quoted(says) for says in moved.says])}"
+        change = f"the verdict is another one on {listed([as_clause(says) for says in moved.says])}"
     return f"{text}. By the {literal.rung.iloc[0]} protocol, {tally(literal)}; {change}."
 
 
@@ -149,7 +149,7 @@ def spelt(count: int) -> str:
     return words[count] if count < len(words) else str(count)
 
 
-def quoted(says: str) -> str:
+def as_clause(says: str) -> str:
     """A claim inside a sentence: `its drop is lower`."""
     says = says.strip().rstrip(".")
     return f"“{says[:1].lower()}{says[1:]}”"

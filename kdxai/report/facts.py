@@ -55,7 +55,7 @@ def worths(members: Sequence[Member], shelf: Shelf) -> dict[str, dict[str, Any]]
         if one.name in found or known or not isinstance(one.model, Trained):
             continue
         columns = {"model": one.name, "seed": one.seed, "what": "worth"}
-        measure = partial(measured, one.model)
+        measure = partial(worth, one.model)
         taken = shelf.cached(columns, [shelf.model(one.model)], measure)
         own = {name: taken[name].iloc[0].item() for name in WORTH}
         fast = seconds.setdefault(one.model.model, own["seconds_per_image"])
@@ -63,7 +63,7 @@ def worths(members: Sequence[Member], shelf: Shelf) -> dict[str, dict[str, Any]]
     return found
 
 
-def measured(model: Trained) -> pd.DataFrame:
+def worth(model: Trained) -> pd.DataFrame:
     """A row of what a model takes."""
     return pd.DataFrame([compress.worth(model)])
 
@@ -84,7 +84,7 @@ FORMS = {  # of WORTH: how it is written, and what stands behind it in a sentenc
 }
 
 
-def told(own: Facts) -> str:
+def size(own: Facts) -> str:
     """What a model takes, in words; what is not known is left out."""
     known = [f"{form(own[name])}{unit}" for name, (form, unit) in FORMS.items() if name in own]
     return ", ".join([network(own), *known])
@@ -130,7 +130,7 @@ def introduced(
             accuracy=f"{mean_accuracy(of[name]):.1%}",
             of=measured_on(name, of[name], main),
             role=design.roles.get(name, ""),
-            size=told(of[name][0]),
+            size=size(of[name][0]),
             beside=beside(of[name][0], of[first][0], design.called(first)) if name != first else "",
         )
         for name in models

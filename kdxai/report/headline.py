@@ -1,5 +1,6 @@
 """How far networks can be compressed before their explanations change more than by a new seed."""
 
+from kdxai.report import titles
 from kdxai.report.report import Answer
 from kdxai.report.sweep import Band, Leaving, Sweep, leaving, times
 from kdxai.study.question import NO, UNDECIDED, YES
@@ -9,7 +10,7 @@ def short(one: Sweep) -> Answer:
     """Whether this population can be compressed, and how far, before its maps change more than by
     a new seed.
     """
-    name = quoted(one.dense)
+    name = titles.quoted(one.dense)
     asks = (
         f"Can {name} be compressed before its explanations change more than another seed would "
         "change them?"
@@ -48,7 +49,7 @@ def farthest(one: Sweep) -> Leaving | None:
 
 def headline(one: Sweep) -> str:
     """The same with the numbers behind it, and of every kind."""
-    name = quoted(one.dense)
+    name = titles.quoted(one.dense)
     if "agreement" not in one.bands:
         return (
             f"There is one network of {name}, and so no seed band: nothing tells how much training "
@@ -90,10 +91,6 @@ def headline(one: Sweep) -> str:
     more = f" Within the band, too: {'; '.join(kept)}." if kept else ""
     less = f" Outside from the weakest tried: {'; '.join(lost)}." if lost else ""
     return f"{text}.{more}{less}"
-
-
-def quoted(name: str) -> str:
-    return f"“{name.replace('_', ' ')}”"
 
 
 def span(band: Band) -> str:

@@ -56,7 +56,7 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
     )
     records = measured.records[measured.records.drawn & (measured.records.method == method)]
     found = sweep.sweeps(results, records, pairwise, noise)
-    every = tables(measured, found) if found else Tables(NONE, NONE)
+    every = sweep_tables(measured, found) if found else Tables(NONE, NONE)
     classes = len(measured.dataset.class_names)
     told = []
     for one in found:
@@ -76,7 +76,7 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
     return Networks(found, every, told, seeds_told, classes)
 
 
-def tables(measured: Measured, found: Sequence[Sweep]) -> Tables:
+def sweep_tables(measured: Measured, found: Sequence[Sweep]) -> Tables:
     """Tables along all sweeps, and of what compression forgets, on the random images."""
     evaluation = measured.wanted.evaluation
     options = {"resamples": evaluation.resamples, "seed": evaluation.seed}

@@ -12,6 +12,7 @@ from kdxai.report.facts import Facts, Network, Results
 from kdxai.study import checks, distances
 from kdxai.study.distances import Pairwise
 
+Agreement = Mapping[tuple[Network, Network], float]
 # A column of agreement -> which images it is of, as `distances.noise` calls them.
 ON = {"agreement": "all", "agreement_right": "both right"}
 ALIKE = "pearson"  # the measure of agreement that the charts are of
@@ -85,7 +86,7 @@ def sweeps(
         networks = pd.DataFrame(
             [
                 {"model": child[0], "seed": child[1], "parent": parent[1]}
-                | told(results[child])
+                | described(results[child])
                 | {"adcc": adcc[child], "collapsed": collapsed[child]}
                 | {name: table.get((child, parent), np.nan) for name, table in alike.items()}
                 for child, parent in families.items()
@@ -115,25 +116,24 @@ def compressed(own: Facts) -> bool:
     return own.get("origin", {}).get("kind") == "compress"
 
 
-def agreements(pairwise: Pairwise | None) -> dict[str, dict[tuple[Network, Network], float]]:
-    """Column of agreement -> (network, network) -> how alike they explain."""
+def agreements(pairwise: Pairwise | None) -> dict[str, Agreement]:
+    """Column of agreement -> how alike two networks explain, on average."""
     if pairwise is None:
         return {name: {} for name in ON}
-    names = list(zip(pairwise.networks.model, pairwise.networks.seed, strict=True))
+    names = networks_of(pairwise)
     found = {}
     for name, images in ON.items():
-        values = distances.agreement_matrix(
-            pairwise, ALIKE, both_right=images == ON["agreement_right"]
-        )
-        found[name] = {
-            (one, two): float(values[i, j])
-            for i, one in enumerate(names)
-            for j, two in enumerate(names)
-        }
+        values = distances.agreement_matrix(pairwise, ALIKE, both_right=images == "both right")
+        pairs = itertools.product(enumerate(names), repeat=2)
+        found[name] = {(one, two): float(values[i, j]) for (i, one), (j, two) in pairs}
     return found
 
 
-def told(own: Facts) -> dict[str, Any]:
+def networks_of(pairwise: Pairwise) -> list[Network]:
+    return list(zip(pairwise.networks.model, pairwise.networks.seed, strict=True))
+
+
+def described(own: Facts) -> dict[str, Any]:
     """What a compressed network is, from its facts."""
     origin = own["origin"]
     return {

@@ -59,11 +59,11 @@ def across(table: pd.DataFrame, values: str) -> pd.DataFrame:
     columns = table[["model", "other"]].drop_duplicates()
     wide = table.pivot(index="metric", columns=["model", "other"], values=values)
     wide = wide.loc[table.metric.unique(), pd.MultiIndex.from_frame(columns)]
-    named = [difference(*pair) if pair[1] else pair[0] for pair in wide.columns]
+    named = [minus(*pair) if pair[1] else pair[0] for pair in wide.columns]
     return wide.set_axis(named, axis=1).rename(index=titles.metric)
 
 
-def difference(one: str, other: str) -> str:
+def minus(one: str, other: str) -> str:
     """What a paired difference is called where people read."""
     return f"{one} - {other}"
 
@@ -159,13 +159,13 @@ def shortened(row: Any, doubts: Collection[tuple[str, str]]) -> str:
     return f"{row.mean:.3f}{about.replace('±0.', '±.')}{mark}"
 
 
-def ledger(claims: pd.DataFrame) -> pd.DataFrame:
+def sound_claims(claims: pd.DataFrame) -> pd.DataFrame:
     """`claims.judge` of the last rung, to be read: claims down."""
     last = claims[claims.rung == claims.rung.iloc[-1]]
     rows = [
         {
             "claim": row.says,
-            "models": difference(row.one, row.other),
+            "models": minus(row.one, row.other),
             "metric": titles.plain(row.metric),
             "difference": interval(row.mean, row.ci_low, row.ci_high),
             "matters from": f"{row.matters:g}",
@@ -178,7 +178,7 @@ def ledger(claims: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("claim")
 
 
-def reasons(claims: pd.DataFrame) -> str:
+def why_not(claims: pd.DataFrame) -> str:
     """Why claims of the last rung are not testable, each reason once; "" where all are."""
     last = claims[claims.rung == claims.rung.iloc[-1]]
     found = dict.fromkeys(reason for why in last.why if why for reason in why.split("; "))
@@ -242,7 +242,7 @@ def show_claims(claims: pd.DataFrame) -> None:
     if claims.empty:
         return
     console = new_console()
-    lines = ledger(claims)
+    lines = sound_claims(claims)
     says = (" ".join(text.split()) for text in lines.index)
     lines.index = [f"{place}. {printable(text)}" for place, text in enumerate(says, 1)]
     shown = ["difference", "p (Holm)", "verdict"]
@@ -250,7 +250,7 @@ def show_claims(claims: pd.DataFrame) -> None:
         shown = ["models", "metric", *shown, "on images both get right"]
     console.print(f"Claims: {claims.rung.iloc[-1]}, {scope(claims)}")
     console.print(terminal(lines[shown], right=False))
-    if why := reasons(claims):
+    if why := why_not(claims):
         console.print(why)
     if claims.rung.nunique() > 1:
         wide = verdicts(claims)

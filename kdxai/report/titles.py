@@ -16,6 +16,16 @@ def model(name: str) -> str:
     return name.replace("_", " ")
 
 
+def network(model_name: str, seed: int, *, alone: bool = False) -> str:
+    """`teacher 2`; by its model's name where it is the only one."""
+    return model(model_name) if alone else f"{model(model_name)} {seed}"
+
+
+def quoted(name: str) -> str:
+    """A model where its name might be taken for a word of the sentence."""
+    return f"“{model(name)}”"
+
+
 def difference(one: str, other: str) -> str:
     """Of two models."""
     return f"{model(one)} \N{MINUS SIGN} {model(other)}"

@@ -203,7 +203,7 @@ def map_charts(measured: Measured, panels: Panels) -> list[Chart]:
     methods = [protocol.method for protocol in what.protocols]
     found = []
     for method in methods:
-        own = {called(one): panels[one.name, method] for one in first}
+        own = {model_and_network(one): panels[one.name, method] for one in first}
         found.append(maps.gallery(method, shown, own))
     if len(methods) > 1:
         for one in first:
@@ -220,7 +220,7 @@ def map_charts(measured: Measured, panels: Panels) -> list[Chart]:
     return [*found, maps.side_by_side("image", title, rows, through)]
 
 
-def called(one: Member) -> str:
+def model_and_network(one: Member) -> str:
     """A model and its network, above its pictures."""
     facts_of = one.model.facts
     return f"{one.name} ({facts.network(facts_of)})" if "model" in facts_of else one.name

@@ -176,9 +176,9 @@ def test_what_is_not_testable_is_counted_and_explained():
     [(_, lines)] = ledger.judged(rows).groups
     assert lines[0].cells[0].sign == "∅ not testable here"
     assert lines[0].cells[0].notes == [why]
-    assert tables.ledger(rows).verdict.iloc[0] == "not testable here"
-    assert tables.reasons(rows) == "Not testable: 9 images are too few."
-    assert tables.reasons(claims(1)) == ""
+    assert tables.sound_claims(rows).verdict.iloc[0] == "not testable here"
+    assert tables.why_not(rows) == "Not testable: 9 images are too few."
+    assert tables.why_not(claims(1)) == ""
     assert tables.verdicts(rows).loc["sound", "drop"] == "x"
     assert tables.LEGEND.endswith("x not testable here")
 

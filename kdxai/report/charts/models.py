@@ -119,7 +119,7 @@ def climb(
         for y, (_, row) in zip(places, own.iterrows(), strict=True):
             said = f"{titles.model(name)} {row['mean']:.3f}"
             told[row.rung].insert(0, said)
-            measured(ax, row, y, slot, f"{row.rung}: {said}")
+            mean_and_interval(ax, row, y, slot, f"{row.rung}: {said}")
     says = {name: f"{name}: {', '.join(parts)}" for name, parts in told.items()}
     if len(differences):
         look.beside(ax, 1, -0.5, f"{titles.model(first)} is", (ASIDE - 2, 10), color=SOFT, **WORD)
@@ -138,7 +138,7 @@ def spread(slots: Mapping[str, int], most: float) -> dict[str, float]:
     return {name: apart * (place - middle) for place, name in enumerate(slots)}
 
 
-def measured(ax: Axes, row: pd.Series, y: float, slot: int, says: str) -> None:
+def mean_and_interval(ax: Axes, row: pd.Series, y: float, slot: int, says: str) -> None:
     """A mean with its interval."""
     ax.plot([row.ci_low, row.ci_high], [y, y], color=look.colour(slot), lw=2)
     look.mark(ax, row["mean"], y, slot, says)
@@ -182,7 +182,7 @@ def intervals(
             ax.plot(row.mean, y, "o", color=colour, ms=3, alpha=0.6, mew=0)
         for _, row in rows.iterrows():
             said = f"{titles.model(row.model)} {tables.interval(*row[['mean', *ENDS]])}"
-            measured(ax, row, models.index(row.model), slots[row.model], said)
+            mean_and_interval(ax, row, models.index(row.model), slots[row.model], said)
             says.append(f"{titles.metric(metric)}: {said}")
         names = map(titles.model, models) if column == 0 else [""] * len(models)
         look.rows(ax, list(names), LETTERS)

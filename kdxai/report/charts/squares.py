@@ -136,7 +136,7 @@ def known(values: Sequence[float]) -> list[float]:
     return [value for value in values if np.isfinite(value)]
 
 
-def called(metric: str) -> str:
+def titled(metric: str) -> str:
     """Without its direction: all are turned so that more is better."""
     return "Truth (mean rank)" if metric == TRUTH else titles.plain(metric)
 
@@ -157,13 +157,13 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 def concord(table: pd.DataFrame) -> Chart:
     """Which metrics agree about methods, from the table of `study.concord.concord`."""
     whole = side_by_side(table)
-    figure, ax = square([called(name) for name in whole.index])
+    figure, ax = square([titled(name) for name in whole.index])
     values = whole.to_numpy()
     ax.imshow(values, cmap=BOTH_WAYS, vmin=-1, vmax=1, interpolation="none", aspect="auto")
     write(ax, values, np.nan_to_num(values) / 2 + 0.5, BOTH_WAYS)
     pairs = table[table.metric < table.other].dropna(subset="rho").sort_values("rho")
     ends = pd.concat([pairs[:3], pairs[-3:]]).drop_duplicates()
-    says = [f"{called(a)} and {called(b)} {rho:.2f}" for a, b, rho in
+    says = [f"{titled(a)} and {titled(b)} {rho:.2f}" for a, b, rho in
             ends[["metric", "other", "rho"]].itertuples(index=False)]  # fmt: skip
     return Chart(
         name="concord",
@@ -183,17 +183,17 @@ def truth(table: pd.DataFrame) -> Chart | None:
     if found.empty:
         return None
     row, width = 18, 430
-    left = 12 + 5.2 * max(len(called(name)) for name in found.metric)
+    left = 12 + 5.2 * max(len(titled(name)) for name in found.metric)
     figure = look.new_figure(left + width - 180, row * len(found) + 30)
     ax = look.add_axes(figure, left, 4, width - 200, row * len(found))
     look.values_axis(ax, min(found.ci_low.min(), 0), max(found.ci_high.max(), 0))
     ax.axvline(0, color=SOFT, lw=1)
     says = []
     for y, one in enumerate(found.itertuples()):
-        says.append(f"{called(one.metric)} {one.rho:.2f} [{one.ci_low:.2f}, {one.ci_high:.2f}]")
+        says.append(f"{titled(one.metric)} {one.rho:.2f} [{one.ci_low:.2f}, {one.ci_high:.2f}]")
         ax.plot([one.ci_low, one.ci_high], [y, y], color=ACCENT, lw=2)
         ax.plot(one.rho, y, "o", color=ACCENT, ms=6, mew=0, gid=f"{SAYS}{says[-1]}")
-    look.rows(ax, [called(name) for name in found.metric], 60)
+    look.rows(ax, [titled(name) for name in found.metric], 60)
     return Chart(
         name="truth",
         title="Which metric finds the truth",
