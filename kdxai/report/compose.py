@@ -61,9 +61,9 @@ def report(content: Content) -> Report:
     own = records[records.method == content.gallery.method]
     first = next((one for one, _ in design.compare if one in models), models[0])
     found = [
-        *([sections.section(many.compression)] if many.compression else []),
+        sections.section(many.compression),
         ledger.section(measured.claims),
-        *([Section("noise", "Seed noise", "Seed noise", many.noise.parts)] if many.noise else []),
+        Section("noise", "Seed noise", "Seed noise", many.noise),
         results.section(measured, slots),
         checks(records),
         protocols(measured, content.charts.ladders, slots),

@@ -10,7 +10,8 @@ import pandas as pd
 from kdxai.report import films, sections, seeds, sweep
 from kdxai.report.facts import Results
 from kdxai.report.films import Film, Seen
-from kdxai.report.sections import Compression, Noise, Tables
+from kdxai.report.report import Part
+from kdxai.report.sections import Compression, Tables
 from kdxai.report.sweep import Sweep
 from kdxai.study import distances, stats, sweeps
 from kdxai.study.alike import MapRequest, own_maps
@@ -28,18 +29,18 @@ class Networks(NamedTuple):
     Attributes:
       tables: of all sweeps and methods, named in first columns `method, parent`.
       compression: of each of `sweeps`.
-      noise: None where no two networks were compared.
+      noise: what is told of it; empty where no two networks were compared.
       classes: how many the data have.
     """
 
     sweeps: Sequence[Sweep]
     tables: Tables
     compression: Sequence[Compression]
-    noise: Noise | None
+    noise: Sequence[Part]
     classes: int = 0
 
 
-NO_NETWORKS = Networks((), Tables(NONE, NONE), (), None)
+NO_NETWORKS = Networks((), Tables(NONE, NONE), (), ())
 
 
 def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
@@ -68,7 +69,7 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
             says = sections.reading(seen, one.dense)
         own = Tables(*(mine(table, method, one.dense) for table in every))
         told.append(sections.compression(one, own, shown, says, classes))
-    seeds_told = None
+    seeds_told: list[Part] = []
     if pairwise is not None and len(pairwise.networks) > 1:
         design = measured.design
         alike = seeds.alike(pairwise, found, design.reference, design.compare)

@@ -177,6 +177,11 @@ def by_metric(
     ]
 
 
+def headed(shown: Table, **more: Any) -> Part:
+    """A table below its name."""
+    return Part(shown.name, table=shown, **more)
+
+
 def folded(shown: Table, **more: Any) -> Part:
     """A table that is closed at first."""
     return Part(table=shown, folded=shown.name, **more)

@@ -17,6 +17,7 @@ from kdxai.report.report import (
     estimate,
     folded,
     grouped,
+    headed,
     named,
     number,
     p_value,
@@ -106,7 +107,7 @@ def numbers(
                     titles.difference(*pair) if pair[1] else named(pair[0], slots) for pair in those
                 ]
                 own = table(name, ("Metric", *columns), by_metric(metrics, those, cell))
-                yield folded(own) if closed or start or more else Part(name, table=own)
+                yield folded(own) if closed or start or more else headed(own)
 
 
 def seeds(every: pd.DataFrame, slots: Slots) -> list[Part]:
@@ -193,10 +194,10 @@ def agreement(rows: pd.DataFrame) -> list[Part]:
         )
         for (one, other, method), values in zip(means.index, means.to_numpy(), strict=True)
     ]
-    heading = "Agreement of two models on the same image and class"
     notes = [
         "Means over images, both maps on the image's grid, for the class that the second model "
         "predicts; same class is how often both predict it."
     ]
-    shown = table(heading, ("Models", *map(titles.agreement, means)), lines)
-    return [Part(heading, table=shown, notes=notes)]
+    columns = ["Models", *map(titles.agreement, means)]
+    name = "Agreement of two models on the same image and class"
+    return [headed(table(name, columns, lines), notes=notes)]

@@ -8,7 +8,6 @@ import pandas as pd
 
 from kdxai.report import headline, pages, sweep, tables, titles
 from kdxai.report.charts import squares
-from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.sweeps import TITLES, curve, kinds
 from kdxai.report.films import Film, Seen
 from kdxai.report.report import (
@@ -22,6 +21,7 @@ from kdxai.report.report import (
     estimate,
     folded,
     grouped,
+    headed,
     number,
     p_value,
     row,
@@ -57,7 +57,7 @@ def section(every: Sequence[Compression]) -> Section:
         "How far can a network be compressed before its explanations change more than training it "
         "again would change them?"
     )
-    parts = [Part(text=text)]
+    parts = [Part(text=text)] if every else []
     for one in every:
         parts += [Part(titles.model(one.dense))] if len(every) > 1 else []
         parts += one.parts
@@ -101,7 +101,6 @@ def leaves(one: Sweep, slots: Mapping[str, int]) -> list[Part]:
         cells += [at(right.outside, "_right", never=True), farther(right.outside, "_right")]
         kind = left.kind + (" (control)" if left.control else "")
         lines.append(row(Cell(kind, slot=slots[left.kind]), *cells))
-    heading = "Where each kind leaves the seed band"
     text = (
         "A kind is outside from the first factor at which its networks agree with their parents, "
         "on average, less than the least alike two dense networks do with each other, or are at "
@@ -110,7 +109,7 @@ def leaves(one: Sweep, slots: Mapping[str, int]) -> list[Part]:
     )
     columns = ["Kind of compression", "Inside the band up to", "Outside from"]
     columns += ["Farther than a seed", "Where both are right: outside from", "Farther than a seed"]
-    return [Part(heading, text=text, table=table(heading, columns, lines))]
+    return [headed(table("Where each kind leaves the seed band", columns, lines), text=text)]
 
 
 def at(step: pd.Series | None, on: str = "", never: bool = False) -> Cell:
@@ -160,7 +159,6 @@ def forgotten(rows: pd.DataFrame) -> list[Part]:
         )
         for one in rows.itertuples()
     ]
-    heading = "On images that compression forgets"
     text = (
         "Those that most compressed networks answer differently from most dense ones. r is of a "
         "network's map and its parent's for the class that the parent predicts; a difference below "
@@ -168,7 +166,7 @@ def forgotten(rows: pd.DataFrame) -> list[Part]:
         "is no interval."
     )
     columns = ["Model", "Forgotten images", "r on them", "r on the others", "Difference"]
-    return [Part(heading, text=text, table=table(heading, columns, lines))]
+    return [headed(table("On images that compression forgets", columns, lines), text=text)]
 
 
 def steps(one: Sweep, along: pd.DataFrame, metrics: Sequence[str]) -> Part:
@@ -228,16 +226,9 @@ def reading(seen: Seen, dense: str) -> str:
     )
 
 
-class Noise(NamedTuple):
-    """What is told of seed noise; `charts` are for the files too."""
-
-    parts: Sequence[Part]
-    charts: Sequence[Chart]
-
-
 def seed_noise(
     found: Alike, floors: pd.DataFrame, noise: pd.DataFrame, sweeps: Sequence[Sweep]
-) -> Noise:
+) -> list[Part]:
     """What is told of the networks' agreement.
 
     Args:
@@ -257,17 +248,16 @@ def seed_noise(
         if found.left_out
         else ""
     )
-    drawn = squares.matrix(found), squares.strips(found)
     parts = [
-        Part(text=seeds_said(found), charts=drawn[1:], notes=[note]),
-        Part("All networks with all", charts=drawn[:1], notes=[left] if left else []),
+        Part(text=seeds_said(found), charts=[squares.strips(found)], notes=[note]),
+        Part("All networks with all", charts=[squares.matrix(found)], notes=[left] if left else []),
     ]
     steps = {model for one in sweeps for model in one.steps.model}
     main = noise[noise.metric == sweep.ALIKE] if len(noise) else noise
     parts += distances(main, "In units of seed noise", len(main) > MANY)
     parts += distances(noise.drop(index=main.index), "By other measures of agreement", True)
     parts += seed_floors(floors[~floors.model.isin(steps)] if len(floors) else floors)
-    return Noise(parts, drawn)
+    return parts
 
 
 def distances(rows: pd.DataFrame, title: str, closed: bool) -> list[Part]:
@@ -296,7 +286,7 @@ def distances(rows: pd.DataFrame, title: str, closed: bool) -> list[Part]:
     shown = table(title, columns, lines)
     if closed:
         return [Part(text=text, table=shown, folded=f"{title}: {len(rows)} comparisons")]
-    return [Part(title, text=text, table=shown)]
+    return [headed(shown, text=text)]
 
 
 def seed_floors(floors: pd.DataFrame) -> list[Part]:
@@ -312,13 +302,12 @@ def seed_floors(floors: pd.DataFrame) -> list[Part]:
         return estimate(one.floor, one.ci_low, one.ci_high, ".4f")
 
     lines = by_metric(dict.fromkeys(floors.metric), models, cell)
-    heading = "How far two seeds differ in every metric"
     text = (
         "The root mean square difference of two networks that differ in their seed alone, with its "
         "95 % interval: a smaller difference of two models may be nothing but seeds."
     )
-    shown = table(heading, ("Metric", *map(titles.model, models)), lines)
-    return [Part(heading, text=text, table=shown)]
+    columns = ["Metric", *map(titles.model, models)]
+    return [headed(table("How far two seeds differ in every metric", columns, lines), text=text)]
 
 
 def seeds_said(found: Alike) -> str:

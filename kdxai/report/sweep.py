@@ -86,7 +86,7 @@ def sweeps(
         networks = pd.DataFrame(
             [
                 {"model": child[0], "seed": child[1], "parent": parent[1]}
-                | described(results[child])
+                | told(results[child])
                 | {"adcc": adcc[child], "collapsed": collapsed[child]}
                 | {name: table.get((child, parent), np.nan) for name, table in alike.items()}
                 for child, parent in families.items()
@@ -133,7 +133,7 @@ def networks_of(pairwise: Pairwise) -> list[Network]:
     return list(zip(pairwise.networks.model, pairwise.networks.seed, strict=True))
 
 
-def described(own: Facts) -> dict[str, Any]:
+def told(own: Facts) -> dict[str, Any]:
     """What a compressed network is, from its facts."""
     origin = own["origin"]
     return {

@@ -76,7 +76,8 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> Report
     slots = measured.design.slots([one.name for one in first_seed(few)])
     charts = drawn.charts(few, first_seed(few), found.get("concord"), slots)
     every = [*charts.training, *map_charts(few, panels), *charts.table1, *charts.accuracies]
-    every += [*charts.single, *(many.noise.charts if many.noise else ()), *charts.concord]
+    every += [*charts.single, *(chart for part in many.noise for chart in part.charts)]
+    every += charts.concord
     if many.sweeps:
         every.append(sweeps.compression(many.sweeps, many.classes))
     if len(measured.ladder):
