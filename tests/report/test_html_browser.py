@@ -3,12 +3,13 @@
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import sweep_pages
 from PIL import Image
-from report_pages import DESIGN, cards_of, content
+from report_pages import DESIGN, cards_of, changed, content
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
@@ -329,3 +330,35 @@ def test_a_sweep_fits(chromium, sweeps, width, scheme):
     frames = chromium.find_elements("css selector", ".film .pic")
     assert len(frames) == 18
     assert all(60 < frame.size["width"] == frame.size["height"] for frame in frames)
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    """A page of so many classes that they are searched."""
+    full = content()
+    names = [f"Class {k}" for k in range(24)]
+    label = full.measured.records.image % len(names)
+    rows = full.measured.records.assign(label=label, predicted=label, explained=label)
+    data = SimpleNamespace(name="many", class_names=names)
+    report = compose.report(changed(full, records=rows, dataset=data))
+    path = tmp_path_factory.mktemp("classes") / "report.html"
+    path.write_text(pages.html(report))
+    return path.as_uri()
+
+
+def test_classes_are_searched_by_a_part_of_their_names(chromium, classes):
+    show(chromium, classes)
+    field = chromium.find_element("css selector", "#classes .search input")
+    chromium.execute_script("arguments[0].closest('details').open = true", field)
+    every = "return [...arguments[0].closest('details').querySelectorAll('tbody tr')]"
+    shown = f"{every}.filter(row => row.checkVisibility()).map(row => row.cells[0].textContent)"
+    assert len(chromium.execute_script(shown, field)) == 24
+    for text, found in ((" cLASS 2", [2, *range(20, 24)]), ("23", [23]), ("none", [])):
+        field.clear()
+        field.send_keys(text)
+        assert chromium.execute_script(shown, field) == [f"Class {k}" for k in found]
+    field.send_keys(*[Keys.BACKSPACE] * len("none"))
+    assert len(chromium.execute_script(shown, field)) == 24
+    others = chromium.find_elements("css selector", "#classes .part tbody tr:not(.group)")
+    assert sum(row.is_displayed() for row in others) == 2 * 20  # the worst and the best stay
+    assert chromium.get_log("browser") == []
