@@ -80,7 +80,7 @@ def report(content: Content) -> Report:
         data=measured.dataset.name,
         byline=byline(measured.dataset.name, main, len(every)),
         answers=answers(content),
-        sentences=sentences(measured, main),
+        sentences=sentences(measured, main, models),
         models=facts.introduced(content.results, main, models, design, slots),
         sections=[section for section in found if section.parts],
         figures=content.figures,
@@ -105,12 +105,16 @@ def answers(content: Content) -> list[Answer]:
     return [answer.answer(content.measured.question, content.measured.design)]
 
 
-def sentences(measured: Measured, main: pd.DataFrame) -> list[str]:
-    """The numbers behind the answer, the tally of the claims, and how sure all is."""
+def sentences(measured: Measured, main: pd.DataFrame, models: Sequence[str]) -> list[str]:
+    """The numbers behind the answer, the tally of the claims, and how sure all is.
+
+    Args:
+      models: whose numbers are told where nothing is asked.
+    """
     asked, claims, design = measured.question, measured.claims, measured.design
     numbers = answer.behind(asked, main, design) if len(asked) else ""
     if asked.empty and not design.compare:
-        numbers = answer.stated(main)
+        numbers = answer.stated(main[main.model.isin(models)])
     tally = answer.tallied(claims) if len(claims) else ""
     sure = answer.sure(main, claims if len(claims) else asked, measured.trust, design)
     return [sentence for sentence in (numbers, tally, sure) if sentence]

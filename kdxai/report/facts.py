@@ -106,8 +106,8 @@ def beside(own: Facts, its: Facts, called: str) -> str:
         word = "larger than"
     elif all(1 / ALIKE <= ratio <= ALIKE for ratio in ratios.values()):
         word = "as large as"
-    said = " and ".join(f"{share(ratio)} its {name}" for name, ratio in ratios.items())
-    return f"{word} {called}: {said}"
+    said = [f"{share(ratio)} its {name}" for name, ratio in ratios.items() if ratio != 1]
+    return f"{word} {called}{': ' * bool(said)}{' and '.join(said)}"
 
 
 def share(ratio: float) -> str:

@@ -362,3 +362,25 @@ def test_classes_are_searched_by_a_part_of_their_names(chromium, classes):
     others = chromium.find_elements("css selector", "#classes .part tbody tr:not(.group)")
     assert sum(row.is_displayed() for row in others) == 2 * 20  # the worst and the best stay
     assert chromium.get_log("browser") == []
+
+
+@pytest.mark.parametrize("fixture", ["page", "sweeps"])
+def test_on_paper_no_table_is_cut_and_letters_are_dark(chromium, request, fixture):
+    show(chromium, request.getfixturevalue(fixture), width=718, scheme="dark")  # A4's own
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    media = {"media": "print", "features": features}
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    try:
+        assert chromium.execute_script("return getComputedStyle(document.body).color") == (
+            "rgb(29, 30, 34)"
+        )
+        cut = chromium.execute_script(
+            "const right = document.querySelector('main').getBoundingClientRect().right;"
+            "return [...document.querySelectorAll('table, .panel svg, .film li')]"
+            ".filter(one => one.getBoundingClientRect().right > right + 1).map(one => one.id)"
+        )
+        assert cut == []
+        closed = chromium.find_elements("css selector", "details:not([open])")
+        assert closed and not any(one.is_displayed() for one in closed)
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
