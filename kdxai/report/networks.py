@@ -90,11 +90,11 @@ def sweep_tables(measured: Measured, found: Sequence[Sweep]) -> Tables:
             along = sweeps.sweep(own, one.dense, **options)
             forgotten = sweeps.forgotten(own, one.dense, children, **options)
             for part, table in zip(parts, (along, forgotten), strict=True):
-                part.append(named(table, method, one.dense))
+                part.append(labelled(table, method, one.dense))
     return Tables(*(pd.concat(part, ignore_index=True) if part else NONE for part in parts))
 
 
-def named(table: pd.DataFrame, method: str, parent: str) -> pd.DataFrame:
+def labelled(table: pd.DataFrame, method: str, parent: str) -> pd.DataFrame:
     """A table behind the names of what it is of."""
     known = {"method": method, "parent": parent}
     return table.assign(**known)[[*known, *table]]

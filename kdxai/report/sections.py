@@ -86,7 +86,7 @@ def compression(
     if shown:
         films = pages.macro("compression.html", "films", shown)
         parts.append(Part("One image along the sweep", text=says, page=films))
-    parts += [*forgotten(own.forgotten), steps(one, own.along, metrics)]
+    parts += [*forgotten(own.forgotten), every_step(one, own.along, metrics)]
     return Compression(one.dense, headline.short(one), parts)
 
 
@@ -169,7 +169,7 @@ def forgotten(rows: pd.DataFrame) -> list[Part]:
     return [headed(table("On images that compression forgets", columns, lines), text=text)]
 
 
-def steps(one: Sweep, along: pd.DataFrame, metrics: Sequence[str]) -> Part:
+def every_step(one: Sweep, along: pd.DataFrame, metrics: Sequence[str]) -> Part:
     """Every step, by kind."""
     means = along.set_index(["model", "metric"])[["mean", "mean_correct"]]
     columns = ["Networks", "Factor", "Accuracy", "Agreement", "Farther than a seed"]

@@ -121,7 +121,7 @@ def agreements(pairwise: Pairwise | None) -> dict[str, Agreement]:
     if pairwise is None:
         return {name: {} for name in ON}
     names = networks_of(pairwise)
-    found = {}
+    found: dict[str, Agreement] = {}
     for name, images in ON.items():
         values = distances.agreement_matrix(pairwise, ALIKE, both_right=images == "both right")
         pairs = itertools.product(enumerate(names), repeat=2)

@@ -299,7 +299,7 @@ def another():
 def test_files_and_several_models_of_one_name(tmp_path):
     (tmp_path / "own.py").write_text(MODEL_FILE)
     own = tmp_path / "own.py"
-    found = pictures.named(f"a={own}:model,a={own}:another,b={own}:model")
+    found = pictures.by_name(f"a={own}:model,a={own}:another,b={own}:model")
     assert {name: model.class_names[0] for name, model in found.items()} == {
         "a 0": "red",
         "a 1": "green",

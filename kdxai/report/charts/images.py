@@ -1,4 +1,8 @@
-"""What means hide: the values of single images, and how sure models are of their answers."""
+"""What means hide: the values of single images, and how sure models are of their answers.
+
+`records` have a row per model, seed and image, by one method; `slots` are model -> slot, of the
+models that are drawn, the first on top.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,14 +22,9 @@ DOTS = 400  # images in a scatter plot
 FEW = 5  # images of a bin that tell its accuracy
 
 
-@look.drawn
+@look.styled
 def distribution(records: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Chart:
-    """How many images have which value, a row for each model, with the median.
-
-    Args:
-      records: a row per model, seed and image, by one method.
-      slots: model -> slot, of the models that are drawn, the first on top.
-    """
+    """How many images have which value, a row for each model, with the median."""
     values = {name: records[metric][records.model == name].to_numpy() for name in slots}
     every = np.concatenate([*values.values()])
     bins = np.linspace(every.min(), every.max() + 0.01 * (np.ptp(every) == 0), 25)
@@ -53,14 +52,13 @@ def distribution(records: pd.DataFrame, metric: str, slots: Mapping[str, int]) -
     )
 
 
-@look.drawn
+@look.styled
 def paired(
     records: pd.DataFrame, metric: str, pair: Sequence[str], slots: Mapping[str, int]
 ) -> Chart:
     """One model's value of every image against another's; means of their networks.
 
     Args:
-      records: a row per model, seed and image, by one method.
       pair: the model that goes up and the one that goes across.
     """
     one, other = pair
@@ -116,13 +114,9 @@ def keyed(slots: Mapping[str, int]) -> tuple[Figure, Axes]:
     return figure, look.add_axes(figure, 62, top, WIDTH - 80, 252)
 
 
-@look.drawn
+@look.styled
 def reliability(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
-    """How often answers of which confidence are right; on the line where models know that.
-
-    Args:
-      records: as for `distribution`, with `confidence`.
-    """
+    """How often answers of which confidence are right; on the line where models know that."""
     figure, ax = keyed(slots)
     for limit, axis in ((ax.set_xlim, ax.xaxis), (ax.set_ylim, ax.yaxis)):
         limit(-0.03, 1.03)
@@ -152,12 +146,10 @@ def reliability(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
     )
 
 
-@look.drawn
+@look.styled
 def removal(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
-    """The answer's mean probability while pixels go (dashed) or come, the most relevant first.
-
-    Args:
-      records: as for `distribution`, with `deletion_...` and `insertion_...` by percent of pixels.
+    """The answer's mean probability while pixels go (dashed) or come, the most relevant first:
+    the columns `deletion_...` and `insertion_...`, by percent of pixels.
     """
     figure, ax = keyed(slots)
     ax.set_xlim(0, 1)

@@ -47,7 +47,7 @@ LOOK: dict[Any, Any] = {
 }
 NO_GLYPH = "Glyph .* missing from"  # warns of a name that no font here can spell
 # Around functions that draw: text is spelt as it is, and all charts look alike.
-drawn = matplotlib.rc_context(LOOK)
+styled = matplotlib.rc_context(LOOK)
 POINTS = 72  # of an inch; they are the units of an SVG
 WIDTH = 346.0  # points: what a telephone shows
 CHARACTER = 5.8  # points: average width of a letter of a label

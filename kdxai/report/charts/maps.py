@@ -95,7 +95,7 @@ def show(
             ax.contour(across, down, shape, [0.5], colors=line, linewidths=points)
 
 
-@look.drawn
+@look.styled
 def gallery(method: str, shown: Shown, panels: Mapping[str, Sequence[Panel]]) -> Chart:
     """The maps of all models side by side: a row per image, two columns per model.
 
@@ -119,7 +119,7 @@ def gallery(method: str, shown: Shown, panels: Mapping[str, Sequence[Panel]]) ->
     return Chart(f"maps-{method}", f"Maps by {titles.method(method)}", caption, figure)
 
 
-@look.drawn
+@look.styled
 def side_by_side(
     name: str, title: str, shown: Shown, columns: Mapping[str, Sequence[Panel]]
 ) -> Chart:

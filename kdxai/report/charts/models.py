@@ -1,4 +1,7 @@
-"""Models beside each other, one metric at a time: Table 1, the ladder of protocols, accuracy."""
+"""Models beside each other, one metric at a time: Table 1, the ladder of protocols, accuracy.
+
+`slots` are model -> slot, of the models that are drawn, the first on top.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -49,7 +52,7 @@ def key_height(slots: Mapping[str, int], width: float) -> float:
     return 8 + 16 * -(-len(slots) // key_columns(width))
 
 
-@look.drawn
+@look.styled
 def ladder(
     table: pd.DataFrame,
     metrics: Sequence[str],
@@ -63,7 +66,6 @@ def ladder(
     Args:
       table: columns `rung, model, other, metric, mean, ci_low, ci_high`.
       metrics: of which those that were measured are drawn.
-      slots: model -> slot, of the models that are drawn.
       pair: two models, of which every rung says whether the first is better or worse.
       named: whether the figure names metrics and models; else something beside it must.
     """
@@ -147,7 +149,7 @@ def mean_and_interval(ax: Axes, row: pd.Series, y: float, slot: int, says: str) 
 GRID = 3  # metrics side by side
 
 
-@look.drawn
+@look.styled
 def intervals(
     table: pd.DataFrame, slots: Mapping[str, int], seeds: pd.DataFrame, name: str, title: str
 ) -> Chart:
@@ -155,7 +157,6 @@ def intervals(
 
     Args:
       table: `stats.table` of one method.
-      slots: model -> slot, of the models that are drawn, the first on top.
       seeds: what each network gives, `model, metric, seed, mean`, as small dots; may be empty.
     """
     table = drawable(table[table.model.isin(slots)])
@@ -192,13 +193,12 @@ def intervals(
 ENDS = ["ci_low", "ci_high"]
 
 
-@look.drawn
+@look.styled
 def scatter(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Chart:
     """How accurate the models are, and what a metric says of their maps.
 
     Args:
       table: `stats.table` of one method.
-      slots: model -> slot, of the models that are drawn.
     """
     table = drawable(table[table.model.isin(slots)])
     across, up = (table[table.metric == name].set_index("model") for name in ("accuracy", metric))

@@ -23,7 +23,7 @@ READ = 20  # rows up to which every value is written into its cell
 BLACK, WHITE = "#010101", "#fefefe"  # on cells, whose colours are the same in both themes
 
 
-@look.drawn
+@look.styled
 def matrix(found: Alike) -> Chart:
     """The agreement of all networks with all."""
     off = np.where(np.eye(len(found.matrix), dtype=bool), np.nan, found.matrix)
@@ -93,7 +93,7 @@ def two_digits(value: float) -> str:
     return f"{value:.2f}".replace("0.", ".", 1) if np.isfinite(value) else "\N{EN DASH}"
 
 
-@look.drawn
+@look.styled
 def strips(found: Alike) -> Chart:
     """A line of dots for each kind of pairs of networks."""
     kept = [(one, values) for one in found.pairs if (values := known(one.values))]
@@ -153,7 +153,7 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     return whole.iloc[leaves, leaves]
 
 
-@look.drawn
+@look.styled
 def concord(table: pd.DataFrame) -> Chart:
     """Which metrics agree about methods, from the table of `study.concord.concord`."""
     whole = side_by_side(table)
@@ -176,7 +176,7 @@ def concord(table: pd.DataFrame) -> Chart:
     )
 
 
-@look.drawn
+@look.styled
 def truth(table: pd.DataFrame) -> Chart | None:
     """How well each metric finds the methods that find the object; None where that is not known."""
     found = against_truth(table).dropna(subset="rho")

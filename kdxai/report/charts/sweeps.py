@@ -53,7 +53,7 @@ def kinds(one: Sweep) -> list[Kind]:
     ]
 
 
-@look.drawn
+@look.styled
 def curve(one: Sweep, column: str, classes: int) -> Chart:
     """One number over the compression factor.
 
@@ -74,7 +74,7 @@ def curve(one: Sweep, column: str, classes: int) -> Chart:
     )
 
 
-@look.drawn
+@look.styled
 def compression(sweeps: Sequence[Sweep], classes: int) -> Chart:
     """The three numbers of every sweep, a row each, with the kinds named below."""
     columns = list(TITLES)
