@@ -85,6 +85,18 @@ def readable(rows: list[Row]) -> pd.DataFrame:
     return table.loc[:, (table != "").any()]
 
 
+def markdown(wide: pd.DataFrame) -> str:
+    """A table of `readable` as a Markdown table."""
+    rows = [[wide.index.name or "", *wide.columns], ["---"] * (len(wide.columns) + 1)]
+    rows += [[name, *row] for name, row in zip(wide.index, wide.to_numpy(), strict=True)]
+    return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows)
+
+
+def cell(value: object) -> str:
+    """What a cell of a Markdown table holds, in one line and without its borders."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
 def rate(row: Row) -> str:
     """`70 images, 68 GFLOP`: what a second brings."""
     if row.per_second is None:
@@ -132,7 +144,7 @@ def write(workdir: Path, config: ConfigDict, rows: list[Row]) -> None:
             "rows": [row._asdict() for row in rows],
         },
     )
-    files.write_text(workdir / "benchmark.md", tables.markdown(readable(rows)) + "\n")
+    files.write_text(workdir / "benchmark.md", markdown(readable(rows)) + "\n")
 
 
 def machine() -> dict[str, Any]:

@@ -24,6 +24,7 @@ from kdxai.data.datasets import Dataset, Split
 from kdxai.evaluate import show
 from kdxai.models import trained
 from kdxai.models.trained import Trained
+from kdxai.report import titles
 
 PICTURES = Path(__file__).parent / "pictures"
 SHAPES = ("teacher", "student", "control")
@@ -76,7 +77,7 @@ def every_method(model: Trained, data: Dataset) -> None:
             for ax, name in zip(line, these, strict=False):
                 one = transformer if title == "Of transformers" else model
                 draw(ax, maps(one, split, name, data)[0])
-                ax.set_title(name.replace("_", " "), fontsize=7)
+                ax.set_title(titles.method(name), fontsize=7)
     save(figure, "methods.png")
 
 

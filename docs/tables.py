@@ -84,9 +84,12 @@ def methods() -> str:
             what, source = described(method.draw)
             settings = [f"needs `{field}`" for field in method.needs]
             settings += [f"`{key}={value}`" for key, value in method.defaults.items()]
+            what = what.removeprefix(f"{method.title}: ")
             what = f"{what} ({source})" if source else what
-            rows.append((f"`{name}`", what, passes(name), ", ".join(settings)))
-        heads = ("name", "what it is", "passes", "needs, options")
+            rows.append(
+                (f"{method.title} `{name}`".strip(), what, passes(name), ", ".join(settings))
+            )
+        heads = ("method", "what it is", "passes", "needs, options")
         parts.append(f"### {title}\n\n{table(heads, rows)}")
     return "\n\n".join(parts)
 

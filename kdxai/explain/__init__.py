@@ -49,49 +49,73 @@ from kdxai.explain.occlusion import occlusion, require_cover
 from kdxai.explain.rise import rise
 
 METHODS: dict[str, Method] = {
-    "cam": Method(cam, needs=("head",)),
-    "grad_cam": Method(grad_cam),
-    "grad_cam_plus_plus": Method(grad_cam_plus_plus),
-    "hires_cam": Method(hires_cam),
-    "xgrad_cam": Method(xgrad_cam),
-    "layer_cam": Method(layer_cam),
-    "score_cam": Method(score_cam, batch=("chunk",)),
-    "ablation_cam": Method(ablation_cam, batch=("chunk",)),
-    "eigen_cam": Method(eigen_cam),
-    "grad_cam_elementwise": Method(grad_cam_elementwise),
-    "eigen_grad_cam": Method(eigen_grad_cam),
-    "shapley_cam": Method(shapley_cam),
-    "finer_cam": Method(finer_cam),
-    "smooth_grad_cam_plus_plus": Method(smooth_grad_cam_plus_plus, batch=("chunk", "samples")),
-    "refine_cam": Method(refine_cam, needs=("earlier",)),
-    "gradient": Method(gradient, on_image=True),
-    "gradient_x_input": Method(gradient_x_input, on_image=True),
-    "smooth_grad": Method(smooth_grad, batch=("chunk", "samples"), on_image=True),
-    "var_grad": Method(
-        var_grad, batch=("chunk", "samples"), on_image=True, require=require_variance
+    "cam": Method(cam, "CAM", needs=("head",)),
+    "grad_cam": Method(grad_cam, "Grad-CAM"),
+    "grad_cam_plus_plus": Method(grad_cam_plus_plus, "Grad-CAM++"),
+    "hires_cam": Method(hires_cam, "HiResCAM"),
+    "xgrad_cam": Method(xgrad_cam, "XGrad-CAM"),
+    "layer_cam": Method(layer_cam, "LayerCAM"),
+    "score_cam": Method(score_cam, "Score-CAM", batch=("chunk",)),
+    "ablation_cam": Method(ablation_cam, "Ablation-CAM", batch=("chunk",)),
+    "eigen_cam": Method(eigen_cam, "Eigen-CAM"),
+    "grad_cam_elementwise": Method(grad_cam_elementwise, "Grad-CAM Elementwise"),
+    "eigen_grad_cam": Method(eigen_grad_cam, "Eigen-Grad-CAM"),
+    "shapley_cam": Method(shapley_cam, "ShapleyCAM"),
+    "finer_cam": Method(finer_cam, "Finer-CAM"),
+    "smooth_grad_cam_plus_plus": Method(
+        smooth_grad_cam_plus_plus, "Smooth Grad-CAM++", batch=("chunk", "samples")
     ),
-    "integrated_gradients": Method(integrated_gradients, batch=("chunk", "steps"), on_image=True),
-    "guided_backpropagation": Method(guided_backpropagation, on_image=True, needs=("guided",)),
-    "guided_grad_cam": Method(guided_grad_cam, needs=("guided",)),
-    "occlusion": Method(occlusion, batch=("chunk",), on_image=True, require=require_cover),
-    "attention_rollout": Method(attention_rollout, on_image=True, needs=("attention",)),
-    "le_grad": Method(le_grad, on_image=True, needs=("attention", "attended")),
+    "refine_cam": Method(refine_cam, "RefineCAM", needs=("earlier",)),
+    "gradient": Method(gradient, "Saliency", on_image=True),
+    "gradient_x_input": Method(
+        gradient_x_input, "Gradient \N{MULTIPLICATION SIGN} Input", on_image=True
+    ),
+    "smooth_grad": Method(smooth_grad, "SmoothGrad", batch=("chunk", "samples"), on_image=True),
+    "var_grad": Method(
+        var_grad, "VarGrad", batch=("chunk", "samples"), on_image=True, require=require_variance
+    ),
+    "integrated_gradients": Method(
+        integrated_gradients, "Integrated Gradients", batch=("chunk", "steps"), on_image=True
+    ),
+    "guided_backpropagation": Method(
+        guided_backpropagation, "Guided backpropagation", on_image=True, needs=("guided",)
+    ),
+    "guided_grad_cam": Method(guided_grad_cam, "Guided Grad-CAM", needs=("guided",)),
+    "occlusion": Method(
+        occlusion, "Occlusion", batch=("chunk",), on_image=True, require=require_cover
+    ),
+    "attention_rollout": Method(
+        attention_rollout, "Attention rollout", on_image=True, needs=("attention",)
+    ),
+    "le_grad": Method(le_grad, "LeGrad", on_image=True, needs=("attention", "attended")),
     "expected_gradients": Method(
-        expected_gradients, batch=("chunk", "samples"), on_image=True, needs=("background",)
+        expected_gradients,
+        "Expected Gradients",
+        batch=("chunk", "samples"),
+        on_image=True,
+        needs=("background",),
     ),
     "gradient_shap": Method(
-        gradient_shap, batch=("chunk", "samples"), on_image=True, needs=("background",)
+        gradient_shap,
+        "GradientSHAP",
+        batch=("chunk", "samples"),
+        on_image=True,
+        needs=("background",),
     ),
-    "deep_lift": Method(deep_lift, on_image=True, by_rules=True),
-    "lrp_epsilon": Method(lrp_epsilon, on_image=True, by_rules=True),
-    "lrp_z_plus": Method(lrp_z_plus, on_image=True, by_rules=True),
-    "full_grad": Method(full_grad, on_image=True, by_rules=True),
-    "rise": Method(rise, batch=("chunk", "samples"), on_image=True),
-    "kernel_shap": Method(kernel_shap, batch=("chunk",), on_image=True, require=require_segments),
-    "lime": Method(lime, batch=("chunk", "samples"), on_image=True, require=require_segments),
-    "random": Method(random),
-    "centred_gaussian": Method(centred_gaussian),
-    "edges": Method(edges, on_image=True),
+    "deep_lift": Method(deep_lift, "DeepLIFT", on_image=True, by_rules=True),
+    "lrp_epsilon": Method(lrp_epsilon, "LRP-ε", on_image=True, by_rules=True),
+    "lrp_z_plus": Method(lrp_z_plus, "LRP-z⁺", on_image=True, by_rules=True),
+    "full_grad": Method(full_grad, "FullGrad", on_image=True, by_rules=True),
+    "rise": Method(rise, "RISE", batch=("chunk", "samples"), on_image=True),
+    "kernel_shap": Method(
+        kernel_shap, "KernelSHAP", batch=("chunk",), on_image=True, require=require_segments
+    ),
+    "lime": Method(
+        lime, "LIME", batch=("chunk", "samples"), on_image=True, require=require_segments
+    ),
+    "random": Method(random, "Random numbers"),
+    "centred_gaussian": Method(centred_gaussian, "Centred Gaussian"),
+    "edges": Method(edges, "Edges", on_image=True),
 }
 
 

@@ -77,7 +77,7 @@ def deep_lift(
 def lrp_epsilon(
     classifier: Classifier, image: jax.Array, class_index: Target, *, epsilon: float = 0.25
 ) -> jax.Array:
-    """LRP-epsilon: R_j = sum over k of a_j w_jk R_k / (z_k + e sign(z_k)), from R = y_c.
+    """LRP-ε: R_j = sum over k of a_j w_jk R_k / (z_k + e sign(z_k)), from R = y_c.
 
     Bach et al. 2015, "On Pixel-Wise Explanations", Eq. 58, with z_k = sum of a_j w_jk and the bias,
     and e `epsilon` times the root mean square of the layer's z (Montavon et al. 2019, "Layer-Wise
@@ -115,7 +115,7 @@ def lrp_epsilon(
 
 
 def lrp_z_plus(classifier: Classifier, image: jax.Array, class_index: Target) -> jax.Array:
-    """LRP-z+: R_j = sum over k of (a_j w_jk)^+ R_k / sum over i of (a_i w_ik)^+, from R = y_c.
+    """LRP-z⁺: R_j = sum over k of (a_j w_jk)^+ R_k / sum over i of (a_i w_ik)^+, from R = y_c.
 
     Bach et al. 2015, "On Pixel-Wise Explanations", Eq. 60 with alpha = 1 and beta = 0, and without
     biases, as in Montavon et al. 2017, "Explaining Nonlinear Classification Decisions with Deep

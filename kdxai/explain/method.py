@@ -41,6 +41,7 @@ class Method:
 
     Attributes:
       draw: the function. Its options are its keyword-only parameters with numbers as defaults.
+      title: what people call it, as its paper writes it; "" for its name in `METHODS`.
       batch: options whose least is how many copies of an image are on the device at once.
       on_image: whether the map is the same whichever the target layer is.
       needs: fields of `Classifier` beside the two functions that it cannot do without.
@@ -49,6 +50,7 @@ class Method:
     """
 
     draw: Callable[..., jax.Array]
+    title: str = ""
     batch: tuple[str, ...] = ()
     on_image: bool = False
     needs: tuple[str, ...] = ()

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from kdxai.report import tables
-from kdxai.report.report import MINUS, Answer, listed, spoken
+from kdxai.report import tables, titles
+from kdxai.report.report import MINUS, Answer, listed
 from kdxai.study import question
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.design import Design
 from kdxai.study.question import BY_MASKS, UNDECIDED
-from kdxai.study.stats import PAIRWISE, STATISTICS
+from kdxai.study.stats import STATISTICS
 
 HEADLINE = question.USUAL
 VERDICTS = ("supported", "contradicted", "no meaningful difference", "undecided", NOT_TESTABLE)
@@ -42,7 +42,7 @@ def answer(asked: pd.DataFrame, design: Design) -> Answer:
     truth = first.metric in BY_MASKS
     word = question.answer(asked.verdict)
     met, lost, unsure, untested = (
-        [called(row.metric) for row in asked.itertuples() if row.verdict == verdict]
+        [titles.in_sentence(row.metric) for row in asked.itertuples() if row.verdict == verdict]
         for verdict in ("supported", "contradicted", "undecided", NOT_TESTABLE)
     )
     parts = []
@@ -82,7 +82,7 @@ def behind(asked: pd.DataFrame, table: pd.DataFrame, design: Design) -> str:
     third = [b for a, b in design.compare if a == one and b != other][:1]
     means = table[table.other == ""].set_index(["model", "metric"])["mean"]
     said = [
-        f"{called(metric)}: "
+        f"{titles.in_sentence(metric)}: "
         + ", ".join(
             f"{means[name, metric]:.3f} of {design.called(name)}"
             for name in (one, other, *third)
@@ -113,7 +113,7 @@ def tallied(claims: pd.DataFrame) -> str:
     if len(moved) > 3:
         change = f"the verdicts on {spelt(len(moved))} of them are others"
     elif len(moved):
-        change = f"the verdict is another one on {listed([quoted(says) for says in moved.says])}"
+        change = f"the verdict is another one on {listed([as_clause(says) for says in moved.says])}"
     return f"{text}. By the {literal.rung.iloc[0]} protocol, {tally(literal)}; {change}."
 
 
@@ -149,7 +149,7 @@ def spelt(count: int) -> str:
     return words[count] if count < len(words) else str(count)
 
 
-def quoted(says: str) -> str:
+def as_clause(says: str) -> str:
     """A claim inside a sentence: `its drop is lower`."""
     says = says.strip().rstrip(".")
     return f"“{says[:1].lower()}{says[1:]}”"
@@ -160,8 +160,14 @@ def stated(table: pd.DataFrame) -> str:
     values = table.set_index(["model", "metric"])["mean"]
     metrics = [*BY_MASKS, *HEADLINE]
     said = [
-        f"{spoken(model)} has "
-        + listed([f"{called(m)} {values[model, m]:.3f}" for m in metrics if (model, m) in values])
+        f"{titles.model(model)} has "
+        + listed(
+            [
+                f"{titles.in_sentence(m)} {values[model, m]:.3f}"
+                for m in metrics
+                if (model, m) in values
+            ]
+        )
         for model in table.model.unique()
     ]
     return f"On {table.n.max():,} test images {'; '.join(said)}."
@@ -203,7 +209,9 @@ def sure(table: pd.DataFrame, judged: pd.DataFrame, trust: pd.DataFrame, design:
             "images, and "
         )
         if known:
-            gaps = [f"{rows.loc[(*again, m), 'mean']:+.3f} in {called(m)}" for m in known]
+            gaps = [
+                f"{rows.loc[(*again, m), 'mean']:+.3f} in {titles.in_sentence(m)}" for m in known
+            ]
             one, other = map(design.called, again)
             text += f"{one}, of the same recipe as {other}, differs from it by "
             text += listed(gaps).replace("-", MINUS)
@@ -211,7 +219,7 @@ def sure(table: pd.DataFrame, judged: pd.DataFrame, trust: pd.DataFrame, design:
             text += "what another seed would change is not measured"
     parts = [text]
     better = [
-        called(metric)
+        titles.in_sentence(metric)
         for metric in HEADLINE
         if (pair := (design.untrained, design.reference, metric)) in rows.index
         and sign(rows.loc[pair], metric) == "better"
@@ -230,15 +238,7 @@ def doubted(used: Sequence[tuple[str, str]], trust: pd.DataFrame) -> list[str]:
     found: dict[str, list[str]] = {}
     for model, metric in dict.fromkeys(used):
         if (model, metric) in bad:
-            found.setdefault(metric, []).append(spoken(model))
-    return [f"{called(metric)} ({', '.join(models)})" for metric, models in found.items()]
-
-
-def called(metric: str) -> str:
-    """`average drop`, as one says it in a sentence."""
-    name = (STATISTICS | PAIRWISE)[metric].title
-    return (
-        name
-        if name.startswith(("ADCC", "IoU", "ROAD", "Pearson", "Spearman", "Gini"))
-        else (name[0].lower() + name[1:])
-    )
+            found.setdefault(metric, []).append(titles.model(model))
+    return [
+        f"{titles.in_sentence(metric)} ({', '.join(models)})" for metric, models in found.items()
+    ]

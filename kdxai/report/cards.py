@@ -149,13 +149,15 @@ def cards(
             right=all(own[name].predicted == own[name].label for name in learned),
             values=values[place],
             rows=[
-                row(
+                Row(
                     method,
-                    {name: rows.loc[(method, name, image)] for name in models},
-                    {name: heatmaps[name][place] for name in models},
-                    class_names,
+                    sprite([its[name][place] for name in models]),
+                    [
+                        tile(name, rows.loc[(method, name, image)], its[name][place], class_names)
+                        for name in models
+                    ],
                 )
-                for method, heatmaps in by_method.items()
+                for method, its in by_method.items()
             ],
         )
         size += len(card.photo) + len(card.outline) + sum(len(one.maps) for one in card.rows)
@@ -179,53 +181,40 @@ def sorted_by(
     """
     pearson = jax.vmap(coherency.pearson)
     maps = {name: jnp.asarray(gallery.heatmaps[name]) for name in models}
-    others = [name for name in models if name != reference]
-    apart = {name: 1 - np.asarray(pearson(maps[reference], maps[name])) for name in others}
-    found = []
-    for place, image in enumerate(gallery.ids):
-        values = {
-            key: {name: float(rows.loc[(name, image), key]) for name in models}
-            for key in SORTS
-            if key != "disagreement"
+    values = {
+        key: {name: rows.loc[name][key].loc[gallery.ids].to_numpy(float) for name in models}
+        for key in SORTS
+        if key != "disagreement"
+    }
+    if others := [name for name in models if name != reference]:
+        values["disagreement"] = {
+            name: 1 - np.asarray(pearson(maps[reference], maps[name]), float) for name in others
         }
-        if others:
-            values["disagreement"] = {name: float(apart[name][place]) for name in others}
-        for by_model in values.values():
-            some = [by_model[name] for name in learned if name in by_model] or [*by_model.values()]
-            by_model["mean"] = float(np.mean(some))
-        found.append(
-            {
-                key: {name: round(value, 4) for name, value in by_model.items()}
-                for key, by_model in values.items()
-            }
-        )
-    return found
+    for by_model in values.values():
+        some = [by_model[name] for name in learned if name in by_model] or [*by_model.values()]
+        by_model["mean"] = np.mean(some, axis=0)
+    return [
+        {
+            key: {name: round(float(own[place]), 4) for name, own in by_model.items()}
+            for key, by_model in values.items()
+        }
+        for place in range(len(gallery.ids))
+    ]
 
 
-def row(
-    method: str,
-    records: Mapping[str, pd.Series],
-    heatmaps: Mapping[str, np.ndarray],
-    class_names: Sequence[str],
-) -> Row:
-    """One method's maps of an image, by model."""
-    tiles = [tile(name, one, heatmaps[name], class_names) for name, one in records.items()]
-    return Row(method, sprite([heatmaps[name] for name in records]), tiles)
-
-
-def tile(model: str, row: pd.Series, heatmap: np.ndarray, class_names: Sequence[str]) -> Tile:
+def tile(model: str, record: pd.Series, heatmap: np.ndarray, class_names: Sequence[str]) -> Tile:
     """One of a record and the map that it is of."""
     return Tile(
         model=model,
         description=described(heatmap),
-        explained=class_names[row.explained],
-        correct=bool(row.predicted == row.label),
-        before=row.score,
-        after=row.score_masked,
-        drop=row.average_drop,
-        complexity=row.complexity,
-        ssim=row.ssim,
-        degenerate=row.degenerate,
+        explained=class_names[record.explained],
+        correct=bool(record.predicted == record.label),
+        before=record.score,
+        after=record.score_masked,
+        drop=record.average_drop,
+        complexity=record.complexity,
+        ssim=record.ssim,
+        degenerate=record.degenerate,
     )
 
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdxai.report import tables
-from kdxai.report.report import Cell, Part, Row, Section, Table, named, number, one_group, spoken
+from kdxai.report import titles
+from kdxai.report.report import Cell, Part, Row, Section, folded, grouped, named, number, row, table
 from kdxai.study import question
+from kdxai.study.stats import STATISTICS
 
 ENDS = 10  # of many classes, how many of the worst and of the best are shown
 SHOWN = 2  # of many classes, metrics that are not folded away
@@ -65,51 +66,54 @@ def section(
     """
     method = records.method.iloc[0]
     text = (
-        f"Means over the test images of each true class ({method}), ± 1.96 standard errors over "
-        "images (left out where all images have one value). The stronger the colour, the larger "
-        "the number."
+        f"Means over the test images of each true class ({titles.method(method)}), ± 1.96 "
+        "standard errors over images (left out where all images have one value). The stronger the "
+        "colour, the larger the number."
     )
-    found, parts, folded = per_class(records, models), [], []
+    found = per_class(records, models)
+    parts, whole = [], []
     many = len(found[0].labels) > 2 * ENDS
     if many:
         text += (
             f" Of {len(found[0].labels):,} classes the {ENDS} worst and the {ENDS} best by the "
-            f"numbers of {spoken(first)}; the others are below, to be searched."
+            f"numbers of {titles.model(first)}; the others are below, to be searched."
         )
-    columns = [Cell("Class"), Cell("Images"), *(named(name, slots) for name in models)]
+    columns: list[str | Cell] = ["Class", "Images", *(named(name, slots) for name in models)]
     for place, one in enumerate(found):
-        title = tables.title(one.metric)
-        own, every = one.means[:, models.index(first)], range(len(one.labels))
-        better = -1 if "↓" in title else 1
-        order = sorted(every, key=lambda k: better * own[k])
-        groups = one_group(row(one, k, names) for k in every)
-        if many:
-            ends = {f"{ENDS} worst": order[:ENDS], f"{ENDS} best": order[-ENDS:]}
-            whole = one_group(plain(one, k, names) for k in every)
-            table = Table(f"{title}, every class", columns, whole, search="class")
-            folded.append(Part(table=table, folded=table.name))
-            groups = [(end, [row(one, k, names) for k in those]) for end, those in ends.items()]
-        table = Table(f"{title} by class", columns, groups)
-        closed = f"{title}, worst and best" if many and place >= SHOWN else ""
-        parts.append(Part("" if closed else title, table=table, folded=closed))
-    return Section("classes", "Classes", "Class by class", [Part(text=text), *parts, *folded])
+        title, every = titles.metric(one.metric), range(len(one.labels))
+        name = f"{title} by class"
+        if not many:
+            shown = table(name, columns, (shaded(one, k, names) for k in every))
+            parts.append(Part(title, table=shown))
+            continue
+        better, own = STATISTICS[one.metric].better or 1, one.means[:, models.index(first)]
+        order = sorted(every, key=(better * own).__getitem__)
+        ends = {f"{ENDS} worst": order[:ENDS], f"{ENDS} best": order[-ENDS:]}
+        groups = [(end, [shaded(one, k, names) for k in those]) for end, those in ends.items()]
+        shown = grouped(name, columns, groups)
+        if place < SHOWN:
+            parts.append(Part(title, table=shown))
+        else:
+            parts.append(Part(table=shown, folded=f"{title}, worst and best"))
+        rows = (plain(one, k, names) for k in every)
+        whole.append(folded(table(f"{title}, every class", columns, rows, search="class")))
+    return Section("classes", "Classes", "Class by class", [Part(text=text), *parts, *whole])
 
 
-def row(one: PerClass, k: int, names: Sequence[str]) -> Row:
+def shaded(one: PerClass, k: int, names: Sequence[str]) -> Row:
     """A class, its numbers shaded."""
     low, span = np.nanmin(one.means), np.ptp(one.means[np.isfinite(one.means)]) or 1.0
-    plainly = plain(one, k, names)
-    shades = [*(float(mean - low) / span for mean in one.means[k])]
-    shaded = [
-        cell._replace(shade=shade) for cell, shade in zip(plainly.cells[1:], shades, strict=True)
-    ]
-    return plainly._replace(cells=[plainly.cells[0], *shaded])
+    line = plain(one, k, names)
+    count, *numbers = line.cells
+    shades = ((one.means[k] - low) / span).tolist()
+    cells = [cell._replace(shade=shade) for cell, shade in zip(numbers, shades, strict=True)]
+    return Row(line.head, [count, *cells])
 
 
 def plain(one: PerClass, k: int, names: Sequence[str]) -> Row:
     """A class and its numbers."""
-    cells = [Cell(f"{one.counts[k]:,}")]
-    for mean, error in zip(one.means[k], one.errors[k], strict=True):
-        about = f" ± {error:.2f}" if error > 0 else ""
-        cells.append(Cell(f"{number(mean, '.2f')}{about}"))
-    return Row(Cell(names[one.labels[k]]), cells)
+    numbers = [
+        number(mean, ".2f") + (f" ± {error:.2f}" if error > 0 else "")
+        for mean, error in zip(one.means[k], one.errors[k], strict=True)
+    ]
+    return row(names[one.labels[k]], f"{one.counts[k]:,}", *numbers)

@@ -11,41 +11,20 @@ from kdxai.report import (
     cards,
     classes,
     facts,
-    html,
     ledger,
+    pages,
     results,
     sections,
-    sizes,
+    titles,
     trusted,
 )
 from kdxai.report.cards import Gallery
 from kdxai.report.charts.chart import Chart
+from kdxai.report.drawn import Charts, main_pair
+from kdxai.report.facts import Results
 from kdxai.report.networks import NO_NETWORKS, Networks
-from kdxai.report.report import (
-    Answer,
-    Cell,
-    Part,
-    Report,
-    Row,
-    Section,
-    Table,
-    heads,
-    named,
-    one_group,
-)
-from kdxai.report.sweep import Results
+from kdxai.report.report import Answer, Cell, Part, Report, Section, named, row, table
 from kdxai.study.measure import Measured
-
-
-class Charts(NamedTuple):
-    """What is drawn of a study, each for the page and as a file."""
-
-    training: Sequence[Chart] = ()
-    table1: Sequence[Chart] = ()
-    accuracies: Sequence[Chart] = ()
-    single: Sequence[Chart] = ()
-    ladders: Sequence[Chart] = ()
-    concord: Sequence[Chart] = ()
 
 
 class Content(NamedTuple):
@@ -57,7 +36,7 @@ class Content(NamedTuple):
       provenance: what made the numbers.
       config: of the study.
       many: what is told of sweeps and of seed noise.
-      figures: names of the files below `figures/`.
+      figures: files below `figures/`, each with its title.
     """
 
     measured: Measured
@@ -67,7 +46,7 @@ class Content(NamedTuple):
     config: Mapping[str, Any]
     charts: Charts = Charts()
     many: Networks = NO_NETWORKS
-    figures: Sequence[str] = ()
+    figures: Mapping[str, str] = {}
 
 
 def report(content: Content) -> Report:
@@ -82,9 +61,9 @@ def report(content: Content) -> Report:
     own = records[records.method == content.gallery.method]
     first = next((one for one, _ in design.compare if one in models), models[0])
     found = [
-        *([sections.section(many.compression)] if many.compression else []),
+        sections.section(many.compression),
         ledger.section(measured.claims),
-        *([Section("noise", "Seed noise", "Seed noise", many.noise.parts)] if many.noise else []),
+        Section("noise", "Seed noise", "Seed noise", many.noise),
         results.section(measured, slots),
         checks(records),
         protocols(measured, content.charts.ladders, slots),
@@ -93,7 +72,7 @@ def report(content: Content) -> Report:
         classes.section(own, measured.dataset.class_names, models, first, slots),
         pictures(content, slots),
         trusted.degenerate(records, slots),
-        sizes.section(content.results, slots),
+        facts.section(content.results, slots),
         provenance(content, slots),
     ]
     return Report(
@@ -101,8 +80,8 @@ def report(content: Content) -> Report:
         data=measured.dataset.name,
         byline=byline(measured.dataset.name, main, len(every)),
         answers=answers(content),
-        sentences=sentences(measured, main),
-        models=sizes.introduced(content.results, main, models, design, slots),
+        sentences=sentences(measured, main, models),
+        models=facts.introduced(content.results, main, models, design, slots),
         sections=[section for section in found if section.parts],
         figures=content.figures,
     )
@@ -112,7 +91,7 @@ def byline(data: str, main: pd.DataFrame, models: int) -> list[str]:
     seeds = int(main.seeds.max())
     return [
         data,
-        f"{main.method.iloc[0]} maps of {int(main.n.max()):,} random test images",
+        f"{titles.method(main.method.iloc[0])} maps of {int(main.n.max()):,} random test images",
         f"{models} model{'' if models == 1 else 's'}",
         f"{seeds} seed{'' if seeds == 1 else 's'}",
         "95 % intervals",
@@ -126,12 +105,16 @@ def answers(content: Content) -> list[Answer]:
     return [answer.answer(content.measured.question, content.measured.design)]
 
 
-def sentences(measured: Measured, main: pd.DataFrame) -> list[str]:
-    """The numbers behind the answer, the tally of the claims, and how sure all is."""
+def sentences(measured: Measured, main: pd.DataFrame, models: Sequence[str]) -> list[str]:
+    """The numbers behind the answer, the tally of the claims, and how sure all is.
+
+    Args:
+      models: whose numbers are told where nothing is asked.
+    """
     asked, claims, design = measured.question, measured.claims, measured.design
     numbers = answer.behind(asked, main, design) if len(asked) else ""
     if asked.empty and not design.compare:
-        numbers = answer.stated(main)
+        numbers = answer.stated(main[main.model.isin(models)])
     tally = answer.tallied(claims) if len(claims) else ""
     sure = answer.sure(main, claims if len(claims) else asked, measured.trust, design)
     return [sentence for sentence in (numbers, tally, sure) if sentence]
@@ -145,13 +128,13 @@ def checks(records: pd.DataFrame) -> Section:
 
 def protocols(measured: Measured, charts: Sequence[Chart], slots: Mapping[str, int]) -> Section:
     """The ladder."""
-    title, table = "From a literal protocol to a sound one", measured.ladder
-    if table.empty:
+    title, ladder = "From a literal protocol to a sound one", measured.ladder
+    if ladder.empty:
         text = "No other protocol was tried on these models in this run; launch/audit.py does that."
         return Section("ladder", "Protocols", title, [Part(text=text)])
-    pair = (*measured.design.compare, ())[0]
+    pair = main_pair(measured.design)
     text = (
-        f"The {table.rung.iloc[0]} protocol on the models of this study, repaired one flaw at a "
+        f"The {ladder.rung.iloc[0]} protocol on the models of this study, repaired one flaw at a "
         "time from top to bottom; each step keeps the repairs above it. Where lines cross, the "
         "measuring decides which model looks better."
     )
@@ -167,7 +150,7 @@ def protocols(measured: Measured, charts: Sequence[Chart], slots: Mapping[str, i
 
 
 def legend(slots: Mapping[str, int]) -> Any:
-    return html.macro("parts.html", "legend", [named(name, slots) for name in slots])
+    return pages.macro("parts.html", "legend", [named(name, slots) for name in slots])
 
 
 def accuracy(charts: Sequence[Chart]) -> Section:
@@ -202,7 +185,7 @@ def pictures(content: Content, slots: Mapping[str, int]) -> Section:
     measured = content.measured
     names = measured.dataset.class_names
     view = cards.view(content.gallery, measured.records, names, slots, measured.design)
-    made = html.macro("cards.html", "gallery", view)
+    made = pages.macro("cards.html", "gallery", view)
     title = "The same images, seen by every model"
     return Section("gallery", "Gallery", title, [Part(page=made)])
 
@@ -210,21 +193,19 @@ def pictures(content: Content, slots: Mapping[str, int]) -> Section:
 def provenance(content: Content, slots: Mapping[str, int]) -> Section:
     """Where the models and the numbers are from."""
     lines = [
-        Row(
+        row(
             named(name, slots)._replace(notes=[f"seed {seed}"]),
-            [
-                Cell(facts.network(own)),
-                Cell(f"{facts.accuracy(own):.2%}"),
-                Cell(facts.origin(own)),
-                Cell(own["sha256"], tone="hash"),
-            ],
+            facts.network(own),
+            f"{facts.accuracy(own):.2%}",
+            facts.origin(own),
+            Cell(own["sha256"], tone="hash"),
         )
         for (name, seed), own in content.results.items()
     ]
-    columns = heads("Model", "Network", "Accuracy", "Origin", "SHA-256 of the parameters")
-    models = Table("The models, and where they are from", columns, one_group(lines), words=True)
-    made = [Row(Cell(key), [Cell(str(value))]) for key, value in content.provenance.items()]
-    versions = Table("What made the numbers", heads("What", "Value"), one_group(made), words=True)
+    columns = ["Model", "Network", "Accuracy", "Origin", "SHA-256 of the parameters"]
+    models = table("The models, and where they are from", columns, lines, words=True)
+    made = [row(key, str(value)) for key, value in content.provenance.items()]
+    versions = table("What made the numbers", ("What", "Value"), made, words=True)
     source = json.dumps(content.config, indent=2, default=str)
     parts = [Part(table=models), Part(table=versions)]
     parts.append(Part(source=source, folded="The configuration, every setting"))

@@ -1,5 +1,6 @@
 """One image's maps along a sweep: a strip for each kind of compression."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,8 +10,9 @@ from PIL import Image
 
 from kdxai.report import cards
 from kdxai.report.charts.sweeps import kinds
+from kdxai.report.facts import Network
 from kdxai.report.overlay import overlay
-from kdxai.report.sweep import ALIKE, Network, Sweep
+from kdxai.report.sweep import ALIKE, Agreement, Sweep, networks_of
 from kdxai.study.distances import Pairwise
 
 
@@ -99,15 +101,14 @@ def films(one: Sweep, seen: Seen, pairwise: Pairwise, records: pd.DataFrame) -> 
     return found
 
 
-def of_image(pairwise: Pairwise, number: int) -> dict[tuple[Network, Network], float]:
+def of_image(pairwise: Pairwise, number: int) -> Agreement:
     """(network, network) -> how alike their maps of one image are."""
-    table = pairwise.networks
-    networks = list(zip(table.model, table.seed, strict=True))
+    networks = networks_of(pairwise)
     [place] = np.flatnonzero(np.asarray(pairwise.images) == number)
-    pairs = zip(*np.triu_indices(len(networks), 1), strict=True)
+    pairs = itertools.combinations(networks, 2)
     found = {}
-    for (i, j), value in zip(pairs, pairwise.values[ALIKE][place], strict=True):
-        found[networks[i], networks[j]] = found[networks[j], networks[i]] = float(value)
+    for (one, two), value in zip(pairs, pairwise.values[ALIKE][place], strict=True):
+        found[one, two] = found[two, one] = float(value)
     return found
 
 

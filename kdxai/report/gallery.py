@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from kdxai.errors import printable
-from kdxai.report import cards, html
+from kdxai.report import cards, pages
 from kdxai.report.overlay import overlay
 
 SIDE = 224  # pixels: of a picture with a shorter side each pixel is to be seen
@@ -100,7 +100,7 @@ def page(found: Sequence[Explained], models: Mapping[str, Any]) -> str:
         if one.uri:
             by_picture.setdefault(one.picture, []).append(one)
     grey, ramp = np.full((12, 256, 3), 128, np.uint8), np.linspace(0, 1, 256)[None]
-    template = html.templates().get_template("gallery.html")
+    template = pages.templates().get_template("gallery.html")
     return template.render(
         cards=by_picture,
         count=len(found) // len(models),

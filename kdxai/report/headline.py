@@ -1,5 +1,8 @@
 """How far networks can be compressed before their explanations change more than by a new seed."""
 
+import pandas as pd
+
+from kdxai.report import titles
 from kdxai.report.report import Answer
 from kdxai.report.sweep import Band, Leaving, Sweep, leaving, times
 from kdxai.study.question import NO, UNDECIDED, YES
@@ -9,46 +12,47 @@ def short(one: Sweep) -> Answer:
     """Whether this population can be compressed, and how far, before its maps change more than by
     a new seed.
     """
-    name = quoted(one.dense)
+    name, found = titles.quoted(one.dense), farthest(one)
+    if "agreement" not in one.bands:
+        word = UNDECIDED
+        says = (
+            f"how far {name} can be compressed before its explanations change more than training "
+            "it again would change them cannot be said from one network."
+        )
+    elif found is None:
+        word = NO
+        says = (
+            f"none of the compressions tried leaves a network of {name} explaining as it did: each "
+            "changes its maps more than another seed would."
+        )
+    else:
+        best, far = found
+        end = "." if best.outside is not None else ", or further: nothing stronger was tried."
+        word = YES
+        says = (
+            f"{name} can be compressed {times(far.factor)} times ({best.kind}; accuracy "
+            f"{far.accuracy:.1%}, dense {one.bands['accuracy'].mean:.1%}) before its explanations "
+            f"change more than another seed would change them{end}"
+        )
     asks = (
         f"Can {name} be compressed before its explanations change more than another seed would "
         "change them?"
     )
-    if "agreement" not in one.bands:
-        return Answer(
-            asks,
-            UNDECIDED,
-            f"how far {name} can be compressed before its explanations change more than training "
-            "it again would change them cannot be said from one network.",
-        )
-    best = farthest(one)
-    if best is None or best.inside is None:
-        return Answer(
-            asks,
-            NO,
-            f"none of the compressions tried leaves a network of {name} explaining as it did: each "
-            "changes its maps more than another seed would.",
-        )
-    return Answer(
-        asks,
-        YES,
-        f"{name} can be compressed {times(best.inside.factor)} times ({best.kind}; accuracy "
-        f"{best.inside.accuracy:.1%}, dense {one.bands['accuracy'].mean:.1%}) before its "
-        "explanations change more than another seed would change them"
-        + ("." if best.outside is not None else ", or further: nothing stronger was tried."),
-    )
+    return Answer(asks, word, says)
 
 
-def farthest(one: Sweep) -> Leaving | None:
-    """Of the kinds that are no control, the one that goes farthest within the seed band."""
-    ways = [way for way in leaving(one) if not way.control]
-    far = {way.inside.factor: way for way in ways if way.inside is not None}
+def farthest(one: Sweep) -> tuple[Leaving, pd.Series] | None:
+    """Of the kinds that are no control, the one that goes farthest within the seed band, and its
+    last step there.
+    """
+    ways = [(way, way.inside) for way in leaving(one) if not way.control]
+    far = {step.factor: (way, step) for way, step in ways if step is not None}
     return far[max(far)] if far else None
 
 
 def headline(one: Sweep) -> str:
     """The same with the numbers behind it, and of every kind."""
-    name = quoted(one.dense)
+    name = titles.quoted(one.dense)
     if "agreement" not in one.bands:
         return (
             f"There is one network of {name}, and so no seed band: nothing tells how much training "
@@ -61,8 +65,8 @@ def headline(one: Sweep) -> str:
         f"{'one pair' if pairs.size == 1 else f'{pairs.size} pairs'})"
     )
     real = [way for way in leaving(one) if not way.control]
-    best = farthest(one)
-    if best is None or best.inside is None:
+    found = farthest(one)
+    if found is None:
         said = [
             f"{way.kind} at {times(way.outside.factor)} times (r = {way.outside.agreement:.2f})"
             for way in real
@@ -70,7 +74,7 @@ def headline(one: Sweep) -> str:
         ]
         weakest = f", at the weakest tried: {'; '.join(said)}" if said else ""
         return f"No kind of compression stays as alike as {seeds}{weakest}."
-    far = best.inside
+    best, far = found
     text = (
         f"At {times(far.factor)} times ({best.kind}, {far.strength}) a network agrees with its "
         f"parent at r = {far.agreement:.2f}, no less than {seeds}, and is {far.accuracy:.1%} "
@@ -90,10 +94,6 @@ def headline(one: Sweep) -> str:
     more = f" Within the band, too: {'; '.join(kept)}." if kept else ""
     less = f" Outside from the weakest tried: {'; '.join(lost)}." if lost else ""
     return f"{text}.{more}{less}"
-
-
-def quoted(name: str) -> str:
-    return f"“{name.replace('_', ' ')}”"
 
 
 def span(band: Band) -> str:

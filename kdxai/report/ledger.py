@@ -6,20 +6,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from kdxai.report import answer, tables
-from kdxai.report.report import (
-    DASH,
-    Cell,
-    Part,
-    Row,
-    Section,
-    Table,
-    estimate,
-    heads,
-    one_group,
-    p_value,
-    spoken,
-)
+from kdxai.report import answer, tables, titles
+from kdxai.report.report import DASH, Cell, Part, Section, Table, estimate, p_value, row, table
 from kdxai.study.claims import NOT_TESTABLE
 from kdxai.study.stats import PAIRWISE, STATISTICS
 
@@ -71,22 +59,19 @@ def judged(claims: pd.DataFrame) -> Table:
     reach = ends.groupby(sound.metric).max()
     literal = claims[claims.rung == first].set_index("claim").verdict
     lines = []
-    for row in sound.itertuples():
-        cells = [verdict(row.verdict, row.about)._replace(notes=[row.why] if row.why else [])]
+    for one in sound.itertuples():
+        cells = [verdict(one.verdict, one.about)._replace(notes=[one.why] if one.why else [])]
         if several:
-            cells.append(verdict(literal.get(row.claim, ""), row.about))
-        of = f"{answer.called(row.metric)}, {spoken(row.one)} \N{MINUS SIGN} {spoken(row.other)}"
-        gap = estimate(row.mean, row.ci_low, row.ci_high, "+.3f")
+            cells.append(verdict(literal.get(one.claim, ""), one.about))
+        of = f"{titles.in_sentence(one.metric)}, {titles.difference(one.one, one.other)}"
+        gap = estimate(one.mean, one.ci_low, one.ci_high, "+.3f")
         gap = gap if gap.notes else Cell("not measured")
-        notes = [*gap.notes, f"{of}; matters from {row.matters:g}"]
-        cells += [
-            gap._replace(notes=notes, picture=picture(row, reach[row.metric])),
-            Cell(p_value(row.p_holm)),
-            verdict(row.verdict_correct, row.about),
-        ]
-        lines.append(Row(Cell(row.says), cells))
+        notes = [*gap.notes, f"{of}; matters from {one.matters:g}"]
+        gap = gap._replace(notes=notes, picture=picture(one, reach[one.metric]))
+        right = verdict(one.verdict_correct, one.about)
+        lines.append(row(one.says, *cells, gap, p_value(one.p_holm), right))
     name = "The claims, their verdicts and the numbers behind them"
-    return Table(name, heads(*columns), one_group(lines), words=True)
+    return table(name, columns, lines, words=True)
 
 
 def by_rung(claims: pd.DataFrame, name: str) -> Table:
@@ -94,29 +79,29 @@ def by_rung(claims: pd.DataFrame, name: str) -> Table:
     rungs = list(dict.fromkeys(claims.rung))
     about = claims.about.iloc[-1]
     lines = [
-        Row(
-            Cell(own.says.iloc[-1]),
-            [verdict(own.set_index("rung").verdict.get(rung, ""), about) for rung in rungs],
+        row(
+            own.says.iloc[-1],
+            *(verdict(own.set_index("rung").verdict.get(rung, ""), about) for rung in rungs),
         )
         for _, own in claims.groupby("claim", sort=False)
     ]
-    return Table(name, heads("Claim", *rungs), one_group(lines), words=True)
+    return table(name, ("Claim", *rungs), lines, words=True)
 
 
-def picture(row: Any, reach: float) -> Markup:
+def picture(claim: Any, reach: float) -> Markup:
     """A difference beside zero and beside what would matter, for the page.
 
     Args:
-      row: of the claims, with `metric, mean, ci_low, ci_high, matters`.
+      claim: with `metric, mean, ci_low, ci_high, matters`.
       reach: the largest number that the scale is to hold, on either side.
     """
-    if np.isnan(row.ci_low):
+    if np.isnan(claim.ci_low):
         return Markup("")
 
     def x(value: float) -> str:
         return f"{WIDTH / 2 * (1 + value / (1.06 * reach)):.1f}"
 
-    better = (STATISTICS | PAIRWISE)[row.metric].better
+    better = (STATISTICS | PAIRWISE)[claim.metric].better
     at, anchor, arrow = (WIDTH, "end", "better →") if better > 0 else (0, "start", "← better")
     side = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
         at, HEIGHT - 1, anchor, arrow
@@ -128,7 +113,7 @@ def picture(row: Any, reach: float) -> Markup:
         '<line class="estimate" x1="{low}" x2="{high}" y1="10" y2="10"/>'
         '<circle class="estimate" cx="{mean}" cy="10" r="3.4"/>{side}</svg>'
     ).format(
-        **{"w": WIDTH, "h": HEIGHT, "a": x(-row.matters), "zero": x(0), "mean": x(row.mean)},
-        **{"low": x(row.ci_low), "high": x(row.ci_high), "side": side if better else ""},
-        band=f"{float(x(row.matters)) - float(x(-row.matters)):.1f}",
+        **{"w": WIDTH, "h": HEIGHT, "a": x(-claim.matters), "zero": x(0), "mean": x(claim.mean)},
+        **{"low": x(claim.ci_low), "high": x(claim.ci_high), "side": side if better else ""},
+        band=f"{float(x(claim.matters)) - float(x(-claim.matters)):.1f}",
     )

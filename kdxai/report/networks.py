@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from kdxai.report import films, sections, seeds, sweep
+from kdxai.report.facts import Results
 from kdxai.report.films import Film, Seen
-from kdxai.report.sections import Compression, Noise, Tables
-from kdxai.report.sweep import Results, Sweep
+from kdxai.report.report import Part
+from kdxai.report.sections import Compression, Tables
+from kdxai.report.sweep import Sweep
 from kdxai.study import distances, stats, sweeps
 from kdxai.study.alike import MapRequest, own_maps
 from kdxai.study.design import SLOTS
@@ -27,18 +29,18 @@ class Networks(NamedTuple):
     Attributes:
       tables: of all sweeps and methods, named in first columns `method, parent`.
       compression: of each of `sweeps`.
-      noise: None where no two networks were compared.
+      noise: what is told of it; empty where no two networks were compared.
       classes: how many the data have.
     """
 
     sweeps: Sequence[Sweep]
     tables: Tables
     compression: Sequence[Compression]
-    noise: Noise | None
+    noise: Sequence[Part]
     classes: int = 0
 
 
-NO_NETWORKS = Networks((), Tables(NONE, NONE), (), None)
+NO_NETWORKS = Networks((), Tables(NONE, NONE), (), ())
 
 
 def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
@@ -55,7 +57,7 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
     )
     records = measured.records[measured.records.drawn & (measured.records.method == method)]
     found = sweep.sweeps(results, records, pairwise, noise)
-    every = tables(measured, found) if found else Tables(NONE, NONE)
+    every = sweep_tables(measured, found) if found else Tables(NONE, NONE)
     classes = len(measured.dataset.class_names)
     told = []
     for one in found:
@@ -67,7 +69,7 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
             says = sections.reading(seen, one.dense)
         own = Tables(*(mine(table, method, one.dense) for table in every))
         told.append(sections.compression(one, own, shown, says, classes))
-    seeds_told = None
+    seeds_told: list[Part] = []
     if pairwise is not None and len(pairwise.networks) > 1:
         design = measured.design
         alike = seeds.alike(pairwise, found, design.reference, design.compare)
@@ -75,7 +77,7 @@ def networks(measured: Measured, results: Results, workdir: Path) -> Networks:
     return Networks(found, every, told, seeds_told, classes)
 
 
-def tables(measured: Measured, found: Sequence[Sweep]) -> Tables:
+def sweep_tables(measured: Measured, found: Sequence[Sweep]) -> Tables:
     """Tables along all sweeps, and of what compression forgets, on the random images."""
     evaluation = measured.wanted.evaluation
     options = {"resamples": evaluation.resamples, "seed": evaluation.seed}
@@ -88,11 +90,11 @@ def tables(measured: Measured, found: Sequence[Sweep]) -> Tables:
             along = sweeps.sweep(own, one.dense, **options)
             forgotten = sweeps.forgotten(own, one.dense, children, **options)
             for part, table in zip(parts, (along, forgotten), strict=True):
-                part.append(named(table, method, one.dense))
+                part.append(labelled(table, method, one.dense))
     return Tables(*(pd.concat(part, ignore_index=True) if part else NONE for part in parts))
 
 
-def named(table: pd.DataFrame, method: str, parent: str) -> pd.DataFrame:
+def labelled(table: pd.DataFrame, method: str, parent: str) -> pd.DataFrame:
     """A table behind the names of what it is of."""
     known = {"method": method, "parent": parent}
     return table.assign(**known)[[*known, *table]]

@@ -139,7 +139,7 @@ def explain(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Explain
     if isinstance(classes, str):
         classes = [name.strip() for name in classes.split(",")]
     return explain_pictures(
-        named(config.models),
+        by_name(config.models),
         paths,
         wanted.protocols(config),
         workdir,
@@ -147,7 +147,7 @@ def explain(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Explain
     )
 
 
-def named(models: str | Sequence[str]) -> dict[str, Model]:
+def by_name(models: str | Sequence[str]) -> dict[str, Model]:
     """The models of `members.named_places`; several of one name are told apart by their number.
 
     Raises:

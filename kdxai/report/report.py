@@ -1,11 +1,12 @@
 """A report as one value: all that it tells, ready to be shown by the page and in Markdown."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
+from kdxai.report import titles
 from kdxai.report.charts.chart import Chart
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -133,7 +134,7 @@ class Report(NamedTuple):
       byline: what was measured, and how much of it.
       answers: the first lines.
       sentences: behind them.
-      figures: names of files.
+      figures: files, each with its title.
     """
 
     title: str
@@ -143,25 +144,52 @@ class Report(NamedTuple):
     sentences: Sequence[str]
     models: Sequence[Model]
     sections: Sequence[Section]
-    figures: Sequence[str]
+    figures: Mapping[str, str]
 
 
-def spoken(model: str) -> str:
-    return model.replace("_", " ")
+def row(head: str | Cell, *cells: str | Cell) -> Row:
+    first, *others = (Cell(one) if isinstance(one, str) else one for one in (head, *cells))
+    return Row(first, others)
 
 
-def heads(*texts: str) -> list[Cell]:
-    """Headings of columns."""
-    return [Cell(text) for text in texts]
+def table(name: str, columns: Iterable[str | Cell], rows: Iterable[Row], **more: Any) -> Table:
+    """Of rows that belong to no group."""
+    return grouped(name, columns, [("", list(rows))], **more)
+
+
+def grouped(
+    name: str,
+    columns: Iterable[str | Cell],
+    groups: Sequence[tuple[str, Sequence[Row]]],
+    **more: Any,
+) -> Table:
+    heads = row(*columns)
+    return Table(name, [heads.head, *heads.cells], groups, **more)
+
+
+def by_metric(
+    metrics: Iterable[str], across: Iterable[Any], cell: Callable[[str, Any], str | Cell]
+) -> list[Row]:
+    """Metrics down, and what `cell` says of each and of what stands across."""
+    columns = list(across)
+    return [
+        row(titles.metric(name), *(cell(name, column) for column in columns)) for name in metrics
+    ]
+
+
+def headed(shown: Table, **more: Any) -> Part:
+    """A table below its name."""
+    return Part(shown.name, table=shown, **more)
+
+
+def folded(shown: Table, **more: Any) -> Part:
+    """A table that is closed at first."""
+    return Part(table=shown, folded=shown.name, **more)
 
 
 def named(model: str, slots: Mapping[str, int]) -> Cell:
     """A model with its colour and shape, where it has them."""
-    return Cell(spoken(model), slot=slots.get(model))
-
-
-def one_group(rows: Iterable[Row]) -> list[tuple[str, Sequence[Row]]]:
-    return [("", list(rows))]
+    return Cell(titles.model(model), slot=slots.get(model))
 
 
 def number(value: float, form: str = ".3f") -> str:

@@ -1,37 +1,34 @@
 """Table 1 and what stands beside it: each seed, the differences, the agreement of two models."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
-from kdxai.report import tables
+from kdxai.report import tables, titles
 from kdxai.report.answer import sign
 from kdxai.report.report import (
-    MINUS,
     NOTHING,
     Cell,
     Part,
     Row,
     Section,
-    Table,
+    by_metric,
     estimate,
-    heads,
+    folded,
+    grouped,
+    headed,
     named,
     number,
-    one_group,
     p_value,
-    spoken,
+    row,
+    table,
 )
 from kdxai.report.trusted import reasons
 from kdxai.study.measure import Measured
 from kdxai.study.stats import FEWEST, STATISTICS, few
 
 ACROSS = 9  # columns of numbers that a page of 1280 pixels holds
-AGREEMENT = {
-    **{"same_class": "Same class", "pearson": "Pearson's r", "spearman": "Spearman's rho"},
-    **{"ssim": "SSIM", "top_k_iou": "IoU of the top 10 %"},
-}
 Slots = Mapping[str, int]
 Doubts = Collection[tuple[str, str]]  # (model, metric)
 
@@ -50,25 +47,17 @@ def section(measured: Measured, slots: Slots) -> Section:
     if main.n.max() < FEWEST:
         text += f" {tables.FEW} {tables.TOO_FEW}."
     parts = [Part(text=text)]
-    for table in measured.tables.values():
-        for method, rows in table.groupby("method", sort=False):
+    for every in measured.tables.values():
+        for method, rows in every.groupby("method", sort=False):
             own = doubts if method == first else ()
-            title = f"{method}, {rows.n.max():,} test images"
-            every = list(numbers(rows, own, slots, title))
-            if len(parts) > 1:
-                every = [part._replace(heading="", folded=title_of(part)) for part in every]
-            parts += every
-            if len(parts) == 1 + len(every):
-                parts += reasons(measured.trust, slots)
+            title = f"{titles.method(method)}, {rows.n.max():,} test images"
+            again = len(parts) > 1
+            parts += numbers(rows, own, slots, title, closed=again)
+            parts += [] if again else reasons(measured.trust, slots)
     parts.append(Part(notes=tables.notes(measured.records, measured.missing)))
     parts += [*differences(measured.differences), *seeds(measured.seeds, slots)]
     parts += [*methods(measured.records), *agreement(measured.agreement)]
     return Section("table", "Table 1", "Table 1", [part for part in parts if any(part)])
-
-
-def title_of(part: Part) -> str:
-    """What a part is told by while it is closed."""
-    return part.folded or (part.table.name if part.table else "")
 
 
 def over(table: pd.DataFrame, measured: Measured) -> str:
@@ -79,29 +68,27 @@ def over(table: pd.DataFrame, measured: Measured) -> str:
     return f"over {many} and images, which speak of {measured.design.population()}"
 
 
-def numbers(rows: pd.DataFrame, doubts: Doubts, slots: Slots, title: str) -> Iterator[Part]:
-    """One method's numbers, metrics down: models across, then paired differences."""
+def numbers(
+    rows: pd.DataFrame, doubts: Doubts, slots: Slots, title: str, *, closed: bool
+) -> Iterator[Part]:
+    """One method's numbers, metrics down: models across, then paired differences.
+
+    Args:
+      closed: also what would be open: the main metrics of the first models.
+    """
     lines = rows.set_index(["model", "other", "metric"])
     order = [name for name in tables.MAIN if name in set(rows.metric)]
     rest = [name for name in rows.metric.unique() if name not in tables.MAIN]
 
-    def cell(name: str, other: str, metric: str) -> Cell:
-        if (name, other, metric) not in lines.index:  # a reference is not compared with itself
+    def cell(metric: str, pair: tuple[str, str]) -> Cell:
+        if (*pair, metric) not in lines.index:  # a reference is not compared with itself
             return NOTHING
-        row = lines.loc[(name, other, metric)]
-        marks = tables.DOUBT * tables.is_doubted(name, other, metric, doubts)
-        marks += tables.FEW * bool(few(metric, row.n))
-        said = {"mark": marks, "sign": sign(row, metric) if other else ""}
-        return estimate(row["mean"], row.ci_low, row.ci_high, "+.3f" if other else ".3f", **said)
-
-    def table(kind: str, those: Sequence[tuple[str, str]], metrics: Sequence[str]) -> Table:
-        columns = [Cell("Metric")]
-        columns += [difference(*pair) if pair[1] else named(pair[0], slots) for pair in those]
-        found = [
-            Row(Cell(tables.title(metric)), [cell(*pair, metric) for pair in those])
-            for metric in metrics
-        ]
-        return Table(f"{kind}: {title}", columns, one_group(found))
+        one = lines.loc[(*pair, metric)]
+        marks = tables.DOUBT * tables.is_doubted(*pair, metric, doubts)
+        marks += tables.FEW * bool(few(metric, one.n))
+        said = {"mark": marks, "sign": sign(one, metric) if pair[1] else ""}
+        form = "+.3f" if pair[1] else ".3f"
+        return estimate(one["mean"], one.ci_low, one.ci_high, form, **said)
 
     pairs = list(rows[["model", "other"]].drop_duplicates().itertuples(index=False, name=None))
     groups = [("Models and paired differences", pairs)]
@@ -115,68 +102,64 @@ def numbers(rows: pd.DataFrame, doubts: Doubts, slots: Slots, title: str) -> Ite
             for start in range(0, len(every), ACROSS):
                 those = every[start : start + ACROSS]
                 which = f", {start + 1} to {start + len(those)}" if len(every) > ACROSS else ""
-                own = table(f"{kind}{more}{which}", those, metrics)
-                closed = bool(start or more)
-                yield Part("" if closed else own.name, table=own, folded=own.name if closed else "")
+                name = f"{kind}{more}{which}: {title}"
+                columns = [
+                    titles.difference(*pair) if pair[1] else named(pair[0], slots) for pair in those
+                ]
+                own = table(name, ("Metric", *columns), by_metric(metrics, those, cell))
+                yield folded(own) if closed or start or more else headed(own)
 
 
-def difference(one: str, other: str) -> Cell:
-    return Cell(f"{spoken(one)} {MINUS} {spoken(other)}")
-
-
-def seeds(table: pd.DataFrame, slots: Slots) -> list[Part]:
+def seeds(every: pd.DataFrame, slots: Slots) -> list[Part]:
     """What each seed gives, of the main metrics, where there are several."""
-    if table.empty or table.seed.nunique() == 1:
+    if every.empty or every.seed.nunique() == 1:
         return []
     parts = []
-    for method, rows in table[table.metric.isin(tables.MAIN)].groupby("method", sort=False):
+    for method, rows in every[every.metric.isin(tables.MAIN)].groupby("method", sort=False):
         known = sorted(rows.seed.unique())
         groups = []
         for metric in rows.metric.unique():
             values = rows[rows.metric == metric].set_index(["model", "seed"])["mean"]
             lines = [
-                Row(
+                row(
                     named(model, slots),
-                    [Cell(number(values.get((model, seed), np.nan))) for seed in known],
+                    *(number(values.get((model, seed), np.nan)) for seed in known),
                 )
                 for model in dict.fromkeys(values.index.get_level_values("model"))
             ]
-            groups.append((tables.title(metric), lines))
-        columns = heads("Model", *(f"seed {seed}" for seed in known))
-        name = f"Each seed: {method}, means over images"
-        parts.append(Part(table=Table(name, columns, groups), folded=name))
+            groups.append((titles.metric(metric), lines))
+        columns = ["Model", *(f"seed {seed}" for seed in known)]
+        name = f"Each seed: {titles.method(method)}, means over images"
+        parts.append(folded(grouped(name, columns, groups)))
     return parts
 
 
-def differences(table: pd.DataFrame) -> list[Part]:
+def differences(every: pd.DataFrame) -> list[Part]:
     """How large the differences are, by other measures, and where both models are right."""
-    rows = table[table.metric.isin(tables.MAIN)] if len(table) else table
+    rows = every[every.metric.isin(tables.MAIN)] if len(every) else every
     if rows.empty:
         return []
-    groups, columns = [], heads("Metric", "Difference", "In seed-to-seed floors", "Rank-biserial")
-    columns += heads("Wilcoxon p", "Where both are right", "Images")
+    groups, columns = [], ["Metric", "Difference", "In seed-to-seed floors", "Rank-biserial"]
+    columns += ["Wilcoxon p", "Where both are right", "Images"]
     for (method, one, other), pair in rows.groupby(["method", "one", "other"], sort=False):
         lines = [
-            Row(
-                Cell(tables.title(row.metric)),
-                [
-                    estimate(row.mean, row.ci_low, row.ci_high, "+.3f"),
-                    Cell(number(row.in_floors, "+.1f")),
-                    Cell(number(row.rank_biserial, "+.2f")),
-                    Cell(p_value(row.wilcoxon_p)),
-                    estimate(row.mean_correct, row.ci_low_correct, row.ci_high_correct, "+.3f"),
-                    Cell(f"{row.n_correct:,.0f}"),
-                ],
+            row(
+                titles.metric(gap.metric),
+                estimate(gap.mean, gap.ci_low, gap.ci_high, "+.3f"),
+                number(gap.in_floors, "+.1f"),
+                number(gap.rank_biserial, "+.2f"),
+                p_value(gap.wilcoxon_p),
+                estimate(gap.mean_correct, gap.ci_low_correct, gap.ci_high_correct, "+.3f"),
+                f"{gap.n_correct:,.0f}",
             )
-            for row in pair.itertuples()
+            for gap in pair.itertuples()
         ]
-        groups.append((f"{difference(one, other).text}, {method}", lines))
+        groups.append((f"{titles.difference(one, other)}, {titles.method(method)}", lines))
     notes = [
         "A floor is how much two runs of one recipe differ (root mean square). Wilcoxon's test and "
         "the rank-biserial correlation are over images, of these trained models."
     ]
-    name = "How large the differences are"
-    return [Part(table=Table(name, columns, groups), notes=notes, folded=name)]
+    return [folded(grouped("How large the differences are", columns, groups), notes=notes)]
 
 
 def methods(records: pd.DataFrame) -> list[Part]:
@@ -186,22 +169,16 @@ def methods(records: pd.DataFrame) -> list[Part]:
     metrics = [name for name in STATISTICS if name in records]
     means = records.groupby(["model", "method"], sort=False)[metrics].mean()
     order = list(records.method.unique())
-    groups = [
-        (
-            spoken(model),
-            [
-                Row(
-                    Cell(tables.title(metric)),
-                    [Cell(number(means[metric].get((model, name), np.nan))) for name in order],
-                )
-                for metric in metrics
-            ],
+
+    def rows(model: str) -> list[Row]:
+        return by_metric(
+            metrics, order, lambda metric, name: number(means[metric].get((model, name), np.nan))
         )
-        for model in records.model.unique()
-    ]
-    name = "Methods side by side"
+
+    groups = [(titles.model(model), rows(model)) for model in records.model.unique()]
+    columns = ["Metric", *map(titles.method, order)]
     notes = [f"Means over {records.image.nunique():,} test images."]
-    return [Part(table=Table(name, heads("Metric", *order), groups), notes=notes, folded=name)]
+    return [folded(grouped("Methods side by side", columns, groups), notes=notes)]
 
 
 def agreement(rows: pd.DataFrame) -> list[Part]:
@@ -210,17 +187,17 @@ def agreement(rows: pd.DataFrame) -> list[Part]:
         return []
     numbers = rows.drop(columns=["seed", "line", "image"], errors="ignore")
     means = numbers.groupby(["model", "other", "method"], sort=False).mean()
-    columns = heads("Models", *(AGREEMENT.get(name, name) for name in means))
     lines = [
-        Row(
-            Cell(f"{spoken(one)} and {spoken(other)}, {method}"),
-            [Cell(number(value)) for value in row],
+        row(
+            f"{titles.model(one)} and {titles.model(other)}, {titles.method(method)}",
+            *map(number, values),
         )
-        for (one, other, method), row in zip(means.index, means.to_numpy(), strict=True)
+        for (one, other, method), values in zip(means.index, means.to_numpy(), strict=True)
     ]
-    heading = "Agreement of two models on the same image and class"
     notes = [
         "Means over images, both maps on the image's grid, for the class that the second model "
         "predicts; same class is how often both predict it."
     ]
-    return [Part(heading=heading, table=Table(heading, columns, one_group(lines)), notes=notes)]
+    columns = ["Models", *map(titles.agreement, means)]
+    name = "Agreement of two models on the same image and class"
+    return [headed(table(name, columns, lines), notes=notes)]

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdxai.report import headline, html, sweep, tables
+from kdxai.report import headline, pages, sweep, tables, titles
 from kdxai.report.charts import squares
-from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.sweeps import TITLES, curve, kinds
 from kdxai.report.films import Film, Seen
 from kdxai.report.report import (
@@ -16,16 +15,17 @@ from kdxai.report.report import (
     Answer,
     Cell,
     Part,
-    Row,
     Section,
-    Table,
+    by_metric,
     ends,
     estimate,
-    heads,
+    folded,
+    grouped,
+    headed,
     number,
-    one_group,
     p_value,
-    spoken,
+    row,
+    table,
 )
 from kdxai.report.seeds import Alike
 from kdxai.report.sweep import Sweep, times
@@ -57,9 +57,9 @@ def section(every: Sequence[Compression]) -> Section:
         "How far can a network be compressed before its explanations change more than training it "
         "again would change them?"
     )
-    parts = [Part(text=text)]
+    parts = [Part(text=text)] if every else []
     for one in every:
-        parts += [Part(spoken(one.dense))] if len(every) > 1 else []
+        parts += [Part(titles.model(one.dense))] if len(every) > 1 else []
         parts += one.parts
     return Section("compression", "Compression", "Compression", parts)
 
@@ -78,15 +78,15 @@ def compression(
     known = set(own.along.metric)
     metrics = [name for name in ALONG if name in known]
     drawn = [curve(one, name, classes) for name in TITLES if one.networks[name].notna().any()]
-    legend = html.macro("compression.html", "legend", kinds(one), one)
+    legend = pages.macro("compression.html", "legend", kinds(one), one)
     parts = [
         Part(lead=headline.headline(one), page=legend, charts=drawn, notes=[caption(one)]),
         *leaves(one, slots),
     ]
     if shown:
-        films = html.macro("compression.html", "films", shown)
+        films = pages.macro("compression.html", "films", shown)
         parts.append(Part("One image along the sweep", text=says, page=films))
-    parts += [*forgotten(own.forgotten), steps(one, own.along, metrics)]
+    parts += [*forgotten(own.forgotten), every_step(one, own.along, metrics)]
     return Compression(one.dense, headline.short(one), parts)
 
 
@@ -100,18 +100,16 @@ def leaves(one: Sweep, slots: Mapping[str, int]) -> list[Part]:
         cells = [at(left.inside), at(left.outside, never=True), farther(left.outside)]
         cells += [at(right.outside, "_right", never=True), farther(right.outside, "_right")]
         kind = left.kind + (" (control)" if left.control else "")
-        lines.append(Row(Cell(kind, slot=slots[left.kind]), cells))
-    heading = "Where each kind leaves the seed band"
+        lines.append(row(Cell(kind, slot=slots[left.kind]), *cells))
     text = (
         "A kind is outside from the first factor at which its networks agree with their parents, "
         "on average, less than the least alike two dense networks do with each other, or are at "
         "chance. “Farther than a seed” is by how much r lies below the mean of two dense networks, "
         "with its 95 % interval; a unit of seed noise is the standard deviation of those."
     )
-    columns = heads("Kind of compression", "Inside the band up to", "Outside from")
-    columns += heads("Farther than a seed", "Where both are right: outside from")
-    columns += heads("Farther than a seed")
-    return [Part(heading, text=text, table=Table(heading, columns, one_group(lines)))]
+    columns = ["Kind of compression", "Inside the band up to", "Outside from"]
+    columns += ["Farther than a seed", "Where both are right: outside from", "Farther than a seed"]
+    return [headed(table("Where each kind leaves the seed band", columns, lines), text=text)]
 
 
 def at(step: pd.Series | None, on: str = "", never: bool = False) -> Cell:
@@ -135,50 +133,47 @@ def collapsed(step: pd.Series) -> str:
     return f"{step.collapsed} of {step.networks} collapsed" if step.collapsed else ""
 
 
-def farther(row: pd.Series | None, on: str = "") -> Cell:
+def farther(step: pd.Series | None, on: str = "") -> Cell:
     """How much less alike than two dense networks, and in units of seed noise."""
-    if row is None or np.isnan(row[f"gap{on}"]):
+    if step is None or np.isnan(step[f"gap{on}"]):
         return NOTHING
-    low, high, units = (row[f"{name}{on}"] for name in ("ci_low", "ci_high", "units"))
+    low, high, units = (step[f"{name}{on}"] for name in ("ci_low", "ci_high", "units"))
     notes = [] if np.isnan(low) else [ends(low, high, "+.3f")]
     notes += [] if np.isnan(units) else [f"{number(units, '+.1f')} units"]
-    return Cell(number(row[f"gap{on}"], "+.3f"), notes)
+    return Cell(number(step[f"gap{on}"], "+.3f"), notes)
 
 
-def forgotten(table: pd.DataFrame) -> list[Part]:
+def forgotten(rows: pd.DataFrame) -> list[Part]:
     """Whether explanations change most on the images that a compression forgets."""
-    if len(table):
-        table = table[table.metric == f"agreement_{sweep.ALIKE}"]
-    if table.empty:
+    if len(rows):
+        rows = rows[rows.metric == f"agreement_{sweep.ALIKE}"]
+    if rows.empty:
         return []
     lines = [
-        Row(
-            Cell(spoken(row.model)),
-            [
-                Cell(f"{row.n_forgotten} of {row.n}"),
-                Cell(number(row.mean_forgotten)),
-                Cell(number(row.mean_rest)),
-                estimate(row.mean, row.ci_low, row.ci_high, "+.3f"),
-            ],
+        row(
+            titles.model(one.model),
+            f"{one.n_forgotten} of {one.n}",
+            number(one.mean_forgotten),
+            number(one.mean_rest),
+            estimate(one.mean, one.ci_low, one.ci_high, "+.3f"),
         )
-        for row in table.itertuples()
+        for one in rows.itertuples()
     ]
-    heading = "On images that compression forgets"
     text = (
         "Those that most compressed networks answer differently from most dense ones. r is of a "
         "network's map and its parent's for the class that the parent predicts; a difference below "
         "0 says that explanations change most on what is forgotten. Of fewer than 20 images there "
         "is no interval."
     )
-    columns = heads("Model", "Forgotten images", "r on them", "r on the others", "Difference")
-    return [Part(heading, text=text, table=Table(heading, columns, one_group(lines)))]
+    columns = ["Model", "Forgotten images", "r on them", "r on the others", "Difference"]
+    return [headed(table("On images that compression forgets", columns, lines), text=text)]
 
 
-def steps(one: Sweep, table: pd.DataFrame, metrics: Sequence[str]) -> Part:
+def every_step(one: Sweep, along: pd.DataFrame, metrics: Sequence[str]) -> Part:
     """Every step, by kind."""
-    means = table.set_index(["model", "metric"])[["mean", "mean_correct"]]
-    columns = heads("Networks", "Factor", "Accuracy", "Agreement", "Farther than a seed")
-    columns += heads(*map(tables.title, metrics))
+    means = along.set_index(["model", "metric"])[["mean", "mean_correct"]]
+    columns = ["Networks", "Factor", "Accuracy", "Agreement", "Farther than a seed"]
+    columns += map(titles.metric, metrics)
     groups = []
     for kind, rows in sweep.kinds(one):
         lines = []
@@ -187,12 +182,9 @@ def steps(one: Sweep, table: pd.DataFrame, metrics: Sequence[str]) -> Part:
             pairs = [(step.agreement, step.agreement_right)]
             pairs += [tuple(means.loc[step.model, name]) for name in metrics]
             cells = [Cell(number(every), [number(right)], struck=dead) for every, right in pairs]
-            first = Cell(spoken(step.model), [step.strength], collapsed(step), "doubt")
-            known = [
-                Cell(f"{times(step.factor)}\N{MULTIPLICATION SIGN}"),
-                Cell(f"{step.accuracy:.1%}"),
-            ]
-            lines.append(Row(first, [*known, cells[0], farther(step), *cells[1:]]))
+            first = Cell(titles.model(step.model), [step.strength], collapsed(step), "doubt")
+            known = f"{times(step.factor)}\N{MULTIPLICATION SIGN}", f"{step.accuracy:.1%}"
+            lines.append(row(first, *known, cells[0], farther(step), *cells[1:]))
         groups.append((kind, lines))
     name = "Every number of the sweep, also on images that both networks get right"
     text = (
@@ -201,7 +193,7 @@ def steps(one: Sweep, table: pd.DataFrame, metrics: Sequence[str]) -> Part:
         "and its parent get right. Of networks at chance the maps explain nothing, whatever they "
         "score: their numbers are struck."
     )
-    return Part(text=text, table=Table(name, columns, groups), folded=name)
+    return folded(grouped(name, columns, groups), text=text)
 
 
 def caption(one: Sweep) -> str:
@@ -213,13 +205,13 @@ def caption(one: Sweep) -> str:
     )
     if "agreement" not in one.bands:
         return (
-            f"{text}. There is one network of {spoken(one.dense)}, so there is no band: nothing "
-            "tells how much training it again would change these numbers."
+            f"{text}. There is one network of {titles.model(one.dense)}, so there is no band: "
+            "nothing tells how much training it again would change these numbers."
         )
     pairs = one.bands["agreement"].size
     return (
         f"{text}. The band is what another seed changes: from the least to the most, with the mean,"
-        f" of the {count} networks of {spoken(one.dense)}; of agreement, of their {pairs} "
+        f" of the {count} networks of {titles.model(one.dense)}; of agreement, of their {pairs} "
         f"{'pair' if pairs == 1 else 'pairs'}."
     )
 
@@ -228,29 +220,24 @@ def reading(seen: Seen, dense: str) -> str:
     """How to read the maps of one image."""
     return (
         f"Test image {seen.number}, the first of those drawn, and its maps for its true class, "
-        f"“{seen.class_name}”, by the first network of {spoken(dense)} and what was made of it. "
-        "Below: the factor; r with the parent's map of this image; accuracy on all images, and "
+        f"“{seen.class_name}”, by the first network of {titles.model(dense)} and what was made of "
+        "it. Below: the factor; r with the parent's map of this image; accuracy on all images, and "
         "whether the network names this one's class."
     )
 
 
-class Noise(NamedTuple):
-    """What is told of seed noise; `charts` are for the files too."""
-
-    parts: Sequence[Part]
-    charts: Sequence[Chart]
-
-
 def seed_noise(
     found: Alike, floors: pd.DataFrame, noise: pd.DataFrame, sweeps: Sequence[Sweep]
-) -> Noise:
+) -> list[Part]:
     """What is told of the networks' agreement.
 
     Args:
       floors, noise: of one method; may be empty. Of a sweep's models the floors are left out: they
         are as many as it has steps, and in the file.
     """
-    band = f" The band holds the pairs of {spoken(found.reference)}: what another seed changes."
+    band = (
+        f" The band holds the pairs of {titles.model(found.reference)}: what another seed changes."
+    )
     note = (
         "Each dot is a pair of networks, the bar the mean of networks that are treated alike."
         f"{band if found.band else ''} Pearson's r of their maps of the same image for its true "
@@ -261,17 +248,16 @@ def seed_noise(
         if found.left_out
         else ""
     )
-    drawn = squares.matrix(found), squares.strips(found)
     parts = [
-        Part(text=seeds_said(found), charts=drawn[1:], notes=[note]),
-        Part("All networks with all", charts=drawn[:1], notes=[left] if left else []),
+        Part(text=seeds_said(found), charts=[squares.strips(found)], notes=[note]),
+        Part("All networks with all", charts=[squares.matrix(found)], notes=[left] if left else []),
     ]
     steps = {model for one in sweeps for model in one.steps.model}
     main = noise[noise.metric == sweep.ALIKE] if len(noise) else noise
     parts += distances(main, "In units of seed noise", len(main) > MANY)
     parts += distances(noise.drop(index=main.index), "By other measures of agreement", True)
     parts += seed_floors(floors[~floors.model.isin(steps)] if len(floors) else floors)
-    return Noise(parts, drawn)
+    return parts
 
 
 def distances(rows: pd.DataFrame, title: str, closed: bool) -> list[Part]:
@@ -283,46 +269,45 @@ def distances(rows: pd.DataFrame, title: str, closed: bool) -> list[Part]:
         "in units of seed noise (the standard deviation of the latter), and p of a test over "
         "networks. 0: as far as another seed."
     )
-    columns = heads("Models", "Measure", "Networks", "Two of the second", "One of each")
-    columns += heads("Farther than a seed", "p")
-    lines = []
-    for _, row in rows.iterrows():
-        cells = [
-            Cell(row.metric, [row.on]),
-            Cell(f"{row.networks} and {row.networks_other}", [row.design]),
-            Cell(number(row.within)),
-            Cell(number(row["between"])),
-            farther(row),
-            Cell(p_value(row.p)),
-        ]
-        lines.append(Row(Cell(f"{spoken(row.one)} and {spoken(row.other)}"), cells))
-    table = Table(title, columns, one_group(lines))
-    folded = f"{title}: {len(rows)} comparisons" if closed else ""
-    return [Part("" if closed else title, text=text, table=table, folded=folded)]
+    columns = ["Models", "Measure", "Networks", "Two of the second", "One of each"]
+    columns += ["Farther than a seed", "p"]
+    lines = [
+        row(
+            f"{titles.model(one.one)} and {titles.model(one.other)}",
+            Cell(titles.agreement(one.metric), [one.on]),
+            Cell(f"{one.networks} and {one.networks_other}", [one.design]),
+            number(one.within),
+            number(one["between"]),
+            farther(one),
+            p_value(one.p),
+        )
+        for _, one in rows.iterrows()
+    ]
+    shown = table(title, columns, lines)
+    if closed:
+        return [Part(text=text, table=shown, folded=f"{title}: {len(rows)} comparisons")]
+    return [headed(shown, text=text)]
 
 
 def seed_floors(floors: pd.DataFrame) -> list[Part]:
     """How far two networks differ that differ in their seed alone."""
     if floors.empty:
         return []
-    known = {(row.metric, row.model): row for row in floors.itertuples()}
+    known = {(one.metric, one.model): one for one in floors.itertuples()}
     models = list(dict.fromkeys(floors.model))
-    lines = []
-    for metric in dict.fromkeys(floors.metric):
-        cells = [
-            estimate(row.floor, row.ci_low, row.ci_high, ".4f")
-            if (row := known.get((metric, name))) is not None
-            else NOTHING
-            for name in models
-        ]
-        lines.append(Row(Cell(tables.title(metric)), cells))
-    heading = "How far two seeds differ in every metric"
+
+    def cell(metric: str, name: str) -> Cell:
+        if (one := known.get((metric, name))) is None:
+            return NOTHING
+        return estimate(one.floor, one.ci_low, one.ci_high, ".4f")
+
+    lines = by_metric(dict.fromkeys(floors.metric), models, cell)
     text = (
         "The root mean square difference of two networks that differ in their seed alone, with its "
         "95 % interval: a smaller difference of two models may be nothing but seeds."
     )
-    table = Table(heading, heads("Metric", *map(spoken, models)), one_group(lines))
-    return [Part(heading, text=text, table=table)]
+    columns = ["Metric", *map(titles.model, models)]
+    return [headed(table("How far two seeds differ in every metric", columns, lines), text=text)]
 
 
 def seeds_said(found: Alike) -> str:

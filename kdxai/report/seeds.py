@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdxai.report.report import spoken
-from kdxai.report.sweep import ALIKE, Band, Network, Sweep, band, kinds
-from kdxai.study import distances
+from kdxai.report import titles
+from kdxai.report.facts import Network
+from kdxai.report.sweep import Agreement, Band, Sweep, agreements, band, kinds, networks_of
 from kdxai.study.distances import Pairwise
 
 MOST = 48  # networks in a matrix whose values can be read
@@ -75,33 +75,32 @@ def alike(
       reference: the population whose pairs are the seed band, if it has any; else the first that
         has.
     """
-    table = pairwise.networks
-    networks: list[Network] = list(zip(table.model, table.seed, strict=True))
-    lines = dict(zip(networks, table.line, strict=True))
+    networks = networks_of(pairwise)
+    lines = dict(zip(networks, pairwise.networks.line, strict=True))
     children = {(row.model, row.seed) for one in sweeps for row in one.networks.itertuples()}
     dense = populations(one for one in networks if one not in children)
     few = len(networks) <= MOST
     shown = dense | (populations(one for one in networks if one in children) if few else {})
-    order = [networks.index(one) for own in shown.values() for one in own]
-    every = distances.agreement_matrix(pairwise, ALIKE)
-    right = distances.agreement_matrix(pairwise, ALIKE, both_right=True)
-    values = {
-        (one, two): float(every[i, j])
-        for i, one in enumerate(networks)
-        for j, two in enumerate(networks)
-    }
+    order = list(itertools.chain.from_iterable(shown.values()))
+    on_all, on_right = agreements(pairwise).values()
     several = [name for name, own in dense.items() if len(own) > 1]
     first = reference if reference in several else next(iter(several), "")
     return Alike(
         groups=[(name, len(own)) for name, own in shown.items()],
-        networks=[called(*networks[place], len(shown[networks[place][0]])) for place in order],
-        matrix=np.where(
-            np.tri(len(order), k=-1), *(m[np.ix_(order, order)] for m in (every, right))
+        networks=[titles.network(*one, alone=len(shown[one[0]]) == 1) for one in order],
+        matrix=np.array(
+            [
+                [
+                    (on_all if place > other else on_right)[one, two]
+                    for other, two in enumerate(order)
+                ]
+                for place, one in enumerate(order)
+            ]
         ),
         left_out=len(networks) - len(order),
-        pairs=[*dense_pairs(dense, lines, values, compare), *child_pairs(sweeps)],
+        pairs=[*dense_pairs(dense, lines, on_all, compare), *child_pairs(sweeps)],
         reference=first,
-        band=band(values[pair] for pair in itertools.combinations(dense[first], 2))
+        band=band(on_all[pair] for pair in itertools.combinations(dense[first], 2))
         if first
         else None,
         images=len(pairwise.images),
@@ -115,29 +114,26 @@ def populations(networks: Iterable[Network]) -> dict[str, list[Network]]:
     return found
 
 
-def called(model: str, seed: int, size: int) -> str:
-    """`teacher 2`; by its name alone where it is the only one."""
-    return spoken(model) if size == 1 else f"{spoken(model)} {seed}"
-
-
 def dense_pairs(
     dense: Populations,
     lines: Mapping[Network, str],
-    values: Mapping[tuple[Network, Network], float],
+    values: Agreement,
     compare: Collection[tuple[str, str]],
 ) -> list[Pairs]:
     """Two of one population, then one of each of two: with its own, where they share lines."""
     found = []
     for name, own in dense.items():
         if len(own) > 1:
-            found.append(pairs(f"two of {spoken(name)}", itertools.combinations(own, 2), values))
+            found.append(
+                pairs(f"two of {titles.model(name)}", itertools.combinations(own, 2), values)
+            )
     between = list(itertools.combinations(dense, 2))
     if len(between) > KINDS_TOLD:
         between = [pair for pair in between if {pair, pair[::-1]} & set(compare)]
     for one, other in between:
         every = list(itertools.product(dense[one], dense[other]))
         shared = [(a, b) for a, b in every if lines[a] == lines[b]]
-        what = f"{spoken(one)} and {'its ' if shared else ''}{spoken(other)}"
+        what = f"{titles.model(one)} and {'its ' if shared else ''}{titles.model(other)}"
         found.append(pairs(what, shared or every, values)._replace(within=False))
     return found
 
@@ -145,10 +141,10 @@ def dense_pairs(
 def pairs(
     what: str,
     those: Iterable[tuple[Network, Network]],
-    values: Mapping[tuple[Network, Network], float],
+    values: Agreement,
 ) -> Pairs:
     those = list(those)
-    says = [f"{called(*one, 2)} and {called(*two, 2)}" for one, two in those]
+    says = [f"{titles.network(*one)} and {titles.network(*two)}" for one, two in those]
     return Pairs(what, True, True, [values[pair] for pair in those], says)
 
 
@@ -159,6 +155,6 @@ def child_pairs(sweeps: Sequence[Sweep]) -> list[Pairs]:
         for name, rows in kinds(one):
             its = one.networks[one.networks.model.isin(rows.model)]
             says = [f"{row.model} {row.seed}, {row.strength}" for row in its.itertuples()]
-            what = f"{spoken(one.dense)} and its child: {name}"
+            what = f"{titles.model(one.dense)} and its child: {name}"
             found.append(Pairs(what, False, False, list(its.agreement), says))
     return found

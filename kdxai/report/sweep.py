@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from kdxai.report import facts
+from kdxai.report.facts import Facts, Network, Results
 from kdxai.study import checks, distances
 from kdxai.study.distances import Pairwise
 
-Network = tuple[str, int]  # name of the model, number of the network
-Results = Mapping[Network, Mapping[str, Any]]  # facts, with `sha256`
+Agreement = Mapping[tuple[Network, Network], float]
 # A column of agreement -> which images it is of, as `distances.noise` calls them.
 ON = {"agreement": "all", "agreement_right": "both right"}
 ALIKE = "pearson"  # the measure of agreement that the charts are of
@@ -111,30 +111,29 @@ def descent(results: Results) -> dict[Network, Network]:
     return {network: dense[root] for network, root in roots.items() if root in dense}
 
 
-def compressed(own: Mapping[str, Any]) -> bool:
+def compressed(own: Facts) -> bool:
     """Whether the facts are of a compressed network."""
     return own.get("origin", {}).get("kind") == "compress"
 
 
-def agreements(pairwise: Pairwise | None) -> dict[str, dict[tuple[Network, Network], float]]:
-    """Column of agreement -> (network, network) -> how alike they explain."""
+def agreements(pairwise: Pairwise | None) -> dict[str, Agreement]:
+    """Column of agreement -> how alike two networks explain, on average."""
     if pairwise is None:
         return {name: {} for name in ON}
-    names = list(zip(pairwise.networks.model, pairwise.networks.seed, strict=True))
-    found = {}
+    names = networks_of(pairwise)
+    found: dict[str, Agreement] = {}
     for name, images in ON.items():
-        values = distances.agreement_matrix(
-            pairwise, ALIKE, both_right=images == ON["agreement_right"]
-        )
-        found[name] = {
-            (one, two): float(values[i, j])
-            for i, one in enumerate(names)
-            for j, two in enumerate(names)
-        }
+        values = distances.agreement_matrix(pairwise, ALIKE, both_right=images == "both right")
+        pairs = itertools.product(enumerate(names), repeat=2)
+        found[name] = {(one, two): float(values[i, j]) for (i, one), (j, two) in pairs}
     return found
 
 
-def told(own: Mapping[str, Any]) -> dict[str, Any]:
+def networks_of(pairwise: Pairwise) -> list[Network]:
+    return list(zip(pairwise.networks.model, pairwise.networks.seed, strict=True))
+
+
+def told(own: Facts) -> dict[str, Any]:
     """What a compressed network is, from its facts."""
     origin = own["origin"]
     return {

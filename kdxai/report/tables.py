@@ -11,10 +11,11 @@ from rich.table import Table
 
 from kdxai import measures
 from kdxai.errors import printable
+from kdxai.report import titles
 from kdxai.report.report import Answer, p_value
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.question import BY_MASKS
-from kdxai.study.stats import FEWEST, PAIRWISE, STATISTICS, few
+from kdxai.study.stats import FEWEST, few
 
 # What fits a terminal and a picture; the report has all.
 MAIN = (
@@ -34,12 +35,6 @@ DOUBT = "†"  # behind a number that is not trustworthy here
 FEW = "‡"  # behind a number of too few images
 TOO_FEW = f"fewer than {FEWEST} images: the interval may be too narrow"
 LEGEND = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
-ARROWS = {1: " ↑", -1: " ↓", 0: ""}
-
-
-def title(metric: str) -> str:
-    """`Average drop ↓`: what the metric is called, and which way is better."""
-    return STATISTICS[metric].title + ARROWS[STATISTICS[metric].better]
 
 
 def readable(
@@ -64,11 +59,11 @@ def across(table: pd.DataFrame, values: str) -> pd.DataFrame:
     columns = table[["model", "other"]].drop_duplicates()
     wide = table.pivot(index="metric", columns=["model", "other"], values=values)
     wide = wide.loc[table.metric.unique(), pd.MultiIndex.from_frame(columns)]
-    named = [difference(*pair) if pair[1] else pair[0] for pair in wide.columns]
-    return wide.set_axis(named, axis=1).rename(index=title)
+    named = [minus(*pair) if pair[1] else pair[0] for pair in wide.columns]
+    return wide.set_axis(named, axis=1).rename(index=titles.metric)
 
 
-def difference(one: str, other: str) -> str:
+def minus(one: str, other: str) -> str:
     """What a paired difference is called where people read."""
     return f"{one} - {other}"
 
@@ -78,18 +73,6 @@ def interval(mean: float, low: float, high: float) -> str:
     if np.isnan(mean):
         return "-"
     return f"{mean:.3f} " + ("[-]" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]")
-
-
-def markdown(wide: pd.DataFrame) -> str:
-    """A readable table as a Markdown table."""
-    rows = [[wide.index.name or "", *wide.columns], ["---"] * (len(wide.columns) + 1)]
-    rows += [[name, *row] for name, row in zip(wide.index, wide.to_numpy(), strict=True)]
-    return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows)
-
-
-def cell(value: object) -> str:
-    """What a cell of a Markdown table holds, in one line and without its borders."""
-    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def terminal(wide: pd.DataFrame, right: bool = True) -> Table:
@@ -141,11 +124,12 @@ def show(table: pd.DataFrame, by: str = "method", trust: pd.DataFrame | None = N
         if len(rows[["model", "other"]].drop_duplicates()) > WIDE:  # the files have the rest
             marked = marked[marked.other == ""]
             marked["text"] = marked["mean"].map("{:.3f}".format)
-        wide = across(marked, "text").fillna("-").loc[[*map(title, order)]]
+        wide = across(marked, "text").fillna("-").loc[[*map(titles.metric, order)]]
         every = readable(rows, doubts).loc[wide.index]
         if set(every) == set(wide) and len(abutting(every, console.width)) == 1:
             wide = every
-        console.print(f"Table 1: {name}, {rows.n.iloc[0]:,} images")
+        said = titles.method(name) if by == "method" else name
+        console.print(f"Table 1: {said}, {rows.n.iloc[0]:,} images")
         for part in abutting(wide, console.width):
             console.print(terminal(part))
         doubts = set()
@@ -175,14 +159,14 @@ def shortened(row: Any, doubts: Collection[tuple[str, str]]) -> str:
     return f"{row.mean:.3f}{about.replace('±0.', '±.')}{mark}"
 
 
-def ledger(claims: pd.DataFrame) -> pd.DataFrame:
+def sound_claims(claims: pd.DataFrame) -> pd.DataFrame:
     """`claims.judge` of the last rung, to be read: claims down."""
     last = claims[claims.rung == claims.rung.iloc[-1]]
     rows = [
         {
             "claim": row.says,
-            "models": difference(row.one, row.other),
-            "metric": (STATISTICS | PAIRWISE)[row.metric].title,
+            "models": minus(row.one, row.other),
+            "metric": titles.plain(row.metric),
             "difference": interval(row.mean, row.ci_low, row.ci_high),
             "matters from": f"{row.matters:g}",
             "p (Holm)": p_value(row.p_holm),
@@ -194,7 +178,7 @@ def ledger(claims: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("claim")
 
 
-def reasons(claims: pd.DataFrame) -> str:
+def why_not(claims: pd.DataFrame) -> str:
     """Why claims of the last rung are not testable, each reason once; "" where all are."""
     last = claims[claims.rung == claims.rung.iloc[-1]]
     found = dict.fromkeys(reason for why in last.why if why for reason in why.split("; "))
@@ -258,7 +242,7 @@ def show_claims(claims: pd.DataFrame) -> None:
     if claims.empty:
         return
     console = new_console()
-    lines = ledger(claims)
+    lines = sound_claims(claims)
     says = (" ".join(text.split()) for text in lines.index)
     lines.index = [f"{place}. {printable(text)}" for place, text in enumerate(says, 1)]
     shown = ["difference", "p (Holm)", "verdict"]
@@ -266,7 +250,7 @@ def show_claims(claims: pd.DataFrame) -> None:
         shown = ["models", "metric", *shown, "on images both get right"]
     console.print(f"Claims: {claims.rung.iloc[-1]}, {scope(claims)}")
     console.print(terminal(lines[shown], right=False))
-    if why := reasons(claims):
+    if why := why_not(claims):
         console.print(why)
     if claims.rung.nunique() > 1:
         wide = verdicts(claims)

@@ -3,21 +3,22 @@
 import re
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from kdxai.protocol import TRUTH
-from kdxai.report import tables
+from kdxai.report import tables, titles
 from kdxai.report.report import (
-    Cell,
     Part,
     Row,
     Section,
-    Table,
-    heads,
+    by_metric,
+    folded,
+    grouped,
     named,
     number,
-    one_group,
-    spoken,
+    row,
+    table,
 )
 from kdxai.study import checks
 
@@ -34,16 +35,13 @@ def reasons(trust: pd.DataFrame, slots: Mapping[str, int]) -> list[Part]:
     failed = trust[~trust.trustworthy.astype(bool)]
     if failed.empty:
         return [Part(text="Every metric passes its sanity checks.")]
-    found = {(row.model, row.metric): coded(row) for row in failed.itertuples()}
+    found = {(one.model, one.metric): coded(one) for one in failed.itertuples()}
     models, order = list(trust.model.unique()), [*tables.MAIN, *trust.metric]
     metrics = sorted(failed.metric.unique(), key=order.index)
-    lines = [
-        Row(Cell(tables.title(metric)), [Cell(found.get((name, metric), "")) for name in models])
-        for metric in metrics
-    ]
+    lines = by_metric(metrics, models, lambda metric, name: found.get((name, metric), ""))
     many = "1 number is" if len(found) == 1 else f"{len(found)} numbers are"
     name = f"Sanity checks: why {many} not trustworthy here"
-    table = Table(name, [Cell("Metric"), *(named(one, slots) for one in models)], one_group(lines))
+    shown = table(name, ("Metric", *(named(one, slots) for one in models)), lines)
     used = [key for key in CODES if failed.fails.str.contains(key).any()]
     legend = [f"{CODES[key]}: {checks.FAILS[key]}" for key in used]
     if "noise" in used:
@@ -52,19 +50,19 @@ def reasons(trust: pd.DataFrame, slots: Mapping[str, int]) -> list[Part]:
         legend.append("behind S, the rank correlation of the maps before and after")
     dead = failed.why[failed.fails == "chance"].unique()
     notes = [f"{'; '.join(legend)}.", *(f"{why}." for why in dead)]
-    return [Part(table=table, notes=notes, folded=name)]
+    return [folded(shown, notes=notes)]
 
 
-def coded(row: pd.Series) -> str:
+def coded(failed: pd.Series) -> str:
     """`R 40%`, `C`: why a number is not trustworthy."""
     said = {
         "chance": "C",
         "noise": "R",
-        "shuffled": f"S {number(row.randomised_similarity, '.2f')}",
+        "shuffled": f"S {number(failed.randomised_similarity, '.2f')}",
     }
-    if row.beats_random == row.beats_random:
-        said["noise"] += f" {row.beats_random:.0%}"
-    return ", ".join(said[name] for name in row.fails.split(", "))
+    if not np.isnan(failed.beats_random):
+        said["noise"] += f" {failed.beats_random:.0%}"
+    return ", ".join(said[name] for name in failed.fails.split(", "))
 
 
 def preferences(records: pd.DataFrame) -> list[Part]:
@@ -76,27 +74,22 @@ def preferences(records: pd.DataFrame) -> list[Part]:
         pairs += [(TRUTH, other) for other in (*blind, methods[0])]
     if not pairs:
         return []
-    columns = heads("Metric", *(f"{one} over {other}" for one, other in pairs))
+    columns = ["Metric", *(" over ".join(map(titles.method, pair)) for pair in pairs)]
     shares = {pair: checks.preferences(records, *pair) for pair in pairs}
-    groups = [
-        (
-            spoken(model),
-            [
-                Row(
-                    Cell(tables.title(metric)),
-                    [Cell(number(shares[pair][model][metric], ".2f")) for pair in pairs],
-                )
-                for metric in shares[pairs[0]].index
-            ],
+    metrics = shares[pairs[0]].index
+
+    def rows(model: str) -> list[Row]:
+        return by_metric(
+            metrics, pairs, lambda metric, pair: number(shares[pair][model][metric], ".2f")
         )
-        for model in records.model.unique()
-    ]
+
+    groups = [(titles.model(model), rows(model)) for model in records.model.unique()]
     heading = "Which metrics tell an explanation from a map that knows nothing"
     text = (
         "The share of images on which a metric prefers the one to the other (ties count half): 0.5 "
         "is indifference, and a metric below it prefers the second."
     )
-    return [Part(text=text, table=Table(heading, columns, groups), folded=heading)]
+    return [folded(grouped(heading, columns, groups), text=text)]
 
 
 def cascade(records: pd.DataFrame) -> list[Part]:
@@ -117,12 +110,10 @@ def cascade(records: pd.DataFrame) -> list[Part]:
             stages = stages or mine
             means = rows.groupby("method", sort=False)[list(mine.values())].mean()
             for method, curve in means.iterrows():
-                cells = [Cell(number(curve[mine[stage]])) for stage in stages]
-                lines.append(Row(Cell(f"{method}, {direction.replace('_', '-')}"), cells))
-        name = f"{heading}: {spoken(model)}"
-        parts.append(
-            Part(table=Table(name, heads("Method", *stages), one_group(lines)), folded=name)
-        )
+                head = f"{titles.method(method)}, {direction.replace('_', '-')}"
+                lines.append(row(head, *(number(curve[mine[stage]]) for stage in stages)))
+        name = f"{heading}: {titles.model(model)}"
+        parts.append(folded(table(name, ("Method", *stages), lines)))
     text = (
         "Spearman's correlation with the original map, means over images. Top-down reads from left "
         "to right: the head's parameters are shuffled, then those of the next stage too, and so "
@@ -133,17 +124,17 @@ def cascade(records: pd.DataFrame) -> list[Part]:
 
 def degenerate(records: pd.DataFrame, slots: Mapping[str, int]) -> Section:
     """How many maps are zero or another constant."""
-    columns = heads("Model", "Method", "Maps", "Zero", "Other constant")
-    columns += heads("Zero, of the masked image", "Other constant, of the masked image")
+    columns = ["Model", "Method", "Maps", "Zero", "Other constant"]
+    columns += ["Zero, of the masked image", "Other constant, of the masked image"]
     lines = []
     for (model, method), rows in records.groupby(["model", "method"], sort=False):
         counts = [(rows[column] == kind).sum() for column in DEGENERATE for kind in KINDS]
-        cells = [Cell(method), *(Cell(f"{count:,}") for count in (len(rows), *counts))]
-        lines.append(Row(named(model, slots), cells))
+        numbers = [f"{count:,}" for count in (len(rows), *counts)]
+        lines.append(row(named(model, slots), titles.method(method), *numbers))
     text = (
         "A map that is the same everywhere explains nothing. Such maps are counted above with the "
         "values that their definitions give, never left out."
     )
     title = "Zero and constant maps"
-    table = Table("How many maps are zero or constant", columns, one_group(lines))
-    return Section("degenerate", "Empty maps", title, [Part(text=text, table=table)])
+    shown = table("How many maps are zero or constant", columns, lines)
+    return Section("degenerate", "Empty maps", title, [Part(text=text, table=shown)])

@@ -1,6 +1,5 @@
 """What was measured -> the files that people read."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -16,16 +15,15 @@ from numpy.typing import ArrayLike
 from kdxai import classifiers, devices, evaluate, files
 from kdxai.data import augment
 from kdxai.data.datasets import Dataset
-from kdxai.errors import UserError
 from kdxai.evaluate.rows import Entry, subject_of
 from kdxai.explain import Classifier
 from kdxai.measures import Model
 from kdxai.protocol import Protocol
-from kdxai.report import cards, compose, drawn, facts, html, markdown, sizes
-from kdxai.report.charts import maps, models, squares, sweeps, training
+from kdxai.report import cards, compose, drawn, facts, pages, titles
+from kdxai.report.charts import maps, models, sweeps
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.maps import Panel, Shown
-from kdxai.report.networks import Networks, matrices, networks, pictured
+from kdxai.report.networks import matrices, networks, pictured
 from kdxai.report.report import Report
 from kdxai.report.tables import LADDER
 from kdxai.study import concord
@@ -35,7 +33,6 @@ from kdxai.study.identity import sha256
 from kdxai.study.measure import Measured
 from kdxai.study.members import Member
 from kdxai.study.records import Shelf
-from kdxai.training import history
 
 
 def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> Report:
@@ -59,7 +56,7 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> Report
     found = {"seeds": measured.seeds, "differences": measured.differences}
     found |= {"claims": measured.claims, "trust": measured.trust, "ladder": measured.ladder}
     found |= {"floors": measured.floors, "noise": measured.noise, "matrix": matrices(measured)}
-    taken = sizes.worths(measured.members, Shelf(workdir))
+    taken = facts.worths(measured.members, Shelf(workdir))
     told = {
         (one.name, one.seed): taken.get(one.name, {}) | told_of(one, measured.records)
         for one in measured.members
@@ -76,11 +73,16 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> Report
         write_table(workdir / f"{file}.csv", table, float_format="%.6g")
     few = measured._replace(members=pictured(measured.members, many))
     panels = explain_first(few)
-    charts = study_charts(few, found)
+    slots = measured.design.slots([one.name for one in first_seed(few)])
+    charts = drawn.charts(few, first_seed(few), found.get("concord"), slots)
     every = [*charts.training, *map_charts(few, panels), *charts.table1, *charts.accuracies]
-    every += [*charts.single, *network_charts(many), *charts.concord]
+    every += [*charts.single, *(chart for part in many.noise for chart in part.charts)]
+    every += charts.concord
+    if many.sweeps:
+        every.append(sweeps.compression(many.sweeps, many.classes))
     if len(measured.ladder):
-        every.append(models.ladder(measured.ladder, LADDER, slots_of(few), pair_of(few)))
+        pair = drawn.main_pair(measured.design)
+        every.append(models.ladder(measured.ladder, LADDER, slots, pair))
     files.make_directory(workdir / "figures")
     provenance = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -96,11 +98,11 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> Report
         provenance=provenance,
         config=config.to_dict(),
         many=many,
-        figures=[chart.save(workdir / "figures") for chart in every],
+        figures={chart.save(workdir / "figures"): chart.title for chart in every},
     )
     report = compose.report(content)
-    files.write_text(workdir / "report.md", markdown.text(report))
-    files.write_text(workdir / "report.html", html.page(report))
+    files.write_text(workdir / "report.md", pages.markdown(report))
+    files.write_text(workdir / "report.html", pages.html(report))
     results = {f"{name}, seed {seed}": own for (name, seed), own in told.items()}
     files.write_json(
         workdir / "study.json",
@@ -190,17 +192,6 @@ def gallery(measured: Measured, panels: Panels) -> cards.Gallery:
     )
 
 
-def slots_of(measured: Measured) -> dict[str, int]:
-    """Model -> its colour and shape, as on the page."""
-    return measured.design.slots([one.name for one in first_seed(measured)])
-
-
-def training_curves(measured: Measured) -> list[Chart]:
-    """Those of the first seed; none where nothing was trained."""
-    histories = read_histories([one for one in first_seed(measured) if was_trained(one)])
-    return [training.training(histories, slots_of(measured))] if histories else []
-
-
 def map_charts(measured: Measured, panels: Panels) -> list[Chart]:
     """Images with their maps by all models and methods, of the first seed."""
     first = first_seed(measured)
@@ -213,16 +204,16 @@ def map_charts(measured: Measured, panels: Panels) -> list[Chart]:
     methods = [protocol.method for protocol in what.protocols]
     found = []
     for method in methods:
-        own = {called(one): panels[one.name, method] for one in first}
+        own = {model_and_network(one): panels[one.name, method] for one in first}
         found.append(maps.gallery(method, shown, own))
     if len(methods) > 1:
         for one in first:
-            columns = {method: panels[one.name, method] for method in methods}
-            title = f"{one.name} by every method"
+            columns = {titles.method(method): panels[one.name, method] for method in methods}
+            title = f"{titles.model(one.name)} by every method"
             found.append(maps.side_by_side(f"methods-{one.name}", title, shown, columns))
     rows = Shown(
         np.repeat(shown.images[:1], len(methods), 0),
-        methods,
+        [titles.method(method) for method in methods],
         None if shown.masks is None else np.repeat(shown.masks[:1], len(methods), 0),
     )
     through = {one.name: [panels[one.name, method][0] for method in methods] for one in first}
@@ -230,75 +221,10 @@ def map_charts(measured: Measured, panels: Panels) -> list[Chart]:
     return [*found, maps.side_by_side("image", title, rows, through)]
 
 
-def called(one: Member) -> str:
+def model_and_network(one: Member) -> str:
     """A model and its network, above its pictures."""
     facts_of = one.model.facts
     return f"{one.name} ({facts.network(facts_of)})" if "model" in facts_of else one.name
-
-
-def pair_of(measured: Measured) -> tuple[str, ...]:
-    """The two models that are compared first, if any."""
-    return (*measured.design.compare, ())[0]
-
-
-def study_charts(measured: Measured, found: Mapping[str, pd.DataFrame]) -> compose.Charts:
-    """The charts of the page, which are files too."""
-    slots, pair = slots_of(measured), pair_of(measured)
-    records = measured.records
-    records = records[records.method == measured.wanted.protocols[0].method]
-    table = measured.tables["table1"]
-    main = table[table.method == table.method.iloc[0]]
-    return compose.Charts(
-        training=training_curves(measured),
-        table1=drawn.table1(table, slots, measured.seeds),
-        accuracies=drawn.accuracies(main[main.model.isin(slots)], slots),
-        single=drawn.single(records, slots, pair),
-        ladders=drawn.ladders(measured.ladder, slots, pair),
-        concord=concord_charts(found),
-    )
-
-
-def network_charts(many: Networks) -> list[Chart]:
-    """The sweeps and the agreement of all networks."""
-    found = []
-    if many.sweeps:
-        found.append(sweeps.compression(many.sweeps, many.classes))
-    if many.noise:
-        found += many.noise.charts
-    return found
-
-
-def concord_charts(found: Mapping[str, pd.DataFrame]) -> list[Chart]:
-    """Which metrics agree about methods, where there are methods enough to tell."""
-    if "concord" not in found:
-        return []
-    truth = squares.truth(found["concord"])
-    return [squares.concord(found["concord"]), *([truth] if truth else [])]
-
-
-def was_trained(one: Member) -> bool:
-    """Whether a training run left a model that has learned, and so its curves."""
-    origin = one.model.facts.get("origin", {})
-    return origin.get("kind") == "train" and bool(one.model.facts.get("best_epoch"))
-
-
-def read_histories(trained: Sequence[Member]) -> dict[str, pd.DataFrame]:
-    """What there is of the training curves: a missing or damaged one is left out with a warning."""
-    histories = {}
-    for one in trained:
-        path = Path(one.place) / history.HISTORY
-        try:
-            rows = pd.DataFrame(history.read(Path(one.place)))
-        except UserError as error:
-            warnings.warn(f"{error}; the training curves leave it out", stacklevel=2)
-            continue
-        if set(training.COLUMNS) <= set(rows):
-            histories[one.name] = rows
-        else:
-            warnings.warn(
-                f"{path} tells of no epoch; the training curves leave it out", stacklevel=2
-            )
-    return histories
 
 
 def explain_images(

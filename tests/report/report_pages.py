@@ -8,8 +8,8 @@ import pandas as pd
 
 from kdxai.report import cards
 from kdxai.report.cards import Gallery
-from kdxai.report.compose import Charts, Content
-from kdxai.report.drawn import accuracies, ladders
+from kdxai.report.compose import Content
+from kdxai.report.drawn import Charts, accuracies, ladders
 from kdxai.study import paper, stats
 from kdxai.study.design import Design
 from kdxai.study.measure import Measured

@@ -154,7 +154,7 @@ def test_verdicts_of_one_seed_are_never_of_recipes():
 def test_each_seeds_means_are_shown_where_there_are_several():
     seeds = stats.by_seed(records()).assign(method="cam")
     [part] = results.seeds(seeds, {})
-    assert part.folded == "Each seed: cam, means over images"
+    assert part.folded == "Each seed: CAM, means over images"
     own = records().groupby(["model", "seed"]).average_drop.mean()["student"]
     rows = {(heading, row.head.text): row for heading, its in part.table.groups for row in its}
     cells = rows["Average drop ↓", "student"].cells
@@ -176,9 +176,9 @@ def test_what_is_not_testable_is_counted_and_explained():
     [(_, lines)] = ledger.judged(rows).groups
     assert lines[0].cells[0].sign == "∅ not testable here"
     assert lines[0].cells[0].notes == [why]
-    assert tables.ledger(rows).verdict.iloc[0] == "not testable here"
-    assert tables.reasons(rows) == "Not testable: 9 images are too few."
-    assert tables.reasons(claims(1)) == ""
+    assert tables.sound_claims(rows).verdict.iloc[0] == "not testable here"
+    assert tables.why_not(rows) == "Not testable: 9 images are too few."
+    assert tables.why_not(claims(1)) == ""
     assert tables.verdicts(rows).loc["sound", "drop"] == "x"
     assert tables.LEGEND.endswith("x not testable here")
 

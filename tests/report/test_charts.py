@@ -231,7 +231,7 @@ def test_curves_of_removal_are_means_over_images():
 EVIL = 'a$b_{c$ <b> & "q" 日本'
 
 
-@look.drawn
+@look.styled
 def small():
     figure = look.new_figure(200, 100)
     ax = look.add_axes(figure, 10, 10, 180, 80)

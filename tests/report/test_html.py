@@ -15,8 +15,10 @@ import sweep_pages
 from PIL import Image
 from report_pages import CLASSES, DESIGN, MODELS, NONE, PAIRS, cards_of, changed, claims, content
 
-from kdxai.report import cards, classes, compose, headline, html, results, tables, trusted
-from kdxai.report.compose import Charts
+from kdxai.explain import METHODS, Method
+from kdxai.protocol import TRUTH
+from kdxai.report import cards, classes, compose, headline, pages, results, tables, titles, trusted
+from kdxai.report.drawn import Charts
 from kdxai.study import stats
 
 
@@ -47,7 +49,7 @@ class Elements(HTMLParser):
 
 
 def page_of(content):
-    return html.page(compose.report(content))
+    return pages.html(compose.report(content))
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +132,16 @@ def table_1(content):
         column: {row.head.text: row.cells[place] for row in rows}
         for place, column in enumerate(columns)
     }
+
+
+def test_methods_are_called_as_their_papers_write_them(monkeypatch):
+    words = Elements(page_of(many_cards())).words()
+    assert "CAM, 60 test images" in words and "Grad-CAM, 60 test images" not in words
+    assert not re.search(r"\b(cam|grad_cam|grad cam)\b", words)
+    told = [titles.method(name) for name in (*METHODS, TRUTH)]
+    assert len({*told, ""}) == len(METHODS) + 2
+    monkeypatch.setitem(METHODS, "my_own", Method(METHODS["cam"].draw))
+    assert titles.method("my_own") == "my own"
 
 
 def test_differences_are_called_by_their_interval():
@@ -368,10 +380,10 @@ def test_classes_have_the_means_of_their_images():
     assert drop.means[2, 1] == pytest.approx(own.average_drop.mean())
     error = 1.96 * by_image.std(ddof=1) / np.sqrt(drop.counts[2])
     assert drop.errors[2, 1] == pytest.approx(error)
-    line = classes.row(drop, 2, CLASSES)
+    line = classes.shaded(drop, 2, CLASSES)
     assert line.head.text == CLASSES[2]
     assert line.cells[2].text == f"{own.average_drop.mean():.2f} ± {error:.2f}"
-    shades = [cell.shade for k in range(4) for cell in classes.row(drop, k, CLASSES).cells[1:]]
+    shades = [cell.shade for k in range(4) for cell in classes.shaded(drop, k, CLASSES).cells[1:]]
     assert (min(shades), max(shades)) == (0, 1)
     assert accuracy.means[2, 1] == pytest.approx((own.predicted == own.label).mean())
 

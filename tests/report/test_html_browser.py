@@ -3,18 +3,19 @@
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import sweep_pages
 from PIL import Image
-from report_pages import DESIGN, cards_of, content
+from report_pages import DESIGN, cards_of, changed, content
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from test_html import many_cards
 
-from kdxai.report import compose, gallery, html
+from kdxai.report import compose, gallery, pages
 from kdxai.report.gallery import Explained, Map, Prediction
 
 FLAGS = (
@@ -27,7 +28,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(html.page(compose.report(content())))
+    path.write_text(pages.html(compose.report(content())))
     return path.as_uri()
 
 
@@ -152,7 +153,7 @@ def test_filters(browser):
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     path = tmp_path_factory.mktemp("many") / "report.html"
-    path.write_text(html.page(compose.report(many_cards())))
+    path.write_text(pages.html(compose.report(many_cards())))
     return path.as_uri()
 
 
@@ -317,7 +318,7 @@ def test_own_pictures_fit_and_need_nothing(chromium, own_pictures, width, scheme
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory):
     path = tmp_path_factory.mktemp("sweep") / "report.html"
-    path.write_text(html.page(compose.report(sweep_pages.page())))
+    path.write_text(pages.html(compose.report(sweep_pages.page())))
     return path.as_uri()
 
 
@@ -329,3 +330,57 @@ def test_a_sweep_fits(chromium, sweeps, width, scheme):
     frames = chromium.find_elements("css selector", ".film .pic")
     assert len(frames) == 18
     assert all(60 < frame.size["width"] == frame.size["height"] for frame in frames)
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    """A page of so many classes that they are searched."""
+    full = content()
+    names = [f"Class {k}" for k in range(24)]
+    label = full.measured.records.image % len(names)
+    rows = full.measured.records.assign(label=label, predicted=label, explained=label)
+    data = SimpleNamespace(name="many", class_names=names)
+    report = compose.report(changed(full, records=rows, dataset=data))
+    path = tmp_path_factory.mktemp("classes") / "report.html"
+    path.write_text(pages.html(report))
+    return path.as_uri()
+
+
+def test_classes_are_searched_by_a_part_of_their_names(chromium, classes):
+    show(chromium, classes)
+    field = chromium.find_element("css selector", "#classes .search input")
+    chromium.execute_script("arguments[0].closest('details').open = true", field)
+    every = "return [...arguments[0].closest('details').querySelectorAll('tbody tr')]"
+    shown = f"{every}.filter(row => row.checkVisibility()).map(row => row.cells[0].textContent)"
+    assert len(chromium.execute_script(shown, field)) == 24
+    for text, found in ((" cLASS 2", [2, *range(20, 24)]), ("23", [23]), ("none", [])):
+        field.clear()
+        field.send_keys(text)
+        assert chromium.execute_script(shown, field) == [f"Class {k}" for k in found]
+    field.send_keys(*[Keys.BACKSPACE] * len("none"))
+    assert len(chromium.execute_script(shown, field)) == 24
+    others = chromium.find_elements("css selector", "#classes .part tbody tr:not(.group)")
+    assert sum(row.is_displayed() for row in others) == 2 * 20  # the worst and the best stay
+    assert chromium.get_log("browser") == []
+
+
+@pytest.mark.parametrize("fixture", ["page", "sweeps"])
+def test_on_paper_no_table_is_cut_and_letters_are_dark(chromium, request, fixture):
+    show(chromium, request.getfixturevalue(fixture), width=718, scheme="dark")  # A4's own
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    media = {"media": "print", "features": features}
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    try:
+        assert chromium.execute_script("return getComputedStyle(document.body).color") == (
+            "rgb(29, 30, 34)"
+        )
+        cut = chromium.execute_script(
+            "const right = document.querySelector('main').getBoundingClientRect().right;"
+            "return [...document.querySelectorAll('table, .panel svg, .film li')]"
+            ".filter(one => one.getBoundingClientRect().right > right + 1).map(one => one.id)"
+        )
+        assert cut == []
+        closed = chromium.find_elements("css selector", "details:not([open])")
+        assert closed and not any(one.is_displayed() for one in closed)
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})

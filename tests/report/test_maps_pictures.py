@@ -35,7 +35,7 @@ def test_any_channels_and_any_class_names(tmp_path, channels, draw):
     image = rng.integers(0, 256, (2, 12, 12, channels), dtype=np.uint8)
     names = ["a$b_{c$d^", "日本\n" * 100]
     panels = [panel(image[0], name, correct=False) for name in names]
-    chart = draw("maps", Shown(image, names), {"one": panels, "two": panels})
+    chart = draw("cam", Shown(image, names), {"one": panels, "two": panels})
     file = chart.save(tmp_path)
     assert np.ptp(matplotlib.image.imread(tmp_path / file)) > 0.5
     assert {"a$b_{c$d^", "a$b_{c$d^ 90%", "日本 日本 日本 日本 日本 …"} <= set(texts(chart))

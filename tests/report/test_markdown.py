@@ -8,7 +8,7 @@ import pytest
 import sweep_pages
 from report_pages import NONE, content
 
-from kdxai.report import compose, headline, ledger, markdown
+from kdxai.report import compose, headline, ledger, pages
 from kdxai.report.networks import NO_NETWORKS
 from kdxai.study import stats
 from kdxai.study.beyond import PAIRWISE
@@ -28,12 +28,12 @@ def rows_of(text, heading):
 
 def report(measured, many=NO_NETWORKS, **changes):
     page = content()._replace(measured=measured._replace(**changes), many=many)
-    return markdown.text(compose.report(page))
+    return pages.markdown(compose.report(page))
 
 
 def test_zero_and_constant_maps_are_counted(measured):
     [counts] = rows_of(report(measured), "Zero and constant maps")
-    assert counts["student"] == ["cam", "120", "2", "0", "0", "0"]  # one image, two seeds
+    assert counts["student"] == ["CAM", "120", "2", "0", "0", "0"]  # one image, two seeds
 
 
 def test_methods_stand_side_by_side_with_their_means(measured):
@@ -93,7 +93,7 @@ def test_metrics_that_fail_their_checks_are_named_with_the_reason(measured):
 
 def test_agreement_is_the_mean_over_images(measured):
     [table] = rows_of(report(measured), "Agreement of two models on the same image and class")
-    assert table["student and teacher, cam"] == ["0.500", "0.600"]  # same class, Pearson's r
+    assert table["student and teacher, CAM"] == ["0.500", "0.600"]  # same class, Pearson's r
 
 
 def networks(parents):
@@ -166,4 +166,4 @@ def test_every_metric_of_a_claim_is_told_by_its_name():
     ],
 )
 def test_names_are_text_and_never_markup(name, shown):
-    assert str(markdown.escaped(name)) == shown
+    assert str(pages.escaped(name)) == shown

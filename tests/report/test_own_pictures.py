@@ -135,10 +135,10 @@ def test_page(explained):
     assert "http://" not in text and "https://" not in text
     alt = {one["alt"] for one in images}
     assert "a red.png, input of small" in alt
-    said = next(one for one in alt if one.startswith("grad_cam of small for red: strongest at the"))
+    said = next(one for one in alt if one.startswith("Grad-CAM of small for red: strongest at the"))
     assert "top left" in said
     words = " ".join(" ".join(page.text).split())
-    assert "3 pictures · large, small · grad_cam, gradient_x_input" in words
+    assert "3 pictures · large, small · Grad-CAM, Gradient \N{MULTIPLICATION SIGN} Input" in words
     assert "Evidence for green , 12" not in words
     assert words.count("predicted,") == 6
     assert "The first" not in words
@@ -299,7 +299,7 @@ def another():
 def test_files_and_several_models_of_one_name(tmp_path):
     (tmp_path / "own.py").write_text(MODEL_FILE)
     own = tmp_path / "own.py"
-    found = pictures.named(f"a={own}:model,a={own}:another,b={own}:model")
+    found = pictures.by_name(f"a={own}:model,a={own}:another,b={own}:model")
     assert {name: model.class_names[0] for name, model in found.items()} == {
         "a 0": "red",
         "a 1": "green",

@@ -19,7 +19,7 @@ from scripts import ROOT
 
 from kdxai.data import datasets
 from kdxai.errors import UserError
-from kdxai.report import compose, markdown, networks, tables, write
+from kdxai.report import compose, drawn, networks, pages, tables, write
 from kdxai.report.charts import maps
 from kdxai.study import distances, run, stats
 from kdxai.study.members import Member
@@ -79,7 +79,7 @@ def test_a_missing_history_stops_no_report(measured, tmp_path, recwarn):
 
 
 def test_curves_are_those_of_the_history(measured):
-    found = write.read_histories([one for one in measured.members if one.seed == 0])
+    found = drawn.read_histories([one for one in measured.members if one.seed == 0])
     assert list(found) == list(MODELS)
     assert list(found["student"].validation_accuracy) == [0.2, 0.4, pytest.approx(0.6)]
 
@@ -120,14 +120,14 @@ def test_no_cell_of_a_csv_is_a_formula(measured, tmp_path):
 
 
 def test_pictures_in_markdown_have_addresses_without_spaces():
-    page = content()._replace(figures=["methods-a - b.png"])
-    assert "](figures/methods-a%20-%20b.png)" in markdown.text(compose.report(page))
+    page = content()._replace(figures={"methods-a - b.png": "a"})
+    assert "](figures/methods-a%20-%20b.png)" in pages.markdown(compose.report(page))
 
 
 def test_what_a_claim_says_breaks_no_table(measured, capsys):
     says = ["a | b\nc", "[red]d"]
     claims = measured.claims.assign(says=[*says, *says])
-    text = markdown.text(compose.report(changed(content(), claims=claims)))
+    text = pages.markdown(compose.report(changed(content(), claims=claims)))
     [line] = [line for line in text.splitlines() if line.startswith("| a ") and "drop" in line]
     assert line.startswith("| a \\| b c | ✗ contradicted |")
     tables.show_claims(claims)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from kdxai import files
-from kdxai.report.charts.look import NO_GLYPH, SOFT, drawn
+from kdxai.report.charts.look import NO_GLYPH, SOFT, styled
 from kdxai.report.charts.svg import is_wide, svg
 
 
@@ -53,7 +53,7 @@ class Chart(NamedTuple):
         return f"{self.name}.png"
 
 
-@drawn
+@styled
 def save(figure: Figure, path: Path, title: str, note: str = "") -> None:
     """Write a figure as a PNG, with its title and note above, which a page has beside it.
 

@@ -1,4 +1,8 @@
-"""What means hide: the values of single images, and how sure models are of their answers."""
+"""What means hide: the values of single images, and how sure models are of their answers.
+
+`records` have a row per model, seed and image, by one method; `slots` are model -> slot, of the
+models that are drawn, the first on top.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kdxai.report import answer, tables
+from kdxai.report import titles
 from kdxai.report.charts import look, models
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.look import SOFT, WIDTH
@@ -18,14 +22,9 @@ DOTS = 400  # images in a scatter plot
 FEW = 5  # images of a bin that tell its accuracy
 
 
-@look.drawn
+@look.styled
 def distribution(records: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Chart:
-    """How many images have which value, a row for each model, with the median.
-
-    Args:
-      records: a row per model, seed and image, by one method.
-      slots: model -> slot, of the models that are drawn, the first on top.
-    """
+    """How many images have which value, a row for each model, with the median."""
     values = {name: records[metric][records.model == name].to_numpy() for name in slots}
     every = np.concatenate([*values.values()])
     bins = np.linspace(every.min(), every.max() + 0.01 * (np.ptp(every) == 0), 25)
@@ -35,34 +34,31 @@ def distribution(records: pd.DataFrame, metric: str, slots: Mapping[str, int]) -
     figure = look.new_figure(WIDTH, high + 30)
     ax = look.add_axes(figure, models.NAMES, 4, WIDTH - models.NAMES - 18, high)
     look.values_axis(ax, every.min(), every.max())
-    ax.set_yticks([])
-    ax.set_ylim(len(slots) - 0.5, -0.5)
     says = []
     for y, (name, slot) in enumerate(slots.items()):
         tops = y + 0.42 - 0.84 * shares[name] / highest
         ax.stairs(tops, bins, baseline=y + 0.42, fill=True, color=look.colour(slot), alpha=0.4)
         low, middle, up = np.quantile(values[name], (0.25, 0.5, 0.75))
         said = f"median {middle:.3f}, half of the images from {low:.3f} to {up:.3f}"
-        says.append(f"{answer.spoken(name)}: {said}")
+        says.append(f"{titles.model(name)}: {said}")
         look.mark(ax, middle, y + 0.42, slot, says[-1])
-    look.name_rows(ax, [answer.spoken(name) for name in slots], models.LETTERS)
+    look.rows(ax, [titles.model(name) for name in slots], models.LETTERS)
     return Chart(
         name=f"distribution-{metric}",
-        title=f"{tables.title(metric)} of single images",
-        description=f"{tables.title(metric)} of single images. {'; '.join(says)}.",
+        title=f"{titles.metric(metric)} of single images",
+        description=f"{titles.metric(metric)} of single images. {'; '.join(says)}.",
         figure=figure,
         says=says,
     )
 
 
-@look.drawn
+@look.styled
 def paired(
     records: pd.DataFrame, metric: str, pair: Sequence[str], slots: Mapping[str, int]
 ) -> Chart:
     """One model's value of every image against another's; means of their networks.
 
     Args:
-      records: a row per model, seed and image, by one method.
       pair: the model that goes up and the one that goes across.
     """
     one, other = pair
@@ -76,19 +72,19 @@ def paired(
     ax.plot(ends, ends, color=SOFT, lw=1)
     dots = look.shape(slots[one], 5) | {"marker": "o", "mew": 0, "mfc": look.colour(slots[one])}
     ax.plot(across[:DOTS], up[:DOTS], **dots, alpha=0.35)
-    ax.set_xlabel(f"{answer.spoken(other)} →", loc="right")
-    ax.set_ylabel(f"{answer.spoken(one)} →", loc="top")
+    ax.set_xlabel(f"{titles.model(other)} →", loc="right")
+    ax.set_ylabel(f"{titles.model(one)} →", loc="top")
     more, less = int((up > across).sum()), int((up < across).sum())
     says = [
-        f"{answer.spoken(one)} is above {answer.spoken(other)} on {more} of {len(table)} images, "
+        f"{titles.model(one)} is above {titles.model(other)} on {more} of {len(table)} images, "
         f"below on {less}"
     ]
     if np.ptp(up) > 0 and np.ptp(across) > 0:
         says.append(f"correlation over images r = {np.corrcoef(up, across)[0, 1]:.2f}")
     return Chart(
         name=f"paired-{metric}",
-        title=f"{tables.title(metric)}, image by image",
-        description=f"{tables.title(metric)} of single images: {'; '.join(says)}.",
+        title=f"{titles.metric(metric)}, image by image",
+        description=f"{titles.metric(metric)} of single images: {'; '.join(says)}.",
         figure=figure,
         says=says,
         note=f"the first {DOTS} of {len(table):,} images" if len(table) > DOTS else "",
@@ -118,13 +114,9 @@ def keyed(slots: Mapping[str, int]) -> tuple[Figure, Axes]:
     return figure, look.add_axes(figure, 62, top, WIDTH - 80, 252)
 
 
-@look.drawn
+@look.styled
 def reliability(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
-    """How often answers of which confidence are right; on the line where models know that.
-
-    Args:
-      records: as for `distribution`, with `confidence`.
-    """
+    """How often answers of which confidence are right; on the line where models know that."""
     figure, ax = keyed(slots)
     for limit, axis in ((ax.set_xlim, ax.xaxis), (ax.set_ylim, ax.yaxis)):
         limit(-0.03, 1.03)
@@ -139,9 +131,9 @@ def reliability(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
         ax.plot(bins.confidence, bins.accuracy, color=look.colour(slot), lw=1.4)
         for row in bins.itertuples():
             said = f"of {row.images} answers {row.confidence:.0%} sure {row.accuracy:.0%} are right"
-            look.mark(ax, row.confidence, row.accuracy, slot, f"{answer.spoken(name)}: {said}", 6)
+            look.mark(ax, row.confidence, row.accuracy, slot, f"{titles.model(name)}: {said}", 6)
         error = np.mean([calibration_error(rows) for _, rows in own.groupby("seed")])
-        says.insert(0, f"{answer.spoken(name)}: expected calibration error {error:.3f}")
+        says.insert(0, f"{titles.model(name)}: expected calibration error {error:.3f}")
     ax.set_xlabel("confidence →", loc="right")
     ax.set_ylabel("answers that are right →", loc="top")
     return Chart(
@@ -154,12 +146,10 @@ def reliability(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
     )
 
 
-@look.drawn
+@look.styled
 def removal(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
-    """The answer's mean probability while pixels go (dashed) or come, the most relevant first.
-
-    Args:
-      records: as for `distribution`, with `deletion_...` and `insertion_...` by percent of pixels.
+    """The answer's mean probability while pixels go (dashed) or come, the most relevant first:
+    the columns `deletion_...` and `insertion_...`, by percent of pixels.
     """
     figure, ax = keyed(slots)
     ax.set_xlim(0, 1)
@@ -176,7 +166,7 @@ def removal(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
             values = [means[f"{which}_{percent}"] for percent in points]
             ax.plot(np.array(points) / 100, values, color=look.colour(slot), ls=dash, lw=1.8)
             told.append(f"{which} {', '.join(f'{value:.2f}' for value in values)}")
-        says.insert(0, f"{answer.spoken(name)}: {'; '.join(told)}")
+        says.insert(0, f"{titles.model(name)}: {'; '.join(told)}")
     steps = ", ".join(map(str, percents(records, "deletion")))
     return Chart(
         name="removal",

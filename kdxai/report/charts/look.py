@@ -47,7 +47,7 @@ LOOK: dict[Any, Any] = {
 }
 NO_GLYPH = "Glyph .* missing from"  # warns of a name that no font here can spell
 # Around functions that draw: text is spelt as it is, and all charts look alike.
-drawn = matplotlib.rc_context(LOOK)
+styled = matplotlib.rc_context(LOOK)
 POINTS = 72  # of an inch; they are the units of an SVG
 WIDTH = 346.0  # points: what a telephone shows
 CHARACTER = 5.8  # points: average width of a letter of a label
@@ -116,16 +116,25 @@ def upright(ax: Axes, low: float, high: float) -> None:
     ax.yaxis.set_major_formatter(short)
 
 
-def name_rows(ax: Axes, names: Sequence[str], letters: int) -> None:
-    """Names left of the rows 0, 1, ..., in lines of so many letters."""
+def rows(ax: Axes, names: Sequence[str], letters: int) -> None:
+    """As the y axis rows 0, 1, ... from the top, named on the left in lines of so many letters."""
+    ax.set_yticks([])
+    ax.set_ylim(len(names) - 0.5, -0.5)
     for y, name in enumerate(names):
-        lines = textwrap.wrap(name, letters) or [""]
+        lines = textwrap.wrap(name, letters)
         for place, line in enumerate(lines):  # each for itself, in whatever font a page sets it
-            ax.annotate(
-                line, (0, y), xycoords=("axes fraction", "data"), textcoords="offset points",
-                xytext=(-8, 12 * ((len(lines) - 1) / 2 - place)), ha="right", va="center",
-                annotation_clip=False,
-            )  # fmt: skip
+            offset = -8, 12 * ((len(lines) - 1) / 2 - place)
+            beside(ax, 0, y, line, offset, ha="right", annotation_clip=False)
+
+
+def beside(
+    ax: Axes, x: float, y: float, text: str, offset: tuple[float, float], **options: Any
+) -> None:
+    """A text so many points from a place, its x a share of the axes' width, its y in the data."""
+    ax.annotate(
+        text, (x, y), xycoords=("axes fraction", "data"), xytext=offset,
+        textcoords="offset points", **{"va": "center", **options},
+    )  # fmt: skip
 
 
 # Values and shares as ticks: a minus as wide as a plus, and few digits.

@@ -1,20 +1,21 @@
 """Images with their maps, as pictures."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kdxai.report import titles
 from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.look import BAD, CARD, INK, SOFT
 from kdxai.report.overlay import drawn_as, overlay, picture
 
 SIDE, GAP, LINE = 92, 8, 15  # points: a picture, between pictures, a line of text above
-AROUND = 12
+AROUND, HEAD = 12, 34  # around all, and for the names of columns
 
 
 class Panel(NamedTuple):
@@ -56,10 +57,10 @@ def shortened(name: str) -> str:
     return name if len(name) <= 16 else f"{name[:15]}…"
 
 
-def canvas(rows: int, columns: int, head: int, foot: int = 0) -> tuple[Figure, Axes]:
-    """A place for pictures, in points from its left and its top; `head` and `foot` around them."""
+def canvas(rows: int, columns: int, foot: int = 0) -> tuple[Figure, Axes]:
+    """A place for pictures, in points from its left and its top; `foot` is room below them."""
     width = columns * (SIDE + GAP) + 2 * AROUND
-    height = rows * (SIDE + LINE + GAP) + head + foot + AROUND
+    height = rows * (SIDE + LINE + GAP) + HEAD + foot + AROUND
     figure = look.new_figure(width, height)
     ax = look.add_axes(figure, 0, 0, width, height)
     ax.set_axis_off()
@@ -68,59 +69,33 @@ def canvas(rows: int, columns: int, head: int, foot: int = 0) -> tuple[Figure, A
     return figure, ax
 
 
-class Place(NamedTuple):
-    """Where a picture stands on a canvas; in points, of its upper left corner."""
+def show(
+    ax: Axes, place: tuple[int, int], image: np.ndarray, mask: np.ndarray | None, title: str,
+    colour: str = INK,
+) -> None:  # fmt: skip
+    """An image as `picture` takes it, as it is: grey values are not stretched.
 
-    ax: Axes
-    x: float
-    y: float
-
-    def show(
-        self, image: np.ndarray, mask: np.ndarray | None, title: str = "", colour: str = INK
-    ) -> None:
-        """An image as `picture` takes it, as it is: grey values are not stretched.
-
-        Args:
-          mask: [H, W] bool, whose outline is drawn, or None.
-        """
-        extent = (self.x, self.x + SIDE, self.y + SIDE, self.y)
-        whole = 255 if image.dtype == np.uint8 else 1
-        self.ax.imshow(
-            picture(image), cmap="gray", vmin=0, vmax=whole, extent=extent, aspect="auto",
-            interpolation="nearest",
-        )  # fmt: skip
-        self.ax.text(self.x + SIDE / 2, self.y - 3, title, fontsize=8.5, color=colour, ha="center")
-        if mask is not None and 0 < np.count_nonzero(mask) < mask.size:
-            height, width = mask.shape
-            across = self.x + (np.arange(width) + 0.5) * SIDE / width
-            down = self.y + (np.arange(height) + 0.5) * SIDE / height
-            for line, points in ((INK, 2.2), (CARD, 1)):
-                shape = np.asarray(mask, float)
-                self.ax.contour(across, down, shape, [0.5], colors=line, linewidths=points)
+    Args:
+      place: row and column.
+      mask: [H, W] bool, whose outline is drawn, or None.
+    """
+    row, column = place
+    x, y = AROUND + column * (SIDE + GAP), HEAD + LINE + row * (SIDE + LINE + GAP)
+    ax.imshow(
+        picture(image), cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1,
+        extent=(x, x + SIDE, y + SIDE, y), aspect="auto", interpolation="nearest",
+    )  # fmt: skip
+    ax.text(x + SIDE / 2, y - 3, title, fontsize=8.5, color=colour, ha="center")
+    if mask is not None and 0 < np.count_nonzero(mask) < mask.size:
+        height, width = mask.shape
+        across = x + (np.arange(width) + 0.5) * SIDE / width
+        down = y + (np.arange(height) + 0.5) * SIDE / height
+        for line, points in ((INK, 2.2), (CARD, 1)):
+            shape = np.asarray(mask, float)
+            ax.contour(across, down, shape, [0.5], colors=line, linewidths=points)
 
 
-def place(ax: Axes, row: int, column: int, head: int) -> Place:
-    return Place(ax, AROUND + column * (SIDE + GAP), head + LINE + row * (SIDE + LINE + GAP))
-
-
-def name_columns(ax: Axes, names: Sequence[str], head: int, each: int = 1) -> None:
-    """Names above the columns, `image` above the first; each is of so many columns."""
-    for number, name in enumerate(["image", *names]):
-        column = max(0, 1 + (number - 1) * each)
-        lines = textwrap.wrap(name.replace("_", " "), 16 * each)[:2]
-        ax.text(
-            AROUND + column * (SIDE + GAP), head - 5, "\n".join(lines), fontsize=9.5,
-            weight="bold", va="baseline", linespacing=1.1,
-        )  # fmt: skip
-
-
-def explained(panel: Panel) -> tuple[str, str]:
-    """What a model takes an image for, and the colour that says whether it is right."""
-    named = f"{shortened(panel.class_name)} {panel.before:.0%}"
-    return named, INK if panel.correct else BAD
-
-
-@look.drawn
+@look.styled
 def gallery(method: str, shown: Shown, panels: Mapping[str, Sequence[Panel]]) -> Chart:
     """The maps of all models side by side: a row per image, two columns per model.
 
@@ -137,22 +112,14 @@ def gallery(method: str, shown: Shown, panels: Mapping[str, Sequence[Panel]]) ->
     caption = f"{caption} {drawn_as(shown.images.shape[-1])}".strip()
     columns = 1 + 2 * len(panels)
     lines = textwrap.wrap(caption, int(columns * (SIDE + GAP) / 4.6))
-    head, foot = 34, 12 * len(lines)
-    figure, ax = canvas(len(shown.images), columns, head, foot)
-    for row, (image, name) in enumerate(zip(shown.images, shown.names, strict=True)):
-        mask = None if shown.masks is None else shown.masks[row]
-        place(ax, row, 0, head).show(image, mask, shortened(name))
-        for number, own in enumerate(panels.values()):
-            named, colour = explained(own[row])
-            left, right = (place(ax, row, 1 + 2 * number + more, head) for more in (0, 1))
-            left.show(overlay(image, own[row].heatmap), mask, named, colour)
-            right.show(own[row].masked, None, f"→ {own[row].after:.0%}", colour)
-    name_columns(ax, list(panels), head, each=2)
+    figure, ax = grid(shown, panels, each=2, foot=12 * len(lines))
+    for row, column, own in placed(panels, each=2):
+        show(ax, (row, column + 1), own.masked, None, f"→ {own.after:.0%}", ink(own))
     ax.text(AROUND, ax.get_ylim()[0] - 5, "\n".join(lines), fontsize=8.5, color=SOFT)
-    return Chart(f"maps-{method}", f"Maps by {method}", caption, figure)
+    return Chart(f"maps-{method}", f"Maps by {titles.method(method)}", caption, figure)
 
 
-@look.drawn
+@look.styled
 def side_by_side(
     name: str, title: str, shown: Shown, columns: Mapping[str, Sequence[Panel]]
 ) -> Chart:
@@ -162,13 +129,39 @@ def side_by_side(
       columns: what stands above a column -> a panel of each image; the class and probability above
         a map are of its own panel.
     """
-    head = 34
-    figure, ax = canvas(len(shown.images), 1 + len(columns), head)
-    for row, (image, said) in enumerate(zip(shown.images, shown.names, strict=True)):
-        mask = None if shown.masks is None else shown.masks[row]
-        place(ax, row, 0, head).show(image, mask, shortened(said))
-        for column, own in enumerate(columns.values(), 1):
-            map_of = overlay(image, own[row].heatmap)
-            place(ax, row, column, head).show(map_of, mask, *explained(own[row]))
-    name_columns(ax, list(columns), head)
+    figure, _ = grid(shown, columns)
     return Chart(name, title, f"{title}: {', '.join(columns)}.", figure)
+
+
+def grid(
+    shown: Shown, panels: Mapping[str, Sequence[Panel]], each: int = 1, foot: int = 0
+) -> tuple[Figure, Axes]:
+    """Images and the maps of their panels, below their names; `each` columns are of one name."""
+    figure, ax = canvas(len(shown.images), 1 + each * len(panels), foot)
+    masks = [None] * len(shown.images) if shown.masks is None else shown.masks
+    for row, (image, name) in enumerate(zip(shown.images, shown.names, strict=True)):
+        show(ax, (row, 0), image, masks[row], shortened(name))
+    for row, column, own in placed(panels, each):
+        said = f"{shortened(own.class_name)} {own.before:.0%}"
+        map_of = overlay(shown.images[row], own.heatmap)
+        show(ax, (row, column), map_of, masks[row], said, ink(own))
+    for number, name in enumerate(["image", *panels]):
+        column = max(0, 1 + (number - 1) * each)
+        lines = textwrap.wrap(titles.model(name), 16 * each)[:2]
+        ax.text(
+            AROUND + column * (SIDE + GAP), HEAD - 5, "\n".join(lines), fontsize=9.5,
+            weight="bold", va="baseline", linespacing=1.1,
+        )  # fmt: skip
+    return figure, ax
+
+
+def placed(panels: Mapping[str, Sequence[Panel]], each: int) -> Iterator[tuple[int, int, Panel]]:
+    """(row, column, panel) of all."""
+    for number, those in enumerate(panels.values()):
+        for row, own in enumerate(those):
+            yield row, 1 + each * number, own
+
+
+def ink(panel: Panel) -> str:
+    """The colour of what is said of it: red where it is wrong."""
+    return INK if panel.correct else BAD

@@ -1,4 +1,7 @@
-"""Models beside each other, one metric at a time: Table 1, the ladder of protocols, accuracy."""
+"""Models beside each other, one metric at a time: Table 1, the ladder of protocols, accuracy.
+
+`slots` are model -> slot, of the models that are drawn, the first on top.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from kdxai.report import answer, tables
+from kdxai.report import answer, tables, titles
 from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.labels import place_label
@@ -20,6 +23,7 @@ from kdxai.report.charts.look import SIGNS, SOFT, WIDTH
 LOGARITHMIC = ("complexity",)
 NAMES, LETTERS = 104, 17  # points of the names of rows, and how many letters that is
 COLUMN, ASIDE = 190, 52  # points of a metric, and of the verdicts beside it
+WORD: dict[str, Any] = {"ha": "right", "annotation_clip": False, "fontsize": 10}
 
 
 def drawable(rows: pd.DataFrame) -> pd.DataFrame:
@@ -33,7 +37,7 @@ def key(figure: Figure, slots: Mapping[str, int]) -> None:
     """The models with their marks, along the top of a figure."""
     figure.legend(
         [Line2D([], [], **look.shape(slot)) for slot in slots.values()],
-        [answer.spoken(name) for name in slots],
+        [titles.model(name) for name in slots],
         loc="upper left", bbox_to_anchor=(0, 1), frameon=False, fontsize=10, handletextpad=0.2,
         columnspacing=1.2, borderaxespad=0.2,
         ncols=key_columns(figure.get_figwidth() * look.POINTS),
@@ -48,7 +52,7 @@ def key_height(slots: Mapping[str, int], width: float) -> float:
     return 8 + 16 * -(-len(slots) // key_columns(width))
 
 
-@look.drawn
+@look.styled
 def ladder(
     table: pd.DataFrame,
     metrics: Sequence[str],
@@ -62,7 +66,6 @@ def ladder(
     Args:
       table: columns `rung, model, other, metric, mean, ci_low, ci_high`.
       metrics: of which those that were measured are drawn.
-      slots: model -> slot, of the models that are drawn.
       pair: two models, of which every rung says whether the first is better or worse.
       named: whether the figure names metrics and models; else something beside it must.
     """
@@ -77,16 +80,15 @@ def ladder(
         left = NAMES + (COLUMN + ASIDE) * place
         ax = look.add_axes(figure, left, top, COLUMN, high)
         own = climb(ax, table[table.metric == metric], rungs, slots, pair)
-        says += [f"{tables.title(metric)}, {line}" if named else line for line in own]
+        says += [f"{titles.metric(metric)}, {line}" if named else line for line in own]
         if named:
-            ax.set_title(tables.title(metric), pad=20)
-        if place == 0:
-            look.name_rows(ax, rungs, LETTERS)
+            ax.set_title(titles.metric(metric), pad=20)
+        look.rows(ax, rungs if place == 0 else [""] * len(rungs), LETTERS)
     if named:
         key(figure, slots)
     return Chart(
         name="ladder" if named else f"ladder-{'-'.join(metrics)}",
-        title="From protocol to protocol" if named else tables.title(metrics[0]),
+        title="From protocol to protocol" if named else titles.metric(metrics[0]),
         description=f"From the {rungs[0]} protocol to the {rungs[-1]} one. {'. '.join(says)}.",
         figure=figure,
         says=says,
@@ -106,8 +108,6 @@ def climb(
     first, second = pair or ("", "")
     differences = rows[(rows.model == first) & (rows.other == second)].set_index("rung")
     look.values_axis(ax, means.ci_low.min(), means.ci_high.max(), logarithmic=metric in LOGARITHMIC)
-    ax.set_yticks([])
-    ax.set_ylim(len(rungs) - 0.5, -0.5)
     shifts = spread(slots, 0.11)
     told: dict[str, list[str]] = {name: [] for name in rungs}
     for name in reversed(list(slots)):
@@ -119,17 +119,17 @@ def climb(
             alpha=1 if thick else 0.6,
         )  # fmt: skip
         for y, (_, row) in zip(places, own.iterrows(), strict=True):
-            said = f"{answer.spoken(name)} {row['mean']:.3f}"
+            said = f"{titles.model(name)} {row['mean']:.3f}"
             told[row.rung].insert(0, said)
-            measured(ax, row, y, slot, f"{row.rung}: {said}")
+            mean_and_interval(ax, row, y, slot, f"{row.rung}: {said}")
     says = {name: f"{name}: {', '.join(parts)}" for name, parts in told.items()}
     if len(differences):
-        beside(ax, -0.5, f"{answer.spoken(first)} is", dy=10, color=SOFT)
+        look.beside(ax, 1, -0.5, f"{titles.model(first)} is", (ASIDE - 2, 10), color=SOFT, **WORD)
     for y, name in enumerate(rungs):
         if name in differences.index:
             verdict = answer.sign(differences.loc[name], metric) or "unclear"
-            beside(ax, y, verdict, color=SIGNS[verdict])
-            says[name] += f"; {answer.spoken(first)} is {verdict}"
+            look.beside(ax, 1, y, verdict, (ASIDE - 2, 0), color=SIGNS[verdict], **WORD)
+            says[name] += f"; {titles.model(first)} is {verdict}"
     return list(says.values())
 
 
@@ -140,15 +140,7 @@ def spread(slots: Mapping[str, int], most: float) -> dict[str, float]:
     return {name: apart * (place - middle) for place, name in enumerate(slots)}
 
 
-def beside(ax: Axes, y: float, text: str, dy: float = 0, **options: Any) -> None:
-    """A word right of the axes."""
-    ax.annotate(
-        text, (1, y), xycoords=("axes fraction", "data"), xytext=(ASIDE - 2, dy), ha="right",
-        textcoords="offset points", va="center", annotation_clip=False, fontsize=10, **options,
-    )  # fmt: skip
-
-
-def measured(ax: Axes, row: pd.Series, y: float, slot: int, says: str) -> None:
+def mean_and_interval(ax: Axes, row: pd.Series, y: float, slot: int, says: str) -> None:
     """A mean with its interval."""
     ax.plot([row.ci_low, row.ci_high], [y, y], color=look.colour(slot), lw=2)
     look.mark(ax, row["mean"], y, slot, says)
@@ -157,7 +149,7 @@ def measured(ax: Axes, row: pd.Series, y: float, slot: int, says: str) -> None:
 GRID = 3  # metrics side by side
 
 
-@look.drawn
+@look.styled
 def intervals(
     table: pd.DataFrame, slots: Mapping[str, int], seeds: pd.DataFrame, name: str, title: str
 ) -> Chart:
@@ -165,7 +157,6 @@ def intervals(
 
     Args:
       table: `stats.table` of one method.
-      slots: model -> slot, of the models that are drawn, the first on top.
       seeds: what each network gives, `model, metric, seed, mean`, as small dots; may be empty.
     """
     table = drawable(table[table.model.isin(slots)])
@@ -182,35 +173,32 @@ def intervals(
         line, column = divmod(place, across)
         left, top = NAMES + (COLUMN + 30) * column, 28 + (high + 50) * line
         ax = look.add_axes(figure, left, top, COLUMN, high)
-        ax.set_title(tables.title(metric))
+        ax.set_title(titles.metric(metric))
         rows = table[table.metric == metric]
         own = dots[dots.metric == metric]
         ends = [*rows.ci_low, *rows.ci_high, *own["mean"]]
         look.values_axis(ax, min(ends), max(ends))
-        ax.set_yticks([])
-        ax.set_ylim(len(models) - 0.5, -0.5)
         for row in own.itertuples():
             colour, y = look.colour(slots[row.model]), models.index(row.model) + 0.3
             ax.plot(row.mean, y, "o", color=colour, ms=3, alpha=0.6, mew=0)
         for _, row in rows.iterrows():
-            said = f"{answer.spoken(row.model)} {tables.interval(*row[['mean', *ENDS]])}"
-            measured(ax, row, models.index(row.model), slots[row.model], said)
-            says.append(f"{tables.title(metric)}: {said}")
-        if column == 0:
-            look.name_rows(ax, [answer.spoken(name) for name in models], LETTERS)
+            said = f"{titles.model(row.model)} {tables.interval(*row[['mean', *ENDS]])}"
+            mean_and_interval(ax, row, models.index(row.model), slots[row.model], said)
+            says.append(f"{titles.metric(metric)}: {said}")
+        names = map(titles.model, models) if column == 0 else [""] * len(models)
+        look.rows(ax, list(names), LETTERS)
     return Chart(name, title, f"{'; '.join(says)}.", figure, says)
 
 
 ENDS = ["ci_low", "ci_high"]
 
 
-@look.drawn
+@look.styled
 def scatter(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Chart:
     """How accurate the models are, and what a metric says of their maps.
 
     Args:
       table: `stats.table` of one method.
-      slots: model -> slot, of the models that are drawn.
     """
     table = drawable(table[table.model.isin(slots)])
     across, up = (table[table.metric == name].set_index("model") for name in ("accuracy", metric))
@@ -227,13 +215,13 @@ def scatter(table: pd.DataFrame, metric: str, slots: Mapping[str, int]) -> Chart
         line: dict[str, Any] = {"color": look.colour(slot), "lw": 1.6}
         ax.plot([across.ci_low[name], across.ci_high[name]], [y, y], **line)
         ax.plot([x, x], [up.ci_low[name], up.ci_high[name]], **line)
-        says.append(f"{answer.spoken(name)}: accuracy {x:.1%}, {y:.3f}")
+        says.append(f"{titles.model(name)}: accuracy {x:.1%}, {y:.3f}")
         look.mark(ax, x, y, slot, says[-1])
     label(ax, across, up)
     return Chart(
         name=f"accuracy-{metric}",
-        title=tables.title(metric),
-        description=f"{tables.title(metric)} against accuracy. {'; '.join(says)}.",
+        title=titles.metric(metric),
+        description=f"{titles.metric(metric)} against accuracy. {'; '.join(says)}.",
         figure=figure,
         says=says,
     )
@@ -257,9 +245,9 @@ def label(ax: Axes, across: pd.DataFrame, up: pd.DataFrame) -> None:
         taken.append((mean[0] - 1, low[1], mean[0] + 1, high[1]))
     for name in up.index:
         middle = at(across["mean"][name], up["mean"][name])
-        spot = place_label(answer.spoken(name), *middle, taken, tuple(corners))
+        spot = place_label(titles.model(name), *middle, taken, tuple(corners))
         taken.append(spot.box)
         ax.annotate(
-            answer.spoken(name), middle, xycoords="figure points", xytext=(spot.x, spot.y),
+            titles.model(name), middle, xycoords="figure points", xytext=(spot.x, spot.y),
             textcoords="figure points", ha=spot.anchor, va="center",
         )  # fmt: skip

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from kdxai.report import titles
 from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.look import ACCENT, CARD, CHARACTER, INK, SAYS, SOFT
 from kdxai.report.seeds import Alike
 from kdxai.study.concord import TRUTH, against_truth
-from kdxai.study.stats import STATISTICS
 
 COLOURS = "cividis"  # one order of lightness, for all eyes
 BOTH_WAYS = "RdBu"
@@ -23,7 +23,7 @@ READ = 20  # rows up to which every value is written into its cell
 BLACK, WHITE = "#010101", "#fefefe"  # on cells, whose colours are the same in both themes
 
 
-@look.drawn
+@look.styled
 def matrix(found: Alike) -> Chart:
     """The agreement of all networks with all."""
     off = np.where(np.eye(len(found.matrix), dtype=bool), np.nan, found.matrix)
@@ -93,7 +93,7 @@ def two_digits(value: float) -> str:
     return f"{value:.2f}".replace("0.", ".", 1) if np.isfinite(value) else "\N{EN DASH}"
 
 
-@look.drawn
+@look.styled
 def strips(found: Alike) -> Chart:
     """A line of dots for each kind of pairs of networks."""
     kept = [(one, values) for one in found.pairs if (values := known(one.values))]
@@ -109,10 +109,7 @@ def strips(found: Alike) -> Chart:
     says = []
     for y, (one, values) in enumerate(kept):
         count = "1 pair" if len(values) == 1 else f"{len(values)} pairs"
-        ax.annotate(
-            f"{one.what}, {count}", (0, y), xycoords=("axes fraction", "data"), xytext=(0, 13),
-            textcoords="offset points", va="center",
-        )  # fmt: skip
+        look.beside(ax, 0, y, f"{one.what}, {count}", (0, 13))
         # Neighbours stand on three levels, so that none hides another.
         ranks = np.argsort(np.argsort(one.values, kind="stable"))
         for value, rank, says_pair in zip(one.values, ranks, one.says, strict=True):
@@ -139,9 +136,9 @@ def known(values: Sequence[float]) -> list[float]:
     return [value for value in values if np.isfinite(value)]
 
 
-def called(metric: str) -> str:
+def titled(metric: str) -> str:
     """Without its direction: all are turned so that more is better."""
-    return "Truth (mean rank)" if metric == TRUTH else STATISTICS[metric].title
+    return "Truth (mean rank)" if metric == TRUTH else titles.plain(metric)
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
@@ -156,17 +153,17 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     return whole.iloc[leaves, leaves]
 
 
-@look.drawn
+@look.styled
 def concord(table: pd.DataFrame) -> Chart:
     """Which metrics agree about methods, from the table of `study.concord.concord`."""
     whole = side_by_side(table)
-    figure, ax = square([called(name) for name in whole.index])
+    figure, ax = square([titled(name) for name in whole.index])
     values = whole.to_numpy()
     ax.imshow(values, cmap=BOTH_WAYS, vmin=-1, vmax=1, interpolation="none", aspect="auto")
     write(ax, values, np.nan_to_num(values) / 2 + 0.5, BOTH_WAYS)
     pairs = table[table.metric < table.other].dropna(subset="rho").sort_values("rho")
     ends = pd.concat([pairs[:3], pairs[-3:]]).drop_duplicates()
-    says = [f"{called(a)} and {called(b)} {rho:.2f}" for a, b, rho in
+    says = [f"{titled(a)} and {titled(b)} {rho:.2f}" for a, b, rho in
             ends[["metric", "other", "rho"]].itertuples(index=False)]  # fmt: skip
     return Chart(
         name="concord",
@@ -179,26 +176,24 @@ def concord(table: pd.DataFrame) -> Chart:
     )
 
 
-@look.drawn
+@look.styled
 def truth(table: pd.DataFrame) -> Chart | None:
     """How well each metric finds the methods that find the object; None where that is not known."""
     found = against_truth(table).dropna(subset="rho")
     if found.empty:
         return None
     row, width = 18, 430
-    left = 12 + 5.2 * max(len(called(name)) for name in found.metric)
+    left = 12 + 5.2 * max(len(titled(name)) for name in found.metric)
     figure = look.new_figure(left + width - 180, row * len(found) + 30)
     ax = look.add_axes(figure, left, 4, width - 200, row * len(found))
     look.values_axis(ax, min(found.ci_low.min(), 0), max(found.ci_high.max(), 0))
-    ax.set_yticks([])
-    ax.set_ylim(len(found) - 0.5, -0.5)
     ax.axvline(0, color=SOFT, lw=1)
     says = []
     for y, one in enumerate(found.itertuples()):
-        says.append(f"{called(one.metric)} {one.rho:.2f} [{one.ci_low:.2f}, {one.ci_high:.2f}]")
+        says.append(f"{titled(one.metric)} {one.rho:.2f} [{one.ci_low:.2f}, {one.ci_high:.2f}]")
         ax.plot([one.ci_low, one.ci_high], [y, y], color=ACCENT, lw=2)
         ax.plot(one.rho, y, "o", color=ACCENT, ms=6, mew=0, gid=f"{SAYS}{says[-1]}")
-    look.name_rows(ax, [called(name) for name in found.metric], 60)
+    look.rows(ax, [titled(name) for name in found.metric], 60)
     return Chart(
         name="truth",
         title="Which metric finds the truth",

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from kdxai.report import headline, sweep, tables
+from kdxai.report import headline, sweep, titles
 from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.look import CARD, INK, SAYS, SOFT
@@ -18,9 +18,9 @@ from kdxai.report.sweep import Sweep
 from kdxai.study.design import SLOTS
 
 TITLES = {
-    "accuracy": tables.title("accuracy"),
+    "accuracy": titles.metric("accuracy"),
     "agreement": "Agreement with the parent, r ↑",
-    "adcc": tables.title("adcc"),
+    "adcc": titles.metric("adcc"),
 }
 DASHES: dict[str, Any] = {"batch_norm": (0, (4, 2.2)), "control": (0, (1, 2))}
 WIDTH, HEIGHT, LEFT = 380, 300, 46
@@ -53,7 +53,7 @@ def kinds(one: Sweep) -> list[Kind]:
     ]
 
 
-@look.drawn
+@look.styled
 def curve(one: Sweep, column: str, classes: int) -> Chart:
     """One number over the compression factor.
 
@@ -74,7 +74,7 @@ def curve(one: Sweep, column: str, classes: int) -> Chart:
     )
 
 
-@look.drawn
+@look.styled
 def compression(sweeps: Sequence[Sweep], classes: int) -> Chart:
     """The three numbers of every sweep, a row each, with the kinds named below."""
     columns = list(TITLES)
@@ -112,10 +112,7 @@ def along(ax: Axes, one: Sweep, column: str, classes: int) -> list[str]:
         ax.patches[-1].set_label("dense, other seeds")
     if column == "accuracy" and ax.get_ylim()[0] < 1 / classes < ax.get_ylim()[1]:
         ax.axhline(1 / classes, color=SOFT, ls=(0, (2, 3)), lw=1)
-        ax.annotate(
-            "chance", (0, 1 / classes), xycoords=("axes fraction", "data"), xytext=(4, 4),
-            textcoords="offset points", color=SOFT,
-        )  # fmt: skip
+        look.beside(ax, 0, 1 / classes, "chance", (4, 4), color=SOFT, va="baseline")
     says = [line(ax, one, kind, column) for kind in reversed(kinds(one))]
     for value in own:
         ax.plot(1, value, "o", color=INK, ms=5, mec=CARD, mew=0.8, gid=f"{SAYS}dense: {value:.3f}")

@@ -12,7 +12,7 @@ from kdxai.report.charts.chart import Chart
 COLUMNS = ("epoch", "validation_loss", "validation_accuracy", "train_accuracy")
 
 
-@look.drawn
+@look.styled
 def training(histories: Mapping[str, pd.DataFrame], slots: Mapping[str, int]) -> Chart:
     """Loss and accuracy by epoch.
 
