@@ -54,7 +54,8 @@ def answer(asked: pd.DataFrame, design: Design) -> Answer:
     if unsure:
         parts.append(f"whether {one} is worse than {other} in {listed(unsure)} is not decided")
     if untested:
-        why = dict.fromkeys(reason for row in asked.why if row for reason in row.split("; "))
+        reasons = (reason for row in asked.why if row for reason in row.split("; "))
+        why = dict.fromkeys(reason.partition(":")[0] for reason in reasons)  # without its numbers
         parts.append(f"{listed(untested)} cannot be tested here ({'; '.join(why)})")
     by = ", by the true masks of the objects" if truth else ""
     asks = f"Does {one} explain as well as {other}?"

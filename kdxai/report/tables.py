@@ -1,6 +1,7 @@
 """Table 1 and the claims as text, and on a terminal."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from rich.table import Table
 from kdxai import measures
 from kdxai.errors import printable
 from kdxai.report import titles
-from kdxai.report.report import Answer, p_value
+from kdxai.report.report import Answer, listed, p_value
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.question import BY_MASKS
 from kdxai.study.stats import FEWEST, few
@@ -81,7 +82,9 @@ def terminal(wide: pd.DataFrame, right: bool = True) -> Table:
     table.add_column(wide.index.name or "", min_width=LEAST)
     for column in wide:
         words = any(map(str.isalpha, "".join(wide[column])))
-        table.add_column(str(column), justify="right" if right else "left", no_wrap=not words)
+        # What may not be wrapped is not wrapped in its heading either.
+        head = str(column) if words else "\n".join(wrap(str(column), taken(wide[column], column)))
+        table.add_column(head, justify="right" if right else "left", no_wrap=not words)
     for name, row in zip(wide.index, wide.to_numpy(), strict=True):
         table.add_row(str(name), *row)
     return table
@@ -91,15 +94,20 @@ def abutting(wide: pd.DataFrame, width: int) -> list[pd.DataFrame]:
     """The columns of a table in as many tables as it takes for each to fit a terminal."""
     room = width - min(LONGEST, max(map(len, wide.index))) - 4
     parts: list[list[str]] = [[]]
-    taken = 0
+    full = 0
     for name in wide:
-        need = max(max(map(len, wide[name])), *map(len, str(name).split())) + 2
-        if parts[-1] and taken + need > room:
+        need = taken(wide[name], name) + 2
+        if parts[-1] and full + need > room:
             parts.append([])
-            taken = 0
+            full = 0
         parts[-1].append(name)
-        taken += need
+        full += need
     return [wide[part] for part in parts]
+
+
+def taken(cells: pd.Series, name: Hashable) -> int:
+    """How many characters wide a column is whose heading breaks between its words."""
+    return max(map(len, [*cells, *str(name).split()]))
 
 
 def new_console() -> Console:
@@ -178,11 +186,14 @@ def sound_claims(claims: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("claim")
 
 
-def why_not(claims: pd.DataFrame) -> str:
-    """Why claims of the last rung are not testable, each reason once; "" where all are."""
+def why_not(claims: pd.DataFrame) -> list[str]:
+    """Why claims of the last rung are not testable, by their numbers; empty where all are."""
     last = claims[claims.rung == claims.rung.iloc[-1]]
-    found = dict.fromkeys(reason for why in last.why if why for reason in why.split("; "))
-    return f"Not testable: {'; '.join(found)}." if found else ""
+    found: dict[str, list[str]] = {}
+    for place, why in enumerate(last.why, 1):
+        if why:
+            found.setdefault(why, []).append(str(place))
+    return [f"Not testable here: {listed(places)}, {why}." for why, places in found.items()]
 
 
 def worded(verdict: str, about: str) -> str:
@@ -250,8 +261,8 @@ def show_claims(claims: pd.DataFrame) -> None:
         shown = ["models", "metric", *shown, "on images both get right"]
     console.print(f"Claims: {claims.rung.iloc[-1]}, {scope(claims)}")
     console.print(terminal(lines[shown], right=False))
-    if why := why_not(claims):
-        console.print(why)
+    for line in why_not(claims):
+        console.print(line)
     if claims.rung.nunique() > 1:
         wide = verdicts(claims)
         wide.columns = [str(place) for place in range(1, len(wide.columns) + 1)]

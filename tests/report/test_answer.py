@@ -89,6 +89,13 @@ def test_the_first_line(verdicts, word, says):
     assert found == (question, word, says)
 
 
+def test_the_first_line_says_each_reason_once_without_its_numbers():
+    rows = asked(*[NONE_HERE] * 3, metrics=("average_drop", "complexity", "ssim"))
+    rows.why = ["a: 6% (x); a: 5% (y)", "b: none (x)", "a: 9% (x)"]
+    says = "average drop, complexity and coherency (SSIM) cannot be tested here (a; b)."
+    assert answers.answer(rows, DESIGN).says == f"{ALONE}{says}"
+
+
 def test_the_first_line_without_the_truth_or_of_several_seeds_or_of_one_model():
     rows = asked(YES, NO, metrics=("average_drop", "ssim"), seeds=3)
     assert answers.answer(rows, DESIGN) == (
@@ -177,8 +184,11 @@ def test_what_is_not_testable_is_counted_and_explained():
     assert lines[0].cells[0].sign == "∅ not testable here"
     assert lines[0].cells[0].notes == [why]
     assert tables.sound_claims(rows).verdict.iloc[0] == "not testable here"
-    assert tables.why_not(rows) == "Not testable: 9 images are too few."
-    assert tables.why_not(claims(1)) == ""
+    assert tables.why_not(rows) == ["Not testable here: 1, 9 images are too few."]
+    assert tables.why_not(rows.assign(why=why)) == [
+        "Not testable here: 1 and 2, 9 images are too few."
+    ]
+    assert tables.why_not(claims(1)) == []
     assert tables.verdicts(rows).loc["sound", "drop"] == "x"
     assert tables.LEGEND.endswith("x not testable here")
 

@@ -37,6 +37,15 @@ def test_table_1_stands_in_parts(terminal):
     assert any(f"[{row.ci_low:.3f}, {row.ci_high:.3f}]" in line for line in wide)
 
 
+def test_long_names_of_differences_are_whole(terminal):
+    table = content().measured.tables["table1"]
+    names = {name: f"vision_{name}" for name in ("teacher", "student", "control")}
+    lines = terminal(tables.show, table.replace({"model": names, "other": names}))
+    shown = table[table.metric == "average_drop"]["mean"]
+    told = " ".join(line for line in lines if line.split()[:1] == ["Average"])
+    assert [value for value in shown if f"{value:.3f} ±" not in told] == []
+
+
 def test_no_word_is_broken_in_the_claims(terminal):
     rows = claims(1)
     says = "Distillation makes incomprehensible explanations extraordinarily coherent"
