@@ -173,11 +173,16 @@ def stated(table: pd.DataFrame) -> str:
     return f"On {table.n.max():,} test images {'; '.join(said)}."
 
 
-def sign(row: pd.Series, metric: str) -> str:
-    """What a paired difference says of its first model: better, worse, or "" where 0 is inside."""
-    if np.isnan(row.ci_low) or row.ci_low <= 0 <= row.ci_high or not STATISTICS[metric].better:
+def sign(row: pd.Series, metric: str, *, doubted: bool = False) -> str:
+    """What a paired difference says of its first model: better, worse, or "" where 0 is inside.
+
+    Args:
+      doubted: whether the metric fails its checks on one of the two: then it says nothing.
+    """
+    better = STATISTICS[metric].better
+    if doubted or not better or np.isnan(row.ci_low) or row.ci_low <= 0 <= row.ci_high:
         return ""
-    return "better" if (row["mean"] > 0) == (STATISTICS[metric].better > 0) else "worse"
+    return "better" if (row["mean"] > 0) == (better > 0) else "worse"
 
 
 def sure(table: pd.DataFrame, judged: pd.DataFrame, trust: pd.DataFrame, design: Design) -> str:
@@ -218,6 +223,7 @@ def sure(table: pd.DataFrame, judged: pd.DataFrame, trust: pd.DataFrame, design:
         else:
             text += "what another seed would change is not measured"
     parts = [text]
+    # A doubted metric is told here all the same: this is about the metric, not the networks.
     better = [
         titles.in_sentence(metric)
         for metric in HEADLINE

@@ -15,6 +15,7 @@ from kdxai.report import (
     pages,
     results,
     sections,
+    tables,
     titles,
     trusted,
 )
@@ -142,8 +143,11 @@ def protocols(measured: Measured, charts: Sequence[Chart], slots: Mapping[str, i
         one, other = map(measured.design.called, pair)
         text += (
             f" On the right: what {one} is beside {other}, unclear where the interval of the "
-            "difference holds zero."
+            "difference holds zero"
         )
+        if tables.doubted(measured.trust):
+            text += f", and {tables.DOUBT} where the metric fails its checks on one of them"
+        text += "."
     return Section(
         "ladder", "Protocols", title, [Part(text=text, page=legend(slots), charts=charts)]
     )

@@ -31,7 +31,7 @@ def section(claims: pd.DataFrame) -> Section:
         f"Declared before the run and judged {tables.scope(claims)}. In the picture the line is no "
         "difference, the grey band what is too small to matter, and the bar the 95 % interval; the "
         "scale is one for all claims by a metric, and the side on which the first model is better "
-        "is marked. p-values are adjusted by Holm's method."
+        "is marked where that can be tested. p-values are adjusted by Holm's method."
     )
     parts = [Part(text=text, table=judged(claims)), reading]
     if claims.rung.nunique() > 1:
@@ -92,7 +92,7 @@ def picture(claim: Any, reach: float) -> Markup:
     """A difference beside zero and beside what would matter, for the page.
 
     Args:
-      claim: with `metric, mean, ci_low, ci_high, matters`.
+      claim: with `metric, mean, ci_low, ci_high, matters, verdict`.
       reach: the largest number that the scale is to hold, on either side.
     """
     if np.isnan(claim.ci_low):
@@ -102,6 +102,7 @@ def picture(claim: Any, reach: float) -> Markup:
         return f"{WIDTH / 2 * (1 + value / (1.06 * reach)):.1f}"
 
     better = (STATISTICS | PAIRWISE)[claim.metric].better
+    told = better and claim.verdict != NOT_TESTABLE
     at, anchor, arrow = (WIDTH, "end", "better →") if better > 0 else (0, "start", "← better")
     side = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
         at, HEIGHT - 1, anchor, arrow
@@ -114,6 +115,6 @@ def picture(claim: Any, reach: float) -> Markup:
         '<circle class="estimate" cx="{mean}" cy="10" r="3.4"/>{side}</svg>'
     ).format(
         **{"w": WIDTH, "h": HEIGHT, "a": x(-claim.matters), "zero": x(0), "mean": x(claim.mean)},
-        **{"low": x(claim.ci_low), "high": x(claim.ci_high), "side": side if better else ""},
+        **{"low": x(claim.ci_low), "high": x(claim.ci_high), "side": side if told else ""},
         band=f"{float(x(claim.matters)) - float(x(-claim.matters)):.1f}",
     )

@@ -1,6 +1,6 @@
 """Table 1 and what stands beside it: each seed, the differences, the agreement of two models."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,6 @@ from kdxai.study.stats import FEWEST, STATISTICS, few
 
 ACROSS = 9  # columns of numbers that a page of 1280 pixels holds
 Slots = Mapping[str, int]
-Doubts = Collection[tuple[str, str]]  # (model, metric)
 
 
 def section(measured: Measured, slots: Slots) -> Section:
@@ -40,10 +39,14 @@ def section(measured: Measured, slots: Slots) -> Section:
     text = (
         f"Means with 95 % intervals {over(main, measured)}. An arrow says which way is better. A "
         "paired difference compares two models on the same images; it is called better or worse "
-        "where its interval leaves out zero."
+        "where its interval leaves out zero"
     )
     if doubts:
-        text += f" {tables.DOUBT} not trustworthy here: the matrix below says why."
+        text += (
+            f" and the metric passes its checks on both. {tables.DOUBT} not trustworthy here: the "
+            "matrix below says why"
+        )
+    text += "."
     if main.n.max() < FEWEST:
         text += f" {tables.FEW} {tables.TOO_FEW}."
     parts = [Part(text=text)]
@@ -69,7 +72,7 @@ def over(table: pd.DataFrame, measured: Measured) -> str:
 
 
 def numbers(
-    rows: pd.DataFrame, doubts: Doubts, slots: Slots, title: str, *, closed: bool
+    rows: pd.DataFrame, doubts: tables.Doubts, slots: Slots, title: str, *, closed: bool
 ) -> Iterator[Part]:
     """One method's numbers, metrics down: models across, then paired differences.
 
@@ -84,9 +87,9 @@ def numbers(
         if (*pair, metric) not in lines.index:  # a reference is not compared with itself
             return NOTHING
         one = lines.loc[(*pair, metric)]
-        marks = tables.DOUBT * tables.is_doubted(*pair, metric, doubts)
-        marks += tables.FEW * bool(few(metric, one.n))
-        said = {"mark": marks, "sign": sign(one, metric) if pair[1] else ""}
+        doubted = tables.is_doubted(*pair, metric, doubts)
+        marks = tables.DOUBT * doubted + tables.FEW * bool(few(metric, one.n))
+        said = {"mark": marks, "sign": sign(one, metric, doubted=doubted) if pair[1] else ""}
         form = "+.3f" if pair[1] else ".3f"
         return estimate(one["mean"], one.ci_low, one.ci_high, form, **said)
 

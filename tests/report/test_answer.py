@@ -195,6 +195,8 @@ def test_differences_by_one_metric_have_one_scale_and_a_marked_side():
     assert "← better" in large  # it is lower
     accuracy = ledger.picture(next(rows.assign(metric="accuracy").itertuples()), 0.1)
     assert "better →" in accuracy
+    untested = rows.assign(metric="accuracy", verdict="not testable here")
+    assert "better" not in ledger.picture(next(untested.itertuples()), 0.1)
 
 
 def test_the_tally_sound_against_literal():
@@ -264,4 +266,6 @@ def test_doubts_are_said_of_what_is_used_and_of_nothing_else():
     ],
 )
 def test_sign(metric, mean, low, high, expected):
-    assert sign(pd.Series(line("a", metric, mean, low, high, other="b")), metric) == expected
+    row = pd.Series(line("a", metric, mean, low, high, other="b"))
+    assert sign(row, metric) == expected
+    assert sign(row, metric, doubted=True) == ""

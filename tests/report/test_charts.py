@@ -56,6 +56,10 @@ def test_the_ladder_says_at_every_rung_who_is_better():
     assert (0.95 * 2.4, 1.05 * 2.4) in lines  # an interval
     assert "literal: teacher 4.800, student 2.400, control 2.300" in chart.description
     assert chart.says[0].endswith("untrained 1.500; student is better")
+    doubts = {("teacher", "complexity")}
+    told = models.ladder(ladder(), ["complexity"], SLOTS, PAIRS[0], named=False, doubts=doubts)
+    assert spelt(told.figure.axes[0])[:3] == ["student is", "better", "†"]  # by the sound protocol
+    assert told.says[1].endswith("student is not judged: the metric fails its checks")
     same = models.ladder(ladder(), ["average_drop"], SLOTS, PAIRS[0], named=False)
     assert spelt(same.figure.axes[0])[:3] == ["student is", "unclear", "unclear"]
     assert same.figure.axes[0].get_xscale() == "linear"

@@ -148,7 +148,10 @@ def test_differences_are_called_by_their_interval():
     found = table_1(content())
     assert list(found) == [*MODELS, *(f"{a} \N{MINUS SIGN} {b}" for a, b in PAIRS)]
     cells = found["student \N{MINUS SIGN} control"]
-    assert cells["Average drop ↓"].sign == "better"  # it is lower
+    doubted = cells["Average drop ↓"]
+    assert (doubted.sign, doubted.mark) == ("", "†")  # the student's fails its checks
+    trusted = table_1(changed(content(), trust=NONE))["student \N{MINUS SIGN} control"]
+    assert trusted["Average drop ↓"].sign == "better"  # it is lower
     assert cells["Coherency (SSIM) ↑"].sign == "better"  # it is higher
     assert cells["Accuracy ↑"].sign == ""  # its interval holds 0
     assert {cell.sign for name in MODELS for cell in found[name].values()} == {""}

@@ -60,6 +60,7 @@ def ladder(
     pair: Sequence[str] = (),
     *,
     named: bool = True,
+    doubts: tables.Doubts = frozenset(),
 ) -> Chart:
     """Every rung of an audit from top to bottom; a column with its own axis for each metric.
 
@@ -68,6 +69,7 @@ def ladder(
       metrics: of which those that were measured are drawn.
       pair: two models, of which every rung says whether the first is better or worse.
       named: whether the figure names metrics and models; else something beside it must.
+      doubts: (model, metric) that fail the checks of the last rung's protocol.
     """
     metrics = [name for name in metrics if name in set(drawable(table).metric)]
     rungs = list(dict.fromkeys(table.rung))
@@ -79,7 +81,8 @@ def ladder(
     for place, metric in enumerate(metrics):
         left = NAMES + (COLUMN + ASIDE) * place
         ax = look.add_axes(figure, left, top, COLUMN, high)
-        own = climb(ax, table[table.metric == metric], rungs, slots, pair)
+        doubted = bool(pair) and tables.is_doubted(*pair, metric, doubts)
+        own = climb(ax, table[table.metric == metric], rungs, slots, pair, doubted)
         says += [f"{titles.metric(metric)}, {line}" if named else line for line in own]
         if named:
             ax.set_title(titles.metric(metric), pad=20)
@@ -102,8 +105,13 @@ def climb(
     rungs: Sequence[str],
     slots: Mapping[str, int],
     pair: Sequence[str],
+    doubted: bool,
 ) -> list[str]:
-    """One metric at every rung; returns its numbers, a line for each."""
+    """One metric at every rung; returns its numbers, a line for each.
+
+    Args:
+      doubted: whether the last rung says nothing of the pair: the checks are of its protocol.
+    """
     means, metric = drawable(rows[rows.model.isin(slots)]), rows.metric.iloc[0]
     first, second = pair or ("", "")
     differences = rows[(rows.model == first) & (rows.other == second)].set_index("rung")
@@ -127,9 +135,12 @@ def climb(
         look.beside(ax, 1, -0.5, f"{titles.model(first)} is", (ASIDE - 2, 10), color=SOFT, **WORD)
     for y, name in enumerate(rungs):
         if name in differences.index:
-            verdict = answer.sign(differences.loc[name], metric) or "unclear"
-            look.beside(ax, 1, y, verdict, (ASIDE - 2, 0), color=SIGNS[verdict], **WORD)
-            says[name] += f"; {titles.model(first)} is {verdict}"
+            silent = doubted and name == rungs[-1]
+            verdict = answer.sign(differences.loc[name], metric, doubted=silent) or "unclear"
+            word = tables.DOUBT if silent else verdict
+            look.beside(ax, 1, y, word, (ASIDE - 2, 0), color=SIGNS[verdict], **WORD)
+            told = "not judged: the metric fails its checks" if silent else verdict
+            says[name] += f"; {titles.model(first)} is {told}"
     return list(says.values())
 
 
