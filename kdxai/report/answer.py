@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kdxai.report import tables, titles
-from kdxai.report.report import MINUS, Answer, listed
+from kdxai.report.report import MINUS, Answer, listed, value_of
 from kdxai.study import question
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.design import Design
@@ -163,7 +163,7 @@ def stated(table: pd.DataFrame) -> str:
         f"{titles.model(model)} has "
         + listed(
             [
-                f"{titles.in_sentence(m)} {values[model, m]:.3f}"
+                f"{titles.in_sentence(m)} {value_of(m, values[model, m])}"
                 for m in metrics
                 if (model, m) in values
             ]

@@ -7,7 +7,18 @@ import pandas as pd
 from markupsafe import Markup
 
 from kdxai.report import answer, tables, titles
-from kdxai.report.report import DASH, Cell, Part, Section, Table, estimate, p_value, row, table
+from kdxai.report.report import (
+    DASH,
+    Cell,
+    Part,
+    Section,
+    Table,
+    estimate_of,
+    form_of,
+    p_value,
+    row,
+    table,
+)
 from kdxai.study.claims import NOT_TESTABLE
 from kdxai.study.stats import PAIRWISE, STATISTICS
 
@@ -64,14 +75,20 @@ def judged(claims: pd.DataFrame) -> Table:
         if several:
             cells.append(verdict(literal.get(one.claim, ""), one.about))
         of = f"{titles.in_sentence(one.metric)}, {titles.difference(one.one, one.other)}"
-        gap = estimate(one.mean, one.ci_low, one.ci_high, "+.3f")
+        gap = estimate_of(one.metric, (one.mean, one.ci_low, one.ci_high), gap=True)
         gap = gap if gap.notes else Cell("not measured")
-        notes = [*gap.notes, f"{of}; matters from {one.matters:g}"]
+        notes = [*gap.notes, f"{of}; matters from {least(one.metric, one.matters)}"]
         gap = gap._replace(notes=notes, picture=picture(one, reach[one.metric]))
         right = verdict(one.verdict_correct, one.about)
         lines.append(row(one.says, *cells, gap, p_value(one.p_holm), right))
     name = "The claims, their verdicts and the numbers behind them"
     return table(name, columns, lines, words=True)
+
+
+def least(metric: str, matters: float) -> str:
+    """`0.02`, `1 point`: the smallest difference that does."""
+    scale, _, unit = form_of(metric, gap=True)
+    return f"{scale * matters:g}{unit.removesuffix('s') if scale * matters == 1 else unit}"
 
 
 def by_rung(claims: pd.DataFrame, name: str) -> Table:

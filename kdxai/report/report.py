@@ -10,6 +10,7 @@ from kdxai.report import titles
 from kdxai.report.charts.chart import Chart
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+PERCENT = ("accuracy",)  # metrics that are read in percent, their differences in points
 
 
 class Cell(NamedTuple):
@@ -207,6 +208,40 @@ def estimate(mean: float, low: float, high: float, form: str = ".3f", **more: An
     if np.isnan(mean):
         return NOTHING
     return Cell(number(mean, form), [ends(low, high, form)], **more)
+
+
+def form_of(metric: str, digits: int = 3, *, gap: bool = False) -> tuple[float, str, str]:
+    """The unit in which a metric is read: its factor, format and sign.
+
+    Args:
+      digits: of a fraction; a percentage has two fewer.
+      gap: whether it is a difference.
+    """
+    plus = "+" * gap
+    if metric not in PERCENT:
+        return 1, f"{plus}.{digits}f", ""
+    return 100, f"{plus}.{max(digits - 2, 0)}f", " points" if gap else "%"
+
+
+def value_of(metric: str, value: float, digits: int = 3, *, gap: bool = False) -> str:
+    """`0.277`, `98.2%`, `+1.2 points`: a metric's value; a dash for NaN."""
+    scale, form, unit = form_of(metric, digits, gap=gap)
+    return number(scale * value, form) + unit * (not np.isnan(value))
+
+
+def estimate_of(
+    metric: str, ends: Sequence[float], digits: int = 3, *, gap: bool = False, **more: Any
+) -> Cell:
+    """A metric's value with its interval.
+
+    Args:
+      ends: mean, low and high.
+      digits, gap: as of `form_of`.
+      more: of the cell.
+    """
+    scale, form, unit = form_of(metric, digits, gap=gap)
+    cell = estimate(*(scale * value for value in ends), form, **more)
+    return cell if cell == NOTHING else cell._replace(text=cell.text + unit)
 
 
 def p_value(value: float) -> str:

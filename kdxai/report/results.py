@@ -15,6 +15,7 @@ from kdxai.report.report import (
     Section,
     by_metric,
     estimate,
+    estimate_of,
     folded,
     grouped,
     headed,
@@ -23,6 +24,7 @@ from kdxai.report.report import (
     p_value,
     row,
     table,
+    value_of,
 )
 from kdxai.report.trusted import reasons
 from kdxai.study.measure import Measured
@@ -90,8 +92,8 @@ def numbers(
         doubted = tables.is_doubted(*pair, metric, doubts)
         marks = tables.DOUBT * doubted + tables.FEW * bool(few(metric, one.n))
         said = {"mark": marks, "sign": sign(one, metric, doubted=doubted) if pair[1] else ""}
-        form = "+.3f" if pair[1] else ".3f"
-        return estimate(one["mean"], one.ci_low, one.ci_high, form, **said)
+        ends = one["mean"], one.ci_low, one.ci_high
+        return estimate_of(metric, ends, gap=bool(pair[1]), **said)
 
     pairs = list(rows[["model", "other"]].drop_duplicates().itertuples(index=False, name=None))
     groups = [("Models and paired differences", pairs)]
@@ -126,7 +128,7 @@ def seeds(every: pd.DataFrame, slots: Slots) -> list[Part]:
             lines = [
                 row(
                     named(model, slots),
-                    *(number(values.get((model, seed), np.nan)) for seed in known),
+                    *(value_of(metric, values.get((model, seed), np.nan)) for seed in known),
                 )
                 for model in dict.fromkeys(values.index.get_level_values("model"))
             ]
@@ -148,7 +150,7 @@ def differences(every: pd.DataFrame) -> list[Part]:
         lines = [
             row(
                 titles.metric(gap.metric),
-                estimate(gap.mean, gap.ci_low, gap.ci_high, "+.3f"),
+                estimate_of(gap.metric, (gap.mean, gap.ci_low, gap.ci_high), gap=True),
                 number(gap.in_floors, "+.1f"),
                 number(gap.rank_biserial, "+.2f"),
                 p_value(gap.wilcoxon_p),

@@ -19,6 +19,7 @@ from kdxai.report.report import (
     by_metric,
     ends,
     estimate,
+    estimate_of,
     folded,
     grouped,
     headed,
@@ -299,7 +300,7 @@ def seed_floors(floors: pd.DataFrame) -> list[Part]:
     def cell(metric: str, name: str) -> Cell:
         if (one := known.get((metric, name))) is None:
             return NOTHING
-        return estimate(one.floor, one.ci_low, one.ci_high, ".4f")
+        return estimate_of(metric, (one.floor, one.ci_low, one.ci_high), 4)
 
     lines = by_metric(dict.fromkeys(floors.metric), models, cell)
     text = (

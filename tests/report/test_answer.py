@@ -193,6 +193,9 @@ def test_differences_by_one_metric_have_one_scale_and_a_marked_side():
 
     assert band(large) == band(small) != []
     assert "← better" in large  # it is lower
+    assert ledger.least("accuracy", 0.01) == "1 point"
+    assert ledger.least("accuracy", 0.02) == "2 points"
+    assert ledger.least("ssim", 0.02) == "0.02"
     accuracy = ledger.picture(next(rows.assign(metric="accuracy").itertuples()), 0.1)
     assert "better →" in accuracy
     untested = rows.assign(metric="accuracy", verdict="not testable here")

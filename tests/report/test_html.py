@@ -113,10 +113,16 @@ def test_table_1_holds_every_number_with_its_interval(page):
     words = Elements(page).words().replace("\N{MINUS SIGN}", "-").replace("+", "")
     known = 0
     for row in content().measured.tables["table1"].itertuples():
-        ends = f"[{row.ci_low:.3f}, {row.ci_high:.3f}]"
+        scale, digits, unit = 1, 3, ""
+        if row.metric == "accuracy":  # in percent, its differences in points
+            scale, digits, unit = 100, 1, " points" if row.other else "%"
+        mean, low, high = (
+            f"{scale * value:.{digits}f}" for value in (row.mean, row.ci_low, row.ci_high)
+        )
+        ends = f"[{low}, {high}]"
         if np.isnan(row.ci_low):  # complexity and entropy differ by the same on every image
             ends = "\N{EN DASH}"
-        assert re.search(rf"{row.mean:.3f} († )?{re.escape(ends)}", words), row
+        assert re.search(rf"{mean}{unit} († )?{re.escape(ends)}", words), row
         known += not np.isnan(row.ci_low)
     assert known == len(content().measured.tables["table1"]) - 2 * len(PAIRS)
 
@@ -389,6 +395,23 @@ def test_classes_have_the_means_of_their_images():
     shades = [cell.shade for k in range(4) for cell in classes.shaded(drop, k, CLASSES).cells[1:]]
     assert (min(shades), max(shades)) == (0, 1)
     assert accuracy.means[2, 1] == pytest.approx((own.predicted == own.label).mean())
+
+
+@pytest.mark.parametrize(
+    ("metric", "mean", "error", "text"),
+    [
+        ("ssim", 0.4137, 0.2, "0.41 ± 0.20"),
+        ("ssim", 0.4137, 0.0031, "0.414 ± 0.003"),
+        ("ssim", 0.5, 0.00996, "0.500 ± 0.010"),
+        ("ssim", 0.4137, 0.0, "0.41"),
+        ("ssim", 0.4137, np.nan, "0.41"),  # one image
+        ("accuracy", 0.934, 0.05, "93% ± 5%"),
+        ("accuracy", 0.934, 0.004, "93.4% ± 0.4%"),
+        ("accuracy", np.nan, np.nan, "\N{EN DASH}"),
+    ],
+)
+def test_an_error_has_a_digit_that_is_not_zero(metric, mean, error, text):
+    assert classes.with_error(metric, mean, error) == text
 
 
 def many_classes(count):

@@ -18,6 +18,7 @@ from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.labels import place_label
 from kdxai.report.charts.look import SIGNS, SOFT, WIDTH
+from kdxai.report.report import PERCENT, estimate_of, value_of
 
 # Complexity starts as a column sum of grid cells and ends as a mean: only its ratios compare.
 LOGARITHMIC = ("complexity",)
@@ -127,7 +128,7 @@ def climb(
             alpha=1 if thick else 0.6,
         )  # fmt: skip
         for y, (_, row) in zip(places, own.iterrows(), strict=True):
-            said = f"{titles.model(name)} {row['mean']:.3f}"
+            said = f"{titles.model(name)} {value_of(metric, row['mean'])}"
             told[row.rung].insert(0, said)
             mean_and_interval(ax, row, y, slot, f"{row.rung}: {said}")
     says = {name: f"{name}: {', '.join(parts)}" for name, parts in told.items()}
@@ -189,11 +190,14 @@ def intervals(
         own = dots[dots.metric == metric]
         ends = [*rows.ci_low, *rows.ci_high, *own["mean"]]
         look.values_axis(ax, min(ends), max(ends))
+        if metric in PERCENT:
+            ax.xaxis.set_major_formatter(look.percent)
         for row in own.itertuples():
             colour, y = look.colour(slots[row.model]), models.index(row.model) + 0.3
             ax.plot(row.mean, y, "o", color=colour, ms=3, alpha=0.6, mew=0)
         for _, row in rows.iterrows():
-            said = f"{titles.model(row.model)} {tables.interval(*row[['mean', *ENDS]])}"
+            own_mean = estimate_of(metric, row[["mean", *ENDS]])
+            said = f"{titles.model(row.model)} {own_mean.text} {own_mean.notes[0]}"
             mean_and_interval(ax, row, models.index(row.model), slots[row.model], said)
             says.append(f"{titles.metric(metric)}: {said}")
         names = map(titles.model, models) if column == 0 else [""] * len(models)
