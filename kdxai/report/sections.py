@@ -220,7 +220,7 @@ def caption(one: Sweep) -> str:
 def reading(seen: Seen, dense: str) -> str:
     """How to read the maps of one image."""
     return (
-        f"Test image {seen.number}, the first of those drawn, and its maps for its true class, "
+        f"Test image {seen.number}, the first of those sampled, and its maps for its true class, "
         f"“{seen.class_name}”, by the first network of {titles.model(dense)} and what was made of "
         "it. Below: the factor; r with the parent's map of this image; accuracy on all images, and "
         "whether the network names this one's class."

@@ -144,7 +144,7 @@ def test_filters(browser):
     for name in {name for name, _ in kinds if (name, True) not in kinds}:
         choose(browser, "correct", "right")
         search(browser, name)
-        assert said.text == "0 of 12 images, by order drawn. None fits all filters."
+        assert said.text == "0 of 12 images, by order sampled. None fits all filters."
     search(browser, "")
     choose(browser, "correct", "all")
     assert len(cards(browser)) == 12
@@ -160,14 +160,14 @@ def many(tmp_path_factory):
 def test_more_images_methods_and_outlines_on_demand(chromium, many):
     show(chromium, many)
     said = chromium.find_element("id", "shown")
-    assert said.text == "20 of 20 images, by order drawn. The first 12 are shown."
+    assert said.text == "20 of 20 images, by order sampled. The first 12 are shown."
     waiting = "return [...document.querySelectorAll('.card')].map(c => !c.style.cssText)"
     assert chromium.execute_script(waiting) == [False] * 12 + [True] * 8
     more = chromium.find_element("id", "more")
     assert more.text == "Show 8 more"
     more.send_keys(Keys.ENTER)
     assert cards(chromium) == list(range(100, 120))
-    assert said.text == "20 of 20 images, by order drawn."
+    assert said.text == "20 of 20 images, by order sampled."
     assert not more.is_displayed()
     last = chromium.find_elements("css selector", ".card")[-1]
     chromium.execute_script("arguments[0].scrollIntoView()", last)
