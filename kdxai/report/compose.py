@@ -63,7 +63,7 @@ def report(content: Content) -> Report:
     first = next((one for one, _ in design.compare if one in models), models[0])
     found = [
         sections.section(many.compression),
-        ledger.section(measured.claims),
+        ledger.section(measured.claims, other_protocols(content)),
         Section("noise", "Seed noise", "Seed noise", many.noise),
         results.section(measured, slots),
         checks(records),
@@ -128,11 +128,10 @@ def checks(records: pd.DataFrame) -> Section:
 
 
 def protocols(measured: Measured, charts: Sequence[Chart], slots: Mapping[str, int]) -> Section:
-    """The ladder."""
+    """The ladder, where other protocols were tried."""
     title, ladder = "From a literal protocol to a sound one", measured.ladder
     if ladder.empty:
-        text = "No other protocol was tried on these models in this run; launch/audit.py does that."
-        return Section("ladder", "Protocols", title, [Part(text=text)])
+        return Section("ladder", "Protocols", title, [])
     pair = main_pair(measured.design)
     text = (
         f"The {ladder.rung.iloc[0]} protocol on the models of this study, repaired one flaw at a "
@@ -151,6 +150,19 @@ def protocols(measured: Measured, charts: Sequence[Chart], slots: Mapping[str, i
     return Section(
         "ladder", "Protocols", title, [Part(text=text, page=legend(slots), charts=charts)]
     )
+
+
+def other_protocols(content: Content) -> list[str]:
+    """How to try some, where none was."""
+    if len(content.measured.ladder):
+        return []
+    of_study = isinstance(content.config.get("models"), Mapping)  # else their names and places
+    models = "study=WORKDIR" if of_study else "models=NAME=DIRECTORY,..."
+    return [
+        "No other protocol was tried on these models. This does it, WORKDIR being the folder of "
+        f"this report: python launch/audit.py --config configs/audit.py --config.{models} "
+        "--workdir WORKDIR/audit"
+    ]
 
 
 def legend(slots: Mapping[str, int]) -> Any:

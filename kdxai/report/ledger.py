@@ -1,5 +1,6 @@
 """The claims, their verdicts, and the numbers behind them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,15 +30,16 @@ SIGNS = {
 WIDTH, HEIGHT = 150, 34  # of the picture of a difference
 
 
-def section(claims: pd.DataFrame) -> Section:
-    """The ledger, and the verdicts of every rung where there are several."""
+def section(claims: pd.DataFrame, notes: Sequence[str]) -> Section:
+    """The ledger, and the verdicts of every rung where there are several; at its end `notes`."""
     reading = Part(text=answer.READING, folded="How to read the answer")
     if claims.empty:
         text = (
             "No claims were tested as such in this run; Table 1 below has the differences that "
             "they would be about."
         )
-        return Section("claims", "Claims", "The claims", [Part(text=text), reading])
+        parts = [Part(text=text), reading, Part(notes=notes)]
+        return Section("claims", "Claims", "The claims", [part for part in parts if any(part)])
     text = (
         f"Declared before the run and judged {tables.scope(claims)}. In the picture the line is no "
         "difference, the grey band what is too small to matter, and the bar the 95 % interval; the "
@@ -49,7 +51,8 @@ def section(claims: pd.DataFrame) -> Section:
         name = "The verdicts at every step of the audit"
         note = f"One repair per column, about {claims.about.iloc[-1]}."
         parts.append(Part(table=by_rung(claims, name), notes=[note], folded=name))
-    return Section("claims", "Claims", "The claims", parts)
+    parts.append(Part(notes=notes))
+    return Section("claims", "Claims", "The claims", [part for part in parts if any(part)])
 
 
 def verdict(word: str, about: str) -> Cell:

@@ -229,9 +229,15 @@ def test_a_model_at_chance_is_told_once():
 
 def test_without_claims_ladder_and_agreement_the_page_says_so():
     plain = changed(content(), claims=NONE, ladder=NONE, trust=NONE, agreement=NONE)
-    words = Elements(page_of(plain)).words()
+    page = page_of(plain)
+    words = Elements(page).words()
     assert "No claims were tested as such in this run" in words
     assert "No other protocol was tried on these models" in words
+    assert words.index("--config.study=WORKDIR") < words.index("Means with 95 % intervals")
+    assert "Protocols" not in words and "#ladder" not in page
+    alone = plain._replace(config={"models": "a=runs/a"})
+    assert "--config.models=NAME=DIRECTORY,... --workdir" in Elements(page_of(alone)).words()
+    assert "launch/audit.py" not in Elements(page_of(content())).words()
     assert "Agreement of two models" not in words
 
 
@@ -453,6 +459,7 @@ def test_provenance_is_complete(page):
         assert result["sha256"] in words
     assert '"epochs": 3' in words  # the config
     assert "61 s" in words
+    assert words.count("not trained") == 2  # the untrained networks of two seeds
     assert "written 2026-01-01" in words
 
 
