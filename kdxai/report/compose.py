@@ -83,6 +83,7 @@ def report(content: Content) -> Report:
         answers=answers(content),
         sentences=sentences(measured, main, models),
         models=facts.introduced(content.results, main, models, design, slots),
+        measured_on=facts.measured_on(content.results, models, main),
         sections=[section for section in found if section.parts],
         figures=content.figures,
     )

@@ -114,7 +114,7 @@ class Model(NamedTuple):
     """A model, introduced.
 
     Attributes:
-      accuracy: in large letters; `of` says of what, and why another number of it differs.
+      accuracy: in large letters; `of` is what stands below it, which may be nothing.
       size: what it is, and what it costs.
       beside: how large it is beside the reference.
     """
@@ -135,6 +135,7 @@ class Report(NamedTuple):
       byline: what was measured, and how much of it.
       answers: the first lines.
       sentences: behind them.
+      measured_on: of what the models' accuracies are.
       figures: files, each with its title.
     """
 
@@ -144,6 +145,7 @@ class Report(NamedTuple):
     answers: Sequence[Answer]
     sentences: Sequence[str]
     models: Sequence[Model]
+    measured_on: str
     sections: Sequence[Section]
     figures: Mapping[str, str]
 

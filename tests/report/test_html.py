@@ -463,6 +463,23 @@ def test_provenance_is_complete(page):
     assert "written 2026-01-01" in words
 
 
+def test_of_what_accuracies_are_is_said_once(page):
+    words = Elements(page).words()
+    said = "Accuracy is of all test images; below it, where it differs, that of the 60 images"
+    assert words.count(said) == words.count("sampled from them") == 1
+    full = content()
+    teacher, *_ = compose.report(full).models
+    assert teacher.accuracy == "89.5%"
+    rows = full.measured.records[full.measured.records.model == "teacher"]
+    explained = (rows.predicted == rows.label).mean()
+    assert teacher.of == f"{explained:.1%} of those explained; 2 networks, 89.0 to 90.0%"
+    told = {key: own | {"bytes": 77_000} for key, own in full.results.items()}
+    assert compose.report(full._replace(results=told)).models[1].size.endswith("77 kB compressed")
+    unknown = {"measured_accuracy": 0.5, "model": "mine", "sha256": "0" * 64}
+    found = compose.report(full._replace(results=dict.fromkeys(full.results, unknown)))
+    assert found.measured_on == "Accuracy is of the 60 images explained."
+
+
 def test_colours_belong_to_models_not_to_places():
     few, many = DESIGN.slots(["teacher", "student"]), DESIGN.slots(MODELS)
     assert few.items() <= many.items()
