@@ -24,7 +24,7 @@ from kdxai.report.charts.chart import Chart
 from kdxai.report.drawn import Charts, main_pair
 from kdxai.report.facts import Results
 from kdxai.report.networks import NO_NETWORKS, Networks
-from kdxai.report.report import Answer, Cell, Part, Report, Section, named, row, table
+from kdxai.report.report import Answer, Cell, Part, Report, Section, Table, named, row, table
 from kdxai.study.measure import Measured
 
 
@@ -81,6 +81,7 @@ def report(content: Content) -> Report:
         data=measured.dataset.name,
         byline=byline(measured.dataset.name, main, len(every)),
         answers=answers(content),
+        numbers=numbers(measured, main, slots),
         sentences=sentences(measured, main, models),
         models=facts.introduced(content.results, main, models, design, slots),
         measured_on=facts.measured_on(content.results, models, main),
@@ -107,19 +108,27 @@ def answers(content: Content) -> list[Answer]:
     return [answer.answer(content.measured.question, content.measured.design)]
 
 
+def numbers(measured: Measured, main: pd.DataFrame, slots: Mapping[str, int]) -> Table | None:
+    """Those behind the answer, where something is asked."""
+    asked = measured.question
+    if asked.empty:
+        return None
+    return answer.numbers(asked, main, measured.trust, measured.design, slots)
+
+
 def sentences(measured: Measured, main: pd.DataFrame, models: Sequence[str]) -> list[str]:
-    """The numbers behind the answer, the tally of the claims, and how sure all is.
+    """What the third model of the numbers is, the tally of the claims, and how sure all is.
 
     Args:
       models: whose numbers are told where nothing is asked.
     """
     asked, claims, design = measured.question, measured.claims, measured.design
-    numbers = answer.behind(asked, main, design) if len(asked) else ""
+    first = answer.third(asked, design) if len(asked) else ""
     if asked.empty and not design.compare:
-        numbers = answer.stated(main[main.model.isin(models)])
+        first = answer.stated(main[main.model.isin(models)])
     tally = answer.tallied(claims) if len(claims) else ""
     sure = answer.sure(main, claims if len(claims) else asked, measured.trust, design)
-    return [sentence for sentence in (numbers, tally, sure) if sentence]
+    return [sentence for sentence in (first, tally, sure) if sentence]
 
 
 def checks(records: pd.DataFrame) -> Section:

@@ -134,7 +134,8 @@ class Report(NamedTuple):
       data: name of the data set.
       byline: what was measured, and how much of it.
       answers: the first lines.
-      sentences: behind them.
+      numbers: behind them, where something is asked.
+      sentences: behind those.
       measured_on: of what the models' accuracies are.
       figures: files, each with its title.
     """
@@ -143,6 +144,7 @@ class Report(NamedTuple):
     data: str
     byline: Sequence[str]
     answers: Sequence[Answer]
+    numbers: Table | None
     sentences: Sequence[str]
     models: Sequence[Model]
     measured_on: str

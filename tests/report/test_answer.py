@@ -107,11 +107,20 @@ def test_the_first_line_without_the_truth_or_of_several_seeds_or_of_one_model():
 
 def test_the_numbers_behind_it_are_the_students_the_teachers_and_the_controls():
     rows = asked(YES, NO, metrics=("average_drop", "ssim"))
-    assert answers.behind(rows, table(TEACHER, CONTROL), DESIGN) == (
-        "Average drop: 0.300 of the student, 0.200 of the teacher, 0.310 of the control; coherency "
-        "(SSIM): 0.700 of the student, 0.700 of the teacher, 0.600 of the control; the control is "
-        "the student's network, trained without a teacher."
-    )
+    trust = pd.DataFrame({"model": ["control"], "metric": ["ssim"], "trustworthy": [False]})
+    found = answers.numbers(rows, table(TEACHER, CONTROL), trust, DESIGN, {"student": 2})
+    assert [column.text for column in found.columns] == ["Metric", "student", "teacher", "control"]
+    [(_, lines)] = found.groups
+    told = {line.head.text: [cell.text + cell.mark for cell in line.cells] for line in lines}
+    assert told == {
+        "Average drop ↓": ["0.300", "0.200", "0.310"],
+        "Coherency (SSIM) ↑": ["0.700", "0.700", "0.600†"],
+    }
+    says = "The control is the student's network, trained without a teacher."
+    assert answers.third(rows, DESIGN) == says
+    assert answers.third(rows, DESIGN._replace(roles={})) == ""
+    alone = answers.third(rows, DESIGN._replace(compare=DESIGN.compare[:1]))
+    assert alone.startswith("The student was compared with no third model, so this")
 
 
 def test_several_seeds_speak_of_the_recipe_and_one_never_does():
@@ -249,7 +258,7 @@ def test_doubts_are_said_of_what_is_used_and_of_nothing_else():
     )
     third = sure(table(TEACHER), 1, trust=trust)
     assert third.endswith(
-        "; not trustworthy here, for reasons below Table 1: average drop (student, control)."
+        "; † not trustworthy here, for reasons below Table 1: average drop (student, control)."
     )
     third = sure(table(TEACHER), 2, claims(), trust)
     assert third.endswith(": average drop (student).")  # no claim is about the control

@@ -260,6 +260,26 @@ def test_a_screenshot_shows_a_page_that_fits(chromium, page, width, scheme):
     assert outside == []
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_claim_is_read_without_scrolling(chromium, page, width):
+    show(chromium, page, width)
+    cut = chromium.execute_script(
+        "return [...document.querySelectorAll('.answer .scroll, #claims > .part .scroll')]"
+        ".map(one => [one.scrollWidth - one.clientWidth, one.getAttribute('aria-label')])"
+    )
+    assert len(cut) == 2
+    assert all(over <= 0 for over, _ in cut), cut
+    # The difference, its interval and what it is of stand below each other or the picture.
+    heights = chromium.execute_script(
+        "return [...document.querySelectorAll('#claims td:has(.gap)')].map(cell => {"
+        " const [picture, ends, of] = [...cell.querySelectorAll('.gap, small')]"
+        "  .map(one => one.getBoundingClientRect());"
+        " return [of.top - picture.bottom, of.top - ends.bottom, of.left - picture.left] })"
+    )
+    assert len(heights) == 2
+    assert all(below >= 0 and after >= -1 and abs(left) < 2 for below, after, left in heights)
+
+
 def test_without_a_script_it_is_a_static_page(chromium, page):
     show(chromium, page, script=False)
     try:
