@@ -69,7 +69,7 @@ def report(content: Content) -> Report:
         checks(records),
         protocols(measured, content.charts.ladders, slots),
         accuracy(content.charts.accuracies),
-        single(content.charts, slots),
+        single(content, slots),
         classes.section(own, measured.dataset.class_names, models, first, slots),
         pictures(content, slots),
         trusted.degenerate(records, slots),
@@ -188,12 +188,19 @@ def accuracy(charts: Sequence[Chart]) -> Section:
     return Section("accuracy", "Accuracy", title, [Part(text=text, charts=charts)])
 
 
-def single(charts: Charts, slots: Mapping[str, int]) -> Section:
+def single(content: Content, slots: Mapping[str, int]) -> Section:
     """What the means hide, and how the models were trained."""
+    charts, records = content.charts, content.measured.records
     text = (
         "What the means hide: how the values of single images are spread, which images differ "
         "between two models, and how sure the models are of their answers."
     )
+    drawn, whole = (rows.image.nunique() for rows in (records[records.drawn], records))
+    if drawn < whole:
+        text += (
+            f" They are of all {whole:,} test images measured, not only of the {drawn:,} random "
+            "ones."
+        )
     marks = legend(slots)
     kinds = {
         f"{len(charts.single)} pictures of single images": charts.single,
