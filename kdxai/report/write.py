@@ -213,8 +213,9 @@ def map_charts(measured: Measured, panels: Panels) -> list[Chart]:
             found.append(maps.side_by_side(f"methods-{one.name}", title, shown, columns))
     rows = Shown(
         np.repeat(shown.images[:1], len(methods), 0),
-        [titles.method(method) for method in methods],
+        [names[0]] * len(methods),
         None if shown.masks is None else np.repeat(shown.masks[:1], len(methods), 0),
+        [titles.method(method) for method in methods],
     )
     through = {one.name: [panels[one.name, method][0] for method in methods] for one in first}
     title = f"Test image {int(chosen[0])}, {names[0]}, through all models"

@@ -34,13 +34,22 @@ def drawable(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**ends)
 
 
-def key(figure: Figure, slots: Mapping[str, int]) -> None:
-    """The models with their marks, along the top of a figure."""
+def key(figure: Figure, slots: Mapping[str, int], *, lines: bool = False) -> None:
+    """The models with their marks, along the top of a figure.
+
+    Args:
+      lines: whether the figure has lines without marks, which then stand for the models here.
+    """
+    drawn = [{"color": look.colour(slot), "lw": 1.8} for slot in slots.values()]
+    if not lines:
+        drawn = [look.shape(slot) for slot in slots.values()]
     figure.legend(
-        [Line2D([], [], **look.shape(slot)) for slot in slots.values()],
+        [Line2D([], [], **one) for one in drawn],
         [titles.model(name) for name in slots],
-        loc="upper left", bbox_to_anchor=(0, 1), frameon=False, fontsize=10, handletextpad=0.2,
+        loc="upper left", bbox_to_anchor=(0, 1), frameon=False, fontsize=10,
+        handletextpad=0.6 if lines else 0.2,
         columnspacing=1.2, borderaxespad=0.2,
+        handlelength=1.2 if lines else None,
         ncols=key_columns(figure.get_figwidth() * look.POINTS),
     )  # fmt: skip
 
