@@ -335,6 +335,18 @@ def test_own_pictures_fit_and_need_nothing(chromium, own_pictures, width, scheme
     assert {url for url in urls if not url.startswith(("data:", "chrome:"))} == {own_pictures}
 
 
+def test_few_maps_of_own_pictures_fill_the_width(chromium, own_pictures):
+    show(chromium, own_pictures, 1280)
+    room = chromium.execute_script(
+        "const view = document.querySelector('.evidence');"
+        "view.querySelector('.maps + .maps').remove();"
+        "const right = [...view.querySelectorAll('img')].at(-1).getBoundingClientRect().right;"
+        "const box = view.getBoundingClientRect();"
+        "return (box.right - right) / box.width"
+    )
+    assert 0 <= room < 0.15
+
+
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory):
     path = tmp_path_factory.mktemp("sweep") / "report.html"
