@@ -108,7 +108,7 @@ def numbers(
         value = value_of(metric, means.get((name, metric), np.nan))
         return Cell(value, mark=tables.DOUBT * ((name, metric) in bad))
 
-    columns = ["Metric", *(named(name, slots) for name in models)]
+    columns: list[str | Cell] = ["Metric", *(named(name, slots) for name in models)]
     lines = by_metric(asked.metric, models, cell)
     return grouped("The numbers behind the answer", columns, [("", lines)])
 

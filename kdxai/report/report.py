@@ -244,7 +244,8 @@ def estimate_of(
       more: of the cell.
     """
     scale, form, unit = form_of(metric, digits, gap=gap)
-    cell = estimate(*(scale * value for value in ends), form, **more)
+    mean, low, high = (scale * value for value in ends)
+    cell = estimate(mean, low, high, form, **more)
     return cell if cell == NOTHING else cell._replace(text=cell.text + unit)
 
 

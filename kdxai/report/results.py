@@ -91,9 +91,9 @@ def numbers(
         one = lines.loc[(*pair, metric)]
         doubted = tables.is_doubted(*pair, metric, doubts)
         marks = tables.DOUBT * doubted + tables.FEW * bool(few(metric, one.n))
-        said = {"mark": marks, "sign": sign(one, metric, doubted=doubted) if pair[1] else ""}
+        word = sign(one, metric, doubted=doubted) if pair[1] else ""
         ends = one["mean"], one.ci_low, one.ci_high
-        return estimate_of(metric, ends, gap=bool(pair[1]), **said)
+        return estimate_of(metric, ends, gap=bool(pair[1]), mark=marks, sign=word)
 
     pairs = list(rows[["model", "other"]].drop_duplicates().itertuples(index=False, name=None))
     groups = [("Models and paired differences", pairs)]

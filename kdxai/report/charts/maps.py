@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -145,7 +145,7 @@ def grid(
         show(ax, (row, 0), image, masks[row], shortened(name))
     for row, name in enumerate(shown.rows):
         y = HEAD + LINE + row * (SIDE + LINE + GAP) + SIDE / 2
-        upright = {"rotation": 90, "ha": "right", "va": "center"}
+        upright: dict[str, Any] = {"rotation": 90, "ha": "right", "va": "center"}
         ax.text(AROUND - 1, y, shortened(name, 24), fontsize=8.5, **upright)
     for row, column, own in placed(panels, each):
         said = f"{shortened(own.class_name)} {own.before:.0%}"

@@ -40,9 +40,9 @@ def key(figure: Figure, slots: Mapping[str, int], *, lines: bool = False) -> Non
     Args:
       lines: whether the figure has lines without marks, which then stand for the models here.
     """
-    drawn = [{"color": look.colour(slot), "lw": 1.8} for slot in slots.values()]
-    if not lines:
-        drawn = [look.shape(slot) for slot in slots.values()]
+    drawn: list[dict[str, Any]] = [look.shape(slot) for slot in slots.values()]
+    if lines:
+        drawn = [{"color": look.colour(slot), "lw": 1.8} for slot in slots.values()]
     figure.legend(
         [Line2D([], [], **one) for one in drawn],
         [titles.model(name) for name in slots],
@@ -83,6 +83,7 @@ def ladder(
     """
     metrics = [name for name in metrics if name in set(drawable(table).metric)]
     rungs = list(dict.fromkeys(table.rung))
+    one, other = pair or ("", "")
     width = NAMES + (COLUMN + ASIDE) * len(metrics)
     high = max(38, 12 + 5 * len(slots)) * len(rungs)
     top = 20 + (key_height(slots, width) + 18 if named else 0)
@@ -91,7 +92,7 @@ def ladder(
     for place, metric in enumerate(metrics):
         left = NAMES + (COLUMN + ASIDE) * place
         ax = look.add_axes(figure, left, top, COLUMN, high)
-        doubted = bool(pair) and tables.is_doubted(*pair, metric, doubts)
+        doubted = tables.is_doubted(one, other, metric, doubts)
         own = climb(ax, table[table.metric == metric], rungs, slots, pair, doubted)
         says += [f"{titles.metric(metric)}, {line}" if named else line for line in own]
         if named:
@@ -149,8 +150,8 @@ def climb(
             verdict = answer.sign(differences.loc[name], metric, doubted=silent) or "unclear"
             word = tables.DOUBT if silent else verdict
             look.beside(ax, 1, y, word, (ASIDE - 2, 0), color=SIGNS[verdict], **WORD)
-            told = "not judged: the metric fails its checks" if silent else verdict
-            says[name] += f"; {titles.model(first)} is {told}"
+            judged = "not judged: the metric fails its checks" if silent else verdict
+            says[name] += f"; {titles.model(first)} is {judged}"
     return list(says.values())
 
 
