@@ -1,12 +1,22 @@
 """The answer of a study: yes, no or undecided, with the numbers behind it, and how sure that is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from kdxai.report import tables, titles
-from kdxai.report.report import MINUS, Answer, listed
+from kdxai.report.report import (
+    MINUS,
+    Answer,
+    Cell,
+    Table,
+    by_metric,
+    grouped,
+    listed,
+    named,
+    value_of,
+)
 from kdxai.study import question
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.design import Design
@@ -77,29 +87,43 @@ def scope(asked: pd.DataFrame) -> str:
     return f"speaking of {row.about}"
 
 
-def behind(asked: pd.DataFrame, table: pd.DataFrame, design: Design) -> str:
-    """The numbers behind the answer, of its two models and of what the first has beside it."""
+def beside(asked: pd.DataFrame, design: Design) -> list[str]:
+    """The answer's two models, and what the first is compared with beside the second, if any."""
     one, other = asked.one.iloc[0], asked.other.iloc[0]
-    third = [b for a, b in design.compare if a == one and b != other][:1]
+    return [one, other, *[b for a, b in design.compare if a == one and b != other][:1]]
+
+
+def numbers(
+    asked: pd.DataFrame,
+    table: pd.DataFrame,
+    trust: pd.DataFrame,
+    design: Design,
+    slots: Mapping[str, int],
+) -> Table:
+    """The means behind the answer, of the models that it is about and of a third."""
     means = table[table.other == ""].set_index(["model", "metric"])["mean"]
-    said = [
-        f"{titles.in_sentence(metric)}: "
-        + ", ".join(
-            f"{means[name, metric]:.3f} of {design.called(name)}"
-            for name in (one, other, *third)
-            if (name, metric) in means
-        )
-        for metric in asked.metric
-    ]
-    if third and third[0] in design.roles:
-        said.append(f"{design.called(third[0])} is {design.roles[third[0]]}")
-    if not third:
-        said.append(
+    models = [name for name in beside(asked, design) if name in means.index.levels[0]]
+    bad = tables.doubted(trust)
+
+    def cell(metric: str, name: str) -> Cell:
+        value = value_of(metric, means.get((name, metric), np.nan))
+        return Cell(value, mark=tables.DOUBT * ((name, metric) in bad))
+
+    columns: list[str | Cell] = ["Metric", *(named(name, slots) for name in models)]
+    lines = by_metric(asked.metric, models, cell)
+    return grouped("The numbers behind the answer", columns, [("", lines)])
+
+
+def third(asked: pd.DataFrame, design: Design) -> str:
+    """What the third of these models is; "" where nothing is told of it."""
+    one, _, *others = beside(asked, design)
+    said = [f"{design.called(b)} is {design.roles[b]}." for b in others if b in design.roles]
+    if not others:
+        said = [
             f"{design.called(one)} was compared with no third model, so this does not say what "
-            "makes the difference"
-        )
-    text = "; ".join(said)
-    return f"{text[:1].upper()}{text[1:]}."
+            "makes the difference."
+        ]
+    return "".join(text[:1].upper() + text[1:] for text in said)
 
 
 def tallied(claims: pd.DataFrame) -> str:
@@ -164,7 +188,7 @@ def stated(table: pd.DataFrame) -> str:
         f"{titles.model(model)} has "
         + listed(
             [
-                f"{titles.in_sentence(m)} {values[model, m]:.3f}"
+                f"{titles.in_sentence(m)} {value_of(m, values[model, m])}"
                 for m in metrics
                 if (model, m) in values
             ]
@@ -174,11 +198,16 @@ def stated(table: pd.DataFrame) -> str:
     return f"On {table.n.max():,} test images {'; '.join(said)}."
 
 
-def sign(row: pd.Series, metric: str) -> str:
-    """What a paired difference says of its first model: better, worse, or "" where 0 is inside."""
-    if np.isnan(row.ci_low) or row.ci_low <= 0 <= row.ci_high or not STATISTICS[metric].better:
+def sign(row: pd.Series, metric: str, *, doubted: bool = False) -> str:
+    """What a paired difference says of its first model: better, worse, or "" where 0 is inside.
+
+    Args:
+      doubted: whether the metric fails its checks on one of the two: then it says nothing.
+    """
+    better = STATISTICS[metric].better
+    if doubted or not better or np.isnan(row.ci_low) or row.ci_low <= 0 <= row.ci_high:
         return ""
-    return "better" if (row["mean"] > 0) == (STATISTICS[metric].better > 0) else "worse"
+    return "better" if (row["mean"] > 0) == (better > 0) else "worse"
 
 
 def sure(table: pd.DataFrame, judged: pd.DataFrame, trust: pd.DataFrame, design: Design) -> str:
@@ -219,6 +248,7 @@ def sure(table: pd.DataFrame, judged: pd.DataFrame, trust: pd.DataFrame, design:
         else:
             text += "what another seed would change is not measured"
     parts = [text]
+    # A doubted metric is told here all the same: this is about the metric, not the networks.
     better = [
         titles.in_sentence(metric)
         for metric in HEADLINE
@@ -229,7 +259,9 @@ def sure(table: pd.DataFrame, judged: pd.DataFrame, trust: pd.DataFrame, design:
         its = design.called(design.reference)
         parts.append(f"a network that learned nothing scores better than {its} in {listed(better)}")
     if doubts := doubted(used, trust):
-        parts.append(f"not trustworthy here, for reasons below Table 1: {listed(doubts)}")
+        parts.append(
+            f"{tables.DOUBT} not trustworthy here, for reasons below Table 1: {listed(doubts)}"
+        )
     return f"{'; '.join(parts)}."
 
 

@@ -1,5 +1,6 @@
 """Class by class."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -7,11 +8,25 @@ import numpy as np
 import pandas as pd
 
 from kdxai.report import titles
-from kdxai.report.report import Cell, Part, Row, Section, folded, grouped, named, number, row, table
+from kdxai.report.report import (
+    Cell,
+    Part,
+    Row,
+    Section,
+    folded,
+    form_of,
+    grouped,
+    named,
+    number,
+    row,
+    table,
+    value_of,
+)
 from kdxai.study import question
 from kdxai.study.stats import STATISTICS
 
 ENDS = 10  # of many classes, how many of the worst and of the best are shown
+LEAST = 2  # digits of a fraction
 SHOWN = 2  # of many classes, metrics that are not folded away
 PER_CLASS = ("accuracy", *question.BY_MASKS[:1], *question.USUAL)
 Slots = Mapping[str, int]
@@ -112,8 +127,16 @@ def shaded(one: PerClass, k: int, names: Sequence[str]) -> Row:
 
 def plain(one: PerClass, k: int, names: Sequence[str]) -> Row:
     """A class and its numbers."""
-    numbers = [
-        number(mean, ".2f") + (f" ± {error:.2f}" if error > 0 else "")
-        for mean, error in zip(one.means[k], one.errors[k], strict=True)
-    ]
+    pairs = zip(one.means[k], one.errors[k], strict=True)
+    numbers = [with_error(one.metric, mean, error) for mean, error in pairs]
     return row(names[one.labels[k]], f"{one.counts[k]:,}", *numbers)
+
+
+def with_error(metric: str, mean: float, error: float) -> str:
+    """`0.41 ± 0.02`, `0.414 ± 0.003`: as many digits as it takes for the error not to be zero."""
+    if not error > 0:
+        return value_of(metric, mean, LEAST)
+    scale, _, unit = form_of(metric)
+    digits = max(LEAST, math.ceil(-math.log10(error)))
+    _, form, _ = form_of(metric, digits)
+    return f"{value_of(metric, mean, digits)} ± {number(scale * error, form)}{unit}"

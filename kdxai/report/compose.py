@@ -15,6 +15,7 @@ from kdxai.report import (
     pages,
     results,
     sections,
+    tables,
     titles,
     trusted,
 )
@@ -23,7 +24,7 @@ from kdxai.report.charts.chart import Chart
 from kdxai.report.drawn import Charts, main_pair
 from kdxai.report.facts import Results
 from kdxai.report.networks import NO_NETWORKS, Networks
-from kdxai.report.report import Answer, Cell, Part, Report, Section, named, row, table
+from kdxai.report.report import Answer, Cell, Part, Report, Section, Table, named, row, table
 from kdxai.study.measure import Measured
 
 
@@ -62,13 +63,13 @@ def report(content: Content) -> Report:
     first = next((one for one, _ in design.compare if one in models), models[0])
     found = [
         sections.section(many.compression),
-        ledger.section(measured.claims),
+        ledger.section(measured.claims, other_protocols(content)),
         Section("noise", "Seed noise", "Seed noise", many.noise),
         results.section(measured, slots),
         checks(records),
         protocols(measured, content.charts.ladders, slots),
         accuracy(content.charts.accuracies),
-        single(content.charts, slots),
+        single(content, slots),
         classes.section(own, measured.dataset.class_names, models, first, slots),
         pictures(content, slots),
         trusted.degenerate(records, slots),
@@ -80,8 +81,10 @@ def report(content: Content) -> Report:
         data=measured.dataset.name,
         byline=byline(measured.dataset.name, main, len(every)),
         answers=answers(content),
+        numbers=numbers(measured, main, slots),
         sentences=sentences(measured, main, models),
         models=facts.introduced(content.results, main, models, design, slots),
+        measured_on=facts.measured_on(content.results, models, main),
         sections=[section for section in found if section.parts],
         figures=content.figures,
     )
@@ -105,19 +108,27 @@ def answers(content: Content) -> list[Answer]:
     return [answer.answer(content.measured.question, content.measured.design)]
 
 
+def numbers(measured: Measured, main: pd.DataFrame, slots: Mapping[str, int]) -> Table | None:
+    """Those behind the answer, where something is asked."""
+    asked = measured.question
+    if asked.empty:
+        return None
+    return answer.numbers(asked, main, measured.trust, measured.design, slots)
+
+
 def sentences(measured: Measured, main: pd.DataFrame, models: Sequence[str]) -> list[str]:
-    """The numbers behind the answer, the tally of the claims, and how sure all is.
+    """What the third model of the numbers is, the tally of the claims, and how sure all is.
 
     Args:
       models: whose numbers are told where nothing is asked.
     """
     asked, claims, design = measured.question, measured.claims, measured.design
-    numbers = answer.behind(asked, main, design) if len(asked) else ""
+    first = answer.third(asked, design) if len(asked) else ""
     if asked.empty and not design.compare:
-        numbers = answer.stated(main[main.model.isin(models)])
+        first = answer.stated(main[main.model.isin(models)])
     tally = answer.tallied(claims) if len(claims) else ""
     sure = answer.sure(main, claims if len(claims) else asked, measured.trust, design)
-    return [sentence for sentence in (numbers, tally, sure) if sentence]
+    return [sentence for sentence in (first, tally, sure) if sentence]
 
 
 def checks(records: pd.DataFrame) -> Section:
@@ -127,11 +138,10 @@ def checks(records: pd.DataFrame) -> Section:
 
 
 def protocols(measured: Measured, charts: Sequence[Chart], slots: Mapping[str, int]) -> Section:
-    """The ladder."""
+    """The ladder, where other protocols were tried."""
     title, ladder = "From a literal protocol to a sound one", measured.ladder
     if ladder.empty:
-        text = "No other protocol was tried on these models in this run; launch/audit.py does that."
-        return Section("ladder", "Protocols", title, [Part(text=text)])
+        return Section("ladder", "Protocols", title, [])
     pair = main_pair(measured.design)
     text = (
         f"The {ladder.rung.iloc[0]} protocol on the models of this study, repaired one flaw at a "
@@ -142,11 +152,27 @@ def protocols(measured: Measured, charts: Sequence[Chart], slots: Mapping[str, i
         one, other = map(measured.design.called, pair)
         text += (
             f" On the right: what {one} is beside {other}, unclear where the interval of the "
-            "difference holds zero."
+            "difference holds zero"
         )
+        if tables.doubted(measured.trust):
+            text += f", and {tables.DOUBT} where the metric fails its checks on one of them"
+        text += "."
     return Section(
         "ladder", "Protocols", title, [Part(text=text, page=legend(slots), charts=charts)]
     )
+
+
+def other_protocols(content: Content) -> list[str]:
+    """How to try some, where none was."""
+    if len(content.measured.ladder):
+        return []
+    of_study = isinstance(content.config.get("models"), Mapping)  # else their names and places
+    models = "study=WORKDIR" if of_study else "models=NAME=DIRECTORY,..."
+    return [
+        "No other protocol was tried on these models. This does it, WORKDIR being the folder of "
+        f"this report: python launch/audit.py --config configs/audit.py --config.{models} "
+        "--workdir WORKDIR/audit"
+    ]
 
 
 def legend(slots: Mapping[str, int]) -> Any:
@@ -162,12 +188,19 @@ def accuracy(charts: Sequence[Chart]) -> Section:
     return Section("accuracy", "Accuracy", title, [Part(text=text, charts=charts)])
 
 
-def single(charts: Charts, slots: Mapping[str, int]) -> Section:
+def single(content: Content, slots: Mapping[str, int]) -> Section:
     """What the means hide, and how the models were trained."""
+    charts, records = content.charts, content.measured.records
     text = (
         "What the means hide: how the values of single images are spread, which images differ "
         "between two models, and how sure the models are of their answers."
     )
+    drawn, whole = (rows.image.nunique() for rows in (records[records.drawn], records))
+    if drawn < whole:
+        text += (
+            f" They are of all {whole:,} test images measured, not only of the {drawn:,} random "
+            "ones."
+        )
     marks = legend(slots)
     kinds = {
         f"{len(charts.single)} pictures of single images": charts.single,

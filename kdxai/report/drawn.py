@@ -8,11 +8,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from kdxai.errors import UserError
-from kdxai.report import titles
+from kdxai.report import tables, titles
 from kdxai.report.answer import HEADLINE
 from kdxai.report.charts import images, models, squares, training
 from kdxai.report.charts.chart import Chart
-from kdxai.report.tables import MAIN
 from kdxai.study.design import Design
 from kdxai.study.measure import Measured
 from kdxai.study.members import Member
@@ -56,7 +55,7 @@ def charts(
         table1=table1(table, slots, measured.seeds),
         accuracies=accuracies(main, slots),
         single=single(records, slots, pair),
-        ladders=ladders(measured.ladder, slots, pair),
+        ladders=ladders(measured.ladder, slots, pair, tables.doubted(measured.trust)),
         concord=[
             *([] if concord is None else [squares.concord(concord)]),
             *([] if truth is None else [truth]),
@@ -100,10 +99,15 @@ def read_histories(trained: Sequence[Member]) -> dict[str, pd.DataFrame]:
     return histories
 
 
-def ladders(table: pd.DataFrame, slots: Mapping[str, int], pair: Sequence[str]) -> list[Chart]:
+def ladders(
+    table: pd.DataFrame,
+    slots: Mapping[str, int],
+    pair: Sequence[str],
+    doubts: tables.Doubts = frozenset(),
+) -> list[Chart]:
     """The metrics of the answer at every rung of `table`, a chart each; may be none."""
     return [
-        models.ladder(table, [metric], slots, pair, named=False)
+        models.ladder(table, [metric], slots, pair, named=False, doubts=doubts)
         for metric in HEADLINE
         if len(table) and metric in set(models.drawable(table).metric)
     ]
@@ -125,7 +129,7 @@ def table1(table: pd.DataFrame, slots: Mapping[str, int], seeds: pd.DataFrame) -
     """
     return [
         models.intervals(
-            rows[rows.metric.isin(MAIN)],
+            rows[rows.metric.isin(tables.MAIN)],
             slots,
             seeds[seeds.method == method] if len(seeds) else seeds,
             f"table1-{method}",

@@ -79,7 +79,7 @@ def counted(value: float) -> str:
 FORMS = {  # of WORTH: how it is written, and what stands behind it in a sentence
     "parameters": (counted, " parameters"),
     "multiply_adds": (counted, " multiply-adds"),
-    "bytes": (lambda value: f"{value / 1000:,.0f} kB", ""),
+    "bytes": (lambda value: f"{value / 1000:,.0f} kB", " compressed"),
     "seconds_per_image": (lambda value: f"{1000 * value:.2g} ms", " per image"),
 }
 
@@ -128,7 +128,7 @@ def introduced(
         Model(
             name=named(name, slots),
             accuracy=f"{mean_accuracy(of[name]):.1%}",
-            of=measured_on(name, of[name], main),
+            of=beside_accuracy(name, of[name], main),
             role=design.roles.get(name, ""),
             size=size(of[name][0]),
             beside=beside(of[name][0], of[first][0], design.called(first)) if name != first else "",
@@ -141,19 +141,29 @@ def mean_accuracy(family: Sequence[Facts]) -> float:
     return sum(map(accuracy, family)) / len(family)
 
 
-def measured_on(name: str, family: Sequence[Facts], main: pd.DataFrame) -> str:
-    """Of what a model's accuracy is, and why that in Table 1 is another."""
+def measured_on(results: Results, models: Sequence[str], main: pd.DataFrame) -> str:
+    """Of what the accuracies of `introduced` are, said once for all models."""
+    of, images = families(results), f"the {main.n.max():,} images explained"
+    if not any("test_accuracy" in of[name][0] for name in models):
+        return f"Accuracy is of {images}."
+    return (
+        f"Accuracy is of all test images; below it, where it differs, that of {images}, which are "
+        "sampled from them."
+    )
+
+
+def beside_accuracy(name: str, family: Sequence[Facts], main: pd.DataFrame) -> str:
+    """What a model's accuracy has beside it: that in Table 1, and those of its networks."""
     rows = main[(main.model == name) & (main.other == "") & (main.metric == "accuracy")]
-    explained, images = rows["mean"].iloc[0], f"{rows.n.iloc[0]:,} images explained"
-    text = f"of the {images}"
-    if "test_accuracy" in family[0]:
-        text = "of all test images"
-        if abs(explained - mean_accuracy(family)) >= 0.0005:
-            text += f"; {explained:.1%} of the {images}, which are sampled from them"
+    explained, parts = rows["mean"].iloc[0], []
+    if "test_accuracy" not in family[0]:
+        parts.append("of the images explained")
+    elif abs(explained - mean_accuracy(family)) >= 0.0005:
+        parts.append(f"{explained:.1%} of those explained")
     if len(family) > 1:
         low, high = min(map(accuracy, family)), max(map(accuracy, family))
-        text += f"; {len(family)} networks, {100 * low:.1f} to {high:.1%}"
-    return text
+        parts.append(f"{len(family)} networks, {100 * low:.1f} to {high:.1%}")
+    return "; ".join(parts)
 
 
 def families(results: Results) -> dict[str, list[Facts]]:
@@ -176,7 +186,7 @@ def section(results: Results, slots: Slots) -> Section:
         lines.append(row(named(name, slots), network(own), *costs, right))
     text = (
         "Multiply-adds are those of convolutions and classifier for one image; the size is that of "
-        "the compressed weights; the time per image was taken here, in batches of 32."
+        "the weights, compressed; the time per image was taken here, in batches of 32."
     )
     shown = table("What the models are", columns, lines)
     return Section("models", "Models", "Models", [Part(text=text, table=shown)])

@@ -10,6 +10,7 @@ from kdxai.report import titles
 from kdxai.report.charts.chart import Chart
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+PERCENT = ("accuracy",)  # metrics that are read in percent, their differences in points
 
 
 class Cell(NamedTuple):
@@ -113,7 +114,7 @@ class Model(NamedTuple):
     """A model, introduced.
 
     Attributes:
-      accuracy: in large letters; `of` says of what, and why another number of it differs.
+      accuracy: in large letters; `of` is what stands below it, which may be nothing.
       size: what it is, and what it costs.
       beside: how large it is beside the reference.
     """
@@ -133,7 +134,9 @@ class Report(NamedTuple):
       data: name of the data set.
       byline: what was measured, and how much of it.
       answers: the first lines.
-      sentences: behind them.
+      numbers: behind them, where something is asked.
+      sentences: behind those.
+      measured_on: of what the models' accuracies are.
       figures: files, each with its title.
     """
 
@@ -141,8 +144,10 @@ class Report(NamedTuple):
     data: str
     byline: Sequence[str]
     answers: Sequence[Answer]
+    numbers: Table | None
     sentences: Sequence[str]
     models: Sequence[Model]
+    measured_on: str
     sections: Sequence[Section]
     figures: Mapping[str, str]
 
@@ -207,6 +212,41 @@ def estimate(mean: float, low: float, high: float, form: str = ".3f", **more: An
     if np.isnan(mean):
         return NOTHING
     return Cell(number(mean, form), [ends(low, high, form)], **more)
+
+
+def form_of(metric: str, digits: int = 3, *, gap: bool = False) -> tuple[float, str, str]:
+    """The unit in which a metric is read: its factor, format and sign.
+
+    Args:
+      digits: of a fraction; a percentage has two fewer.
+      gap: whether it is a difference.
+    """
+    plus = "+" * gap
+    if metric not in PERCENT:
+        return 1, f"{plus}.{digits}f", ""
+    return 100, f"{plus}.{max(digits - 2, 0)}f", " points" if gap else "%"
+
+
+def value_of(metric: str, value: float, digits: int = 3, *, gap: bool = False) -> str:
+    """`0.277`, `98.2%`, `+1.2 points`: a metric's value; a dash for NaN."""
+    scale, form, unit = form_of(metric, digits, gap=gap)
+    return number(scale * value, form) + unit * (not np.isnan(value))
+
+
+def estimate_of(
+    metric: str, ends: Sequence[float], digits: int = 3, *, gap: bool = False, **more: Any
+) -> Cell:
+    """A metric's value with its interval.
+
+    Args:
+      ends: mean, low and high.
+      digits, gap: as of `form_of`.
+      more: of the cell.
+    """
+    scale, form, unit = form_of(metric, digits, gap=gap)
+    mean, low, high = (scale * value for value in ends)
+    cell = estimate(mean, low, high, form, **more)
+    return cell if cell == NOTHING else cell._replace(text=cell.text + unit)
 
 
 def p_value(value: float) -> str:

@@ -1,6 +1,6 @@
 """Table 1 and what stands beside it: each seed, the differences, the agreement of two models."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from kdxai.report.report import (
     Section,
     by_metric,
     estimate,
+    estimate_of,
     folded,
     grouped,
     headed,
@@ -23,6 +24,7 @@ from kdxai.report.report import (
     p_value,
     row,
     table,
+    value_of,
 )
 from kdxai.report.trusted import reasons
 from kdxai.study.measure import Measured
@@ -30,7 +32,6 @@ from kdxai.study.stats import FEWEST, STATISTICS, few
 
 ACROSS = 9  # columns of numbers that a page of 1280 pixels holds
 Slots = Mapping[str, int]
-Doubts = Collection[tuple[str, str]]  # (model, metric)
 
 
 def section(measured: Measured, slots: Slots) -> Section:
@@ -40,10 +41,14 @@ def section(measured: Measured, slots: Slots) -> Section:
     text = (
         f"Means with 95 % intervals {over(main, measured)}. An arrow says which way is better. A "
         "paired difference compares two models on the same images; it is called better or worse "
-        "where its interval leaves out zero."
+        "where its interval leaves out zero"
     )
     if doubts:
-        text += f" {tables.DOUBT} not trustworthy here: the matrix below says why."
+        text += (
+            f" and the metric passes its checks on both. {tables.DOUBT} not trustworthy here: the "
+            "matrix below says why"
+        )
+    text += "."
     if main.n.max() < FEWEST:
         text += f" {tables.FEW} {tables.TOO_FEW}."
     parts = [Part(text=text)]
@@ -69,7 +74,7 @@ def over(table: pd.DataFrame, measured: Measured) -> str:
 
 
 def numbers(
-    rows: pd.DataFrame, doubts: Doubts, slots: Slots, title: str, *, closed: bool
+    rows: pd.DataFrame, doubts: tables.Doubts, slots: Slots, title: str, *, closed: bool
 ) -> Iterator[Part]:
     """One method's numbers, metrics down: models across, then paired differences.
 
@@ -84,11 +89,11 @@ def numbers(
         if (*pair, metric) not in lines.index:  # a reference is not compared with itself
             return NOTHING
         one = lines.loc[(*pair, metric)]
-        marks = tables.DOUBT * tables.is_doubted(*pair, metric, doubts)
-        marks += tables.FEW * bool(few(metric, one.n))
-        said = {"mark": marks, "sign": sign(one, metric) if pair[1] else ""}
-        form = "+.3f" if pair[1] else ".3f"
-        return estimate(one["mean"], one.ci_low, one.ci_high, form, **said)
+        doubted = tables.is_doubted(*pair, metric, doubts)
+        marks = tables.DOUBT * doubted + tables.FEW * bool(few(metric, one.n))
+        word = sign(one, metric, doubted=doubted) if pair[1] else ""
+        ends = one["mean"], one.ci_low, one.ci_high
+        return estimate_of(metric, ends, gap=bool(pair[1]), mark=marks, sign=word)
 
     pairs = list(rows[["model", "other"]].drop_duplicates().itertuples(index=False, name=None))
     groups = [("Models and paired differences", pairs)]
@@ -123,7 +128,7 @@ def seeds(every: pd.DataFrame, slots: Slots) -> list[Part]:
             lines = [
                 row(
                     named(model, slots),
-                    *(number(values.get((model, seed), np.nan)) for seed in known),
+                    *(value_of(metric, values.get((model, seed), np.nan)) for seed in known),
                 )
                 for model in dict.fromkeys(values.index.get_level_values("model"))
             ]
@@ -145,7 +150,7 @@ def differences(every: pd.DataFrame) -> list[Part]:
         lines = [
             row(
                 titles.metric(gap.metric),
-                estimate(gap.mean, gap.ci_low, gap.ci_high, "+.3f"),
+                estimate_of(gap.metric, (gap.mean, gap.ci_low, gap.ci_high), gap=True),
                 number(gap.in_floors, "+.1f"),
                 number(gap.rank_biserial, "+.2f"),
                 p_value(gap.wilcoxon_p),

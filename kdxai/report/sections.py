@@ -19,6 +19,7 @@ from kdxai.report.report import (
     by_metric,
     ends,
     estimate,
+    estimate_of,
     folded,
     grouped,
     headed,
@@ -219,7 +220,7 @@ def caption(one: Sweep) -> str:
 def reading(seen: Seen, dense: str) -> str:
     """How to read the maps of one image."""
     return (
-        f"Test image {seen.number}, the first of those drawn, and its maps for its true class, "
+        f"Test image {seen.number}, the first of those sampled, and its maps for its true class, "
         f"“{seen.class_name}”, by the first network of {titles.model(dense)} and what was made of "
         "it. Below: the factor; r with the parent's map of this image; accuracy on all images, and "
         "whether the network names this one's class."
@@ -299,7 +300,7 @@ def seed_floors(floors: pd.DataFrame) -> list[Part]:
     def cell(metric: str, name: str) -> Cell:
         if (one := known.get((metric, name))) is None:
             return NOTHING
-        return estimate(one.floor, one.ci_low, one.ci_high, ".4f")
+        return estimate_of(metric, (one.floor, one.ci_low, one.ci_high), 4)
 
     lines = by_metric(dict.fromkeys(floors.metric), models, cell)
     text = (

@@ -36,6 +36,7 @@ DOUBT = "†"  # behind a number that is not trustworthy here
 FEW = "‡"  # behind a number of too few images
 TOO_FEW = f"fewer than {FEWEST} images: the interval may be too narrow"
 LEGEND = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
+Doubts = Collection[tuple[str, str]]  # (model, metric) that fail a check
 
 
 def readable(

@@ -19,13 +19,12 @@ from kdxai.evaluate.rows import Entry, subject_of
 from kdxai.explain import Classifier
 from kdxai.measures import Model
 from kdxai.protocol import Protocol
-from kdxai.report import cards, compose, drawn, facts, pages, titles
+from kdxai.report import cards, compose, drawn, facts, pages, tables, titles
 from kdxai.report.charts import maps, models, sweeps
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.maps import Panel, Shown
 from kdxai.report.networks import matrices, networks, pictured
 from kdxai.report.report import Report
-from kdxai.report.tables import LADDER
 from kdxai.study import concord
 from kdxai.study.audit import Audit
 from kdxai.study.design import SLOTS
@@ -82,7 +81,8 @@ def write(measured: Measured, config: ConfigDict, workdir: str | Path) -> Report
         every.append(sweeps.compression(many.sweeps, many.classes))
     if len(measured.ladder):
         pair = drawn.main_pair(measured.design)
-        every.append(models.ladder(measured.ladder, LADDER, slots, pair))
+        doubts = tables.doubted(measured.trust)
+        every.append(models.ladder(measured.ladder, tables.LADDER, slots, pair, doubts=doubts))
     files.make_directory(workdir / "figures")
     provenance = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -137,7 +137,7 @@ def write_audit(found: Audit, workdir: str | Path) -> None:
     write_table(workdir / "claims.csv", found.claims)
     names = list(found.table.model.unique())
     slots = {name: place % SLOTS for place, name in enumerate(names)}
-    chart = models.ladder(found.table, LADDER, slots)
+    chart = models.ladder(found.table, tables.LADDER, slots)
     chart._replace(name="audit").save(workdir)
 
 
@@ -213,8 +213,9 @@ def map_charts(measured: Measured, panels: Panels) -> list[Chart]:
             found.append(maps.side_by_side(f"methods-{one.name}", title, shown, columns))
     rows = Shown(
         np.repeat(shown.images[:1], len(methods), 0),
-        [titles.method(method) for method in methods],
+        [names[0]] * len(methods),
         None if shown.masks is None else np.repeat(shown.masks[:1], len(methods), 0),
+        [titles.method(method) for method in methods],
     )
     through = {one.name: [panels[one.name, method][0] for method in methods] for one in first}
     title = f"Test image {int(chosen[0])}, {names[0]}, through all models"

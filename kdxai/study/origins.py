@@ -48,6 +48,8 @@ class Origin(NamedTuple):
 
 
 def trained(facts: Mapping[str, Any]) -> str:
+    if not facts["best_epoch"]:  # its weights are those that it began with
+        return "not trained"
     machine = facts["origin"].get("machine", {})
     on = f" on {machine['devices']} (JAX {machine['jax']})" if machine else ""
     return f"trained for {facts['seconds']:,.0f} s{on}, epoch {facts['best_epoch']} kept"

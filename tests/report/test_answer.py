@@ -114,11 +114,20 @@ def test_the_first_line_without_the_truth_or_of_several_seeds_or_of_one_model():
 
 def test_the_numbers_behind_it_are_the_students_the_teachers_and_the_controls():
     rows = asked(YES, NO, metrics=("average_drop", "ssim"))
-    assert answers.behind(rows, table(TEACHER, CONTROL), DESIGN) == (
-        "Average drop: 0.300 of the student, 0.200 of the teacher, 0.310 of the control; coherency "
-        "(SSIM): 0.700 of the student, 0.700 of the teacher, 0.600 of the control; the control is "
-        "the student's network, trained without a teacher."
-    )
+    trust = pd.DataFrame({"model": ["control"], "metric": ["ssim"], "trustworthy": [False]})
+    found = answers.numbers(rows, table(TEACHER, CONTROL), trust, DESIGN, {"student": 2})
+    assert [column.text for column in found.columns] == ["Metric", "student", "teacher", "control"]
+    [(_, lines)] = found.groups
+    told = {line.head.text: [cell.text + cell.mark for cell in line.cells] for line in lines}
+    assert told == {
+        "Average drop ↓": ["0.300", "0.200", "0.310"],
+        "Coherency (SSIM) ↑": ["0.700", "0.700", "0.600†"],
+    }
+    says = "The control is the student's network, trained without a teacher."
+    assert answers.third(rows, DESIGN) == says
+    assert answers.third(rows, DESIGN._replace(roles={})) == ""
+    alone = answers.third(rows, DESIGN._replace(compare=DESIGN.compare[:1]))
+    assert alone.startswith("The student was compared with no third model, so this")
 
 
 def test_several_seeds_speak_of_the_recipe_and_one_never_does():
@@ -203,8 +212,13 @@ def test_differences_by_one_metric_have_one_scale_and_a_marked_side():
 
     assert band(large) == band(small) != []
     assert "← better" in large  # it is lower
+    assert ledger.least("accuracy", 0.01) == "1 point"
+    assert ledger.least("accuracy", 0.02) == "2 points"
+    assert ledger.least("ssim", 0.02) == "0.02"
     accuracy = ledger.picture(next(rows.assign(metric="accuracy").itertuples()), 0.1)
     assert "better →" in accuracy
+    untested = rows.assign(metric="accuracy", verdict="not testable here")
+    assert "better" not in ledger.picture(next(untested.itertuples()), 0.1)
 
 
 def test_the_tally_sound_against_literal():
@@ -254,7 +268,7 @@ def test_doubts_are_said_of_what_is_used_and_of_nothing_else():
     )
     third = sure(table(TEACHER), 1, trust=trust)
     assert third.endswith(
-        "; not trustworthy here, for reasons below Table 1: average drop (student, control)."
+        "; † not trustworthy here, for reasons below Table 1: average drop (student, control)."
     )
     third = sure(table(TEACHER), 2, claims(), trust)
     assert third.endswith(": average drop (student).")  # no claim is about the control
@@ -274,4 +288,6 @@ def test_doubts_are_said_of_what_is_used_and_of_nothing_else():
     ],
 )
 def test_sign(metric, mean, low, high, expected):
-    assert sign(pd.Series(line("a", metric, mean, low, high, other="b")), metric) == expected
+    row = pd.Series(line("a", metric, mean, low, high, other="b"))
+    assert sign(row, metric) == expected
+    assert sign(row, metric, doubted=True) == ""

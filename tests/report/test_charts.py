@@ -56,6 +56,10 @@ def test_the_ladder_says_at_every_rung_who_is_better():
     assert (0.95 * 2.4, 1.05 * 2.4) in lines  # an interval
     assert "literal: teacher 4.800, student 2.400, control 2.300" in chart.description
     assert chart.says[0].endswith("untrained 1.500; student is better")
+    doubts = {("teacher", "complexity")}
+    told = models.ladder(ladder(), ["complexity"], SLOTS, PAIRS[0], named=False, doubts=doubts)
+    assert spelt(told.figure.axes[0])[:3] == ["student is", "better", "†"]  # by the sound protocol
+    assert told.says[1].endswith("student is not judged: the metric fails its checks")
     same = models.ladder(ladder(), ["average_drop"], SLOTS, PAIRS[0], named=False)
     assert spelt(same.figure.axes[0])[:3] == ["student is", "unclear", "unclear"]
     assert same.figure.axes[0].get_xscale() == "linear"
@@ -167,7 +171,13 @@ def test_curves_are_of_the_validation_set():
     assert [list(line.get_ydata()) for line in accuracy.lines[:2]] == [[0.4, 0.6], [0.5, 0.8]]
     assert [line.get_linestyle() for line in accuracy.lines[:2]] == ["-", "--"]  # the latter dotted
     assert [line.get_color() for line in loss.lines] == [look.colour(0), look.colour(2)]
-    assert [text.get_text() for text in chart.figure.legends[0].get_texts()] == ["a", "b"]
+    [key] = chart.figure.legends
+    assert [text.get_text() for text in key.get_texts()] == ["a", "b"]
+    assert [(line.get_marker(), line.get_color()) for line in key.get_lines()] == [
+        ("None", look.colour(0)),
+        ("None", look.colour(2)),
+    ]  # as the lines, which have no marks
+    assert "Dotted: accuracy on the augmented training images" in chart.note
 
 
 def rows_of(values, model="a"):
@@ -195,6 +205,20 @@ def test_pairs_of_values_are_of_the_same_image():
     assert chart.says[0] == "a is above b on 1 of 3 images, below on 1"
     r = np.corrcoef([0.1, 0.5, 0.8], [0.3, 0.4, 0.8])[0, 1]
     assert chart.says[1].endswith(f"r = {r:.2f}")
+
+
+def test_it_is_told_which_images_are_dots():
+    chart = images.paired(records(images=1000), "ssim", PAIRS[0], SLOTS)
+    dots = chart.figure.axes[0].lines[1].get_xdata()
+    every = records(images=1000).pivot_table("ssim", "image", "model").teacher.to_numpy()
+    assert len(dots) == 400
+    assert (dots[0], dots[-1]) == (every[0], every[-1])  # not the first 400
+    assert chart.note == (
+        "The dots are 400 of the 1,000 test images measured, evenly spaced, by the mean of a "
+        "model's networks."
+    )
+    alone = images.paired(records(seeds=1), "ssim", PAIRS[0], SLOTS)
+    assert alone.note == "A dot is a test image."
 
 
 def test_reliability_by_hand():

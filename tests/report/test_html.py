@@ -113,10 +113,16 @@ def test_table_1_holds_every_number_with_its_interval(page):
     words = Elements(page).words().replace("\N{MINUS SIGN}", "-").replace("+", "")
     known = 0
     for row in content().measured.tables["table1"].itertuples():
-        ends = f"[{row.ci_low:.3f}, {row.ci_high:.3f}]"
+        scale, digits, unit = 1, 3, ""
+        if row.metric == "accuracy":  # in percent, its differences in points
+            scale, digits, unit = 100, 1, " points" if row.other else "%"
+        mean, low, high = (
+            f"{scale * value:.{digits}f}" for value in (row.mean, row.ci_low, row.ci_high)
+        )
+        ends = f"[{low}, {high}]"
         if np.isnan(row.ci_low):  # complexity and entropy differ by the same on every image
             ends = "\N{EN DASH}"
-        assert re.search(rf"{row.mean:.3f} († )?{re.escape(ends)}", words), row
+        assert re.search(rf"{mean}{unit} († )?{re.escape(ends)}", words), row
         known += not np.isnan(row.ci_low)
     assert known == len(content().measured.tables["table1"]) - 2 * len(PAIRS)
 
@@ -148,7 +154,10 @@ def test_differences_are_called_by_their_interval():
     found = table_1(content())
     assert list(found) == [*MODELS, *(f"{a} \N{MINUS SIGN} {b}" for a, b in PAIRS)]
     cells = found["student \N{MINUS SIGN} control"]
-    assert cells["Average drop ↓"].sign == "better"  # it is lower
+    doubted = cells["Average drop ↓"]
+    assert (doubted.sign, doubted.mark) == ("", "†")  # the student's fails its checks
+    trusted = table_1(changed(content(), trust=NONE))["student \N{MINUS SIGN} control"]
+    assert trusted["Average drop ↓"].sign == "better"  # it is lower
     assert cells["Coherency (SSIM) ↑"].sign == "better"  # it is higher
     assert cells["Accuracy ↑"].sign == ""  # its interval holds 0
     assert {cell.sign for name in MODELS for cell in found[name].values()} == {""}
@@ -220,9 +229,15 @@ def test_a_model_at_chance_is_told_once():
 
 def test_without_claims_ladder_and_agreement_the_page_says_so():
     plain = changed(content(), claims=NONE, ladder=NONE, trust=NONE, agreement=NONE)
-    words = Elements(page_of(plain)).words()
+    page = page_of(plain)
+    words = Elements(page).words()
     assert "No claims were tested as such in this run" in words
     assert "No other protocol was tried on these models" in words
+    assert words.index("--config.study=WORKDIR") < words.index("Means with 95 % intervals")
+    assert "Protocols" not in words and "#ladder" not in page
+    alone = plain._replace(config={"models": "a=runs/a"})
+    assert "--config.models=NAME=DIRECTORY,... --workdir" in Elements(page_of(alone)).words()
+    assert "launch/audit.py" not in Elements(page_of(content())).words()
     assert "Agreement of two models" not in words
 
 
@@ -388,6 +403,23 @@ def test_classes_have_the_means_of_their_images():
     assert accuracy.means[2, 1] == pytest.approx((own.predicted == own.label).mean())
 
 
+@pytest.mark.parametrize(
+    ("metric", "mean", "error", "text"),
+    [
+        ("ssim", 0.4137, 0.2, "0.41 ± 0.20"),
+        ("ssim", 0.4137, 0.0031, "0.414 ± 0.003"),
+        ("ssim", 0.5, 0.00996, "0.500 ± 0.010"),
+        ("ssim", 0.4137, 0.0, "0.41"),
+        ("ssim", 0.4137, np.nan, "0.41"),  # one image
+        ("accuracy", 0.934, 0.05, "93% ± 5%"),
+        ("accuracy", 0.934, 0.004, "93.4% ± 0.4%"),
+        ("accuracy", np.nan, np.nan, "\N{EN DASH}"),
+    ],
+)
+def test_an_error_has_a_digit_that_is_not_zero(metric, mean, error, text):
+    assert classes.with_error(metric, mean, error) == text
+
+
 def many_classes(count):
     """One image of each class, the later the better."""
     each = pd.DataFrame({"image": np.arange(count), "label": np.arange(count), "seed": 0})
@@ -427,7 +459,25 @@ def test_provenance_is_complete(page):
         assert result["sha256"] in words
     assert '"epochs": 3' in words  # the config
     assert "61 s" in words
+    assert words.count("not trained") == 2  # the untrained networks of two seeds
     assert "written 2026-01-01" in words
+
+
+def test_of_what_accuracies_are_is_said_once(page):
+    words = Elements(page).words()
+    said = "Accuracy is of all test images; below it, where it differs, that of the 60 images"
+    assert words.count(said) == words.count("sampled from them") == 1
+    full = content()
+    teacher, *_ = compose.report(full).models
+    assert teacher.accuracy == "89.5%"
+    rows = full.measured.records[full.measured.records.model == "teacher"]
+    explained = (rows.predicted == rows.label).mean()
+    assert teacher.of == f"{explained:.1%} of those explained; 2 networks, 89.0 to 90.0%"
+    told = {key: own | {"bytes": 77_000} for key, own in full.results.items()}
+    assert compose.report(full._replace(results=told)).models[1].size.endswith("77 kB compressed")
+    unknown = {"measured_accuracy": 0.5, "model": "mine", "sha256": "0" * 64}
+    found = compose.report(full._replace(results=dict.fromkeys(full.results, unknown)))
+    assert found.measured_on == "Accuracy is of the 60 images explained."
 
 
 def test_colours_belong_to_models_not_to_places():

@@ -144,7 +144,7 @@ def test_filters(browser):
     for name in {name for name, _ in kinds if (name, True) not in kinds}:
         choose(browser, "correct", "right")
         search(browser, name)
-        assert said.text == "0 of 12 images, by order drawn. None fits all filters."
+        assert said.text == "0 of 12 images, by order sampled. None fits all filters."
     search(browser, "")
     choose(browser, "correct", "all")
     assert len(cards(browser)) == 12
@@ -160,14 +160,14 @@ def many(tmp_path_factory):
 def test_more_images_methods_and_outlines_on_demand(chromium, many):
     show(chromium, many)
     said = chromium.find_element("id", "shown")
-    assert said.text == "20 of 20 images, by order drawn. The first 12 are shown."
+    assert said.text == "20 of 20 images, by order sampled. The first 12 are shown."
     waiting = "return [...document.querySelectorAll('.card')].map(c => !c.style.cssText)"
     assert chromium.execute_script(waiting) == [False] * 12 + [True] * 8
     more = chromium.find_element("id", "more")
     assert more.text == "Show 8 more"
     more.send_keys(Keys.ENTER)
     assert cards(chromium) == list(range(100, 120))
-    assert said.text == "20 of 20 images, by order drawn."
+    assert said.text == "20 of 20 images, by order sampled."
     assert not more.is_displayed()
     last = chromium.find_elements("css selector", ".card")[-1]
     chromium.execute_script("arguments[0].scrollIntoView()", last)
@@ -260,6 +260,26 @@ def test_a_screenshot_shows_a_page_that_fits(chromium, page, width, scheme):
     assert outside == []
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_claim_is_read_without_scrolling(chromium, page, width):
+    show(chromium, page, width)
+    cut = chromium.execute_script(
+        "return [...document.querySelectorAll('.answer .scroll, #claims > .part .scroll')]"
+        ".map(one => [one.scrollWidth - one.clientWidth, one.getAttribute('aria-label')])"
+    )
+    assert len(cut) == 2
+    assert all(over <= 0 for over, _ in cut), cut
+    # The difference, its interval and what it is of stand below each other or the picture.
+    heights = chromium.execute_script(
+        "return [...document.querySelectorAll('#claims td:has(.gap)')].map(cell => {"
+        " const [picture, ends, of] = [...cell.querySelectorAll('.gap, small')]"
+        "  .map(one => one.getBoundingClientRect());"
+        " return [of.top - picture.bottom, of.top - ends.bottom, of.left - picture.left] })"
+    )
+    assert len(heights) == 2
+    assert all(below >= 0 and after >= -1 and abs(left) < 2 for below, after, left in heights)
+
+
 def test_without_a_script_it_is_a_static_page(chromium, page):
     show(chromium, page, script=False)
     try:
@@ -313,6 +333,18 @@ def test_own_pictures_fit_and_need_nothing(chromium, own_pictures, width, scheme
         if one["method"] == "Network.requestWillBeSent"
     ]
     assert {url for url in urls if not url.startswith(("data:", "chrome:"))} == {own_pictures}
+
+
+def test_few_maps_of_own_pictures_fill_the_width(chromium, own_pictures):
+    show(chromium, own_pictures, 1280)
+    room = chromium.execute_script(
+        "const view = document.querySelector('.evidence');"
+        "view.querySelector('.maps + .maps').remove();"
+        "const right = [...view.querySelectorAll('img')].at(-1).getBoundingClientRect().right;"
+        "const box = view.getBoundingClientRect();"
+        "return (box.right - right) / box.width"
+    )
+    assert 0 <= room < 0.15
 
 
 @pytest.fixture(scope="module")

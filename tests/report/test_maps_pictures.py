@@ -42,6 +42,19 @@ def test_any_channels_and_any_class_names(tmp_path, channels, draw):
     assert not any(text.get_parse_math() for text in chart.figure.axes[0].texts)
 
 
+def test_what_a_row_is_of_stands_beside_it_and_not_above_its_image():
+    image = np.zeros((2, 12, 12, 3), np.uint8)
+    shown = Shown(image, ["ring", "ring"], rows=["CAM", "Guided backpropagation"])
+    chart = maps.side_by_side("", "", shown, {"one": [panel(image[0])] * 2})
+    chart.figure.draw_without_rendering()
+    [ax] = chart.figure.axes
+    for place, name in enumerate(shown.rows):
+        [label] = [text for text in ax.texts if text.get_text() == name]
+        box, picture = label.get_window_extent(), ax.images[place].get_window_extent()
+        assert 0 <= box.x0 < box.x1 < picture.x0
+        assert abs((box.y0 + box.y1) - (picture.y0 + picture.y1)) < 4
+
+
 def test_grey_values_are_not_stretched():
     """A dark image stays dark, beside itself under its map."""
     image = np.full((1, 12, 12, 1), 64, np.uint8)

@@ -177,6 +177,7 @@ def test_pictures_are_of_the_images_drawn_and_of_the_first_seed(measured, monkey
     assert all(list(its) == panels[:2] for its in columns.values())
     _, rows, through = kept["image"]
     np.testing.assert_array_equal(rows.images, split.image[drawn[:1]])
+    assert (list(rows.names), list(rows.rows)) == (shown.names[:1], ["CAM"])
     assert {name: its for name, its in through.items()} == {name: panels[:1] for name in MODELS}
     pictures = write.gallery(measured, found)
     np.testing.assert_array_equal(pictures.images, split.image[drawn])

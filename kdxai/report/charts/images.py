@@ -71,7 +71,9 @@ def paired(
     look.upright(ax, *ends)
     ax.plot(ends, ends, color=SOFT, lw=1)
     dots = look.shape(slots[one], 5) | {"marker": "o", "mew": 0, "mfc": look.colour(slots[one])}
-    ax.plot(across[:DOTS], up[:DOTS], **dots, alpha=0.35)
+    # Not the first ones: a test split may be in the order of its classes.
+    drawn = np.linspace(0, len(table) - 1, min(DOTS, len(table))).astype(int)
+    ax.plot(across[drawn], up[drawn], **dots, alpha=0.35)
     ax.set_xlabel(f"{titles.model(other)} →", loc="right")
     ax.set_ylabel(f"{titles.model(one)} →", loc="top")
     more, less = int((up > across).sum()), int((up < across).sum())
@@ -87,8 +89,17 @@ def paired(
         description=f"{titles.metric(metric)} of single images: {'; '.join(says)}.",
         figure=figure,
         says=says,
-        note=f"the first {DOTS} of {len(table):,} images" if len(table) > DOTS else "",
+        note=dot_is(records, len(table)),
     )
+
+
+def dot_is(records: pd.DataFrame, images: int) -> str:
+    """What is drawn of so many images, and what of several networks."""
+    which = "A dot is a test image"
+    if images > DOTS:
+        which = f"The dots are {DOTS} of the {images:,} test images measured, evenly spaced"
+    means = ", by the mean of a model's networks" if records.seed.nunique() > 1 else ""
+    return f"{which}{means}."
 
 
 def reliable(rows: pd.DataFrame) -> pd.DataFrame:
@@ -106,11 +117,11 @@ def calibration_error(rows: pd.DataFrame) -> float:
     return float((gaps * found.images).sum() / found.images.sum())
 
 
-def keyed(slots: Mapping[str, int]) -> tuple[Figure, Axes]:
-    """Axes for a curve of each model, below the models with their marks."""
+def keyed(slots: Mapping[str, int], *, lines: bool = False) -> tuple[Figure, Axes]:
+    """Axes for a curve of each model, below the models as of `models.key`."""
     top = models.key_height(slots, WIDTH)
     figure = look.new_figure(WIDTH, top + 292)
-    models.key(figure, slots)
+    models.key(figure, slots, lines=lines)
     return figure, look.add_axes(figure, 62, top, WIDTH - 80, 252)
 
 
@@ -151,7 +162,7 @@ def removal(records: pd.DataFrame, slots: Mapping[str, int]) -> Chart:
     """The answer's mean probability while pixels go (dashed) or come, the most relevant first:
     the columns `deletion_...` and `insertion_...`, by percent of pixels.
     """
-    figure, ax = keyed(slots)
+    figure, ax = keyed(slots, lines=True)
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(look.percent)
     ax.yaxis.set_major_formatter(look.percent)

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,17 +44,19 @@ class Shown(NamedTuple):
       images: [N, H, W, C] uint8.
       names: N true classes.
       masks: [N, H, W] bool, where the object truly is, or None.
+      rows: what stands left of each row; empty for nothing.
     """
 
     images: np.ndarray
     names: Sequence[str]
     masks: np.ndarray | None = None
+    rows: Sequence[str] = ()
 
 
-def shortened(name: str) -> str:
+def shortened(name: str, most: int = 16) -> str:
     """A class name, which comes from the data, as what fits above a picture."""
     name = "".join(letter if letter.isprintable() else " " for letter in name)
-    return name if len(name) <= 16 else f"{name[:15]}…"
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def canvas(rows: int, columns: int, foot: int = 0) -> tuple[Figure, Axes]:
@@ -141,6 +143,10 @@ def grid(
     masks = [None] * len(shown.images) if shown.masks is None else shown.masks
     for row, (image, name) in enumerate(zip(shown.images, shown.names, strict=True)):
         show(ax, (row, 0), image, masks[row], shortened(name))
+    for row, name in enumerate(shown.rows):
+        y = HEAD + LINE + row * (SIDE + LINE + GAP) + SIDE / 2
+        upright: dict[str, Any] = {"rotation": 90, "ha": "right", "va": "center"}
+        ax.text(AROUND - 1, y, shortened(name, 24), fontsize=8.5, **upright)
     for row, column, own in placed(panels, each):
         said = f"{shortened(own.class_name)} {own.before:.0%}"
         map_of = overlay(shown.images[row], own.heatmap)

@@ -18,6 +18,7 @@ from kdxai.report.charts import look
 from kdxai.report.charts.chart import Chart
 from kdxai.report.charts.labels import place_label
 from kdxai.report.charts.look import SIGNS, SOFT, WIDTH
+from kdxai.report.report import PERCENT, estimate_of, value_of
 
 # Complexity starts as a column sum of grid cells and ends as a mean: only its ratios compare.
 LOGARITHMIC = ("complexity",)
@@ -33,13 +34,22 @@ def drawable(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**ends)
 
 
-def key(figure: Figure, slots: Mapping[str, int]) -> None:
-    """The models with their marks, along the top of a figure."""
+def key(figure: Figure, slots: Mapping[str, int], *, lines: bool = False) -> None:
+    """The models with their marks, along the top of a figure.
+
+    Args:
+      lines: whether the figure has lines without marks, which then stand for the models here.
+    """
+    drawn: list[dict[str, Any]] = [look.shape(slot) for slot in slots.values()]
+    if lines:
+        drawn = [{"color": look.colour(slot), "lw": 1.8} for slot in slots.values()]
     figure.legend(
-        [Line2D([], [], **look.shape(slot)) for slot in slots.values()],
+        [Line2D([], [], **one) for one in drawn],
         [titles.model(name) for name in slots],
-        loc="upper left", bbox_to_anchor=(0, 1), frameon=False, fontsize=10, handletextpad=0.2,
+        loc="upper left", bbox_to_anchor=(0, 1), frameon=False, fontsize=10,
+        handletextpad=0.6 if lines else 0.2,
         columnspacing=1.2, borderaxespad=0.2,
+        handlelength=1.2 if lines else None,
         ncols=key_columns(figure.get_figwidth() * look.POINTS),
     )  # fmt: skip
 
@@ -60,6 +70,7 @@ def ladder(
     pair: Sequence[str] = (),
     *,
     named: bool = True,
+    doubts: tables.Doubts = frozenset(),
 ) -> Chart:
     """Every rung of an audit from top to bottom; a column with its own axis for each metric.
 
@@ -68,9 +79,11 @@ def ladder(
       metrics: of which those that were measured are drawn.
       pair: two models, of which every rung says whether the first is better or worse.
       named: whether the figure names metrics and models; else something beside it must.
+      doubts: (model, metric) that fail the checks of the last rung's protocol.
     """
     metrics = [name for name in metrics if name in set(drawable(table).metric)]
     rungs = list(dict.fromkeys(table.rung))
+    one, other = pair or ("", "")
     width = NAMES + (COLUMN + ASIDE) * len(metrics)
     high = max(38, 12 + 5 * len(slots)) * len(rungs)
     top = 20 + (key_height(slots, width) + 18 if named else 0)
@@ -79,7 +92,8 @@ def ladder(
     for place, metric in enumerate(metrics):
         left = NAMES + (COLUMN + ASIDE) * place
         ax = look.add_axes(figure, left, top, COLUMN, high)
-        own = climb(ax, table[table.metric == metric], rungs, slots, pair)
+        doubted = tables.is_doubted(one, other, metric, doubts)
+        own = climb(ax, table[table.metric == metric], rungs, slots, pair, doubted)
         says += [f"{titles.metric(metric)}, {line}" if named else line for line in own]
         if named:
             ax.set_title(titles.metric(metric), pad=20)
@@ -102,8 +116,13 @@ def climb(
     rungs: Sequence[str],
     slots: Mapping[str, int],
     pair: Sequence[str],
+    doubted: bool,
 ) -> list[str]:
-    """One metric at every rung; returns its numbers, a line for each."""
+    """One metric at every rung; returns its numbers, a line for each.
+
+    Args:
+      doubted: whether the last rung says nothing of the pair: the checks are of its protocol.
+    """
     means, metric = drawable(rows[rows.model.isin(slots)]), rows.metric.iloc[0]
     first, second = pair or ("", "")
     differences = rows[(rows.model == first) & (rows.other == second)].set_index("rung")
@@ -119,7 +138,7 @@ def climb(
             alpha=1 if thick else 0.6,
         )  # fmt: skip
         for y, (_, row) in zip(places, own.iterrows(), strict=True):
-            said = f"{titles.model(name)} {row['mean']:.3f}"
+            said = f"{titles.model(name)} {value_of(metric, row['mean'])}"
             told[row.rung].insert(0, said)
             mean_and_interval(ax, row, y, slot, f"{row.rung}: {said}")
     says = {name: f"{name}: {', '.join(parts)}" for name, parts in told.items()}
@@ -127,9 +146,12 @@ def climb(
         look.beside(ax, 1, -0.5, f"{titles.model(first)} is", (ASIDE - 2, 10), color=SOFT, **WORD)
     for y, name in enumerate(rungs):
         if name in differences.index:
-            verdict = answer.sign(differences.loc[name], metric) or "unclear"
-            look.beside(ax, 1, y, verdict, (ASIDE - 2, 0), color=SIGNS[verdict], **WORD)
-            says[name] += f"; {titles.model(first)} is {verdict}"
+            silent = doubted and name == rungs[-1]
+            verdict = answer.sign(differences.loc[name], metric, doubted=silent) or "unclear"
+            word = tables.DOUBT if silent else verdict
+            look.beside(ax, 1, y, word, (ASIDE - 2, 0), color=SIGNS[verdict], **WORD)
+            judged = "not judged: the metric fails its checks" if silent else verdict
+            says[name] += f"; {titles.model(first)} is {judged}"
     return list(says.values())
 
 
@@ -178,11 +200,14 @@ def intervals(
         own = dots[dots.metric == metric]
         ends = [*rows.ci_low, *rows.ci_high, *own["mean"]]
         look.values_axis(ax, min(ends), max(ends))
+        if metric in PERCENT:
+            ax.xaxis.set_major_formatter(look.percent)
         for row in own.itertuples():
             colour, y = look.colour(slots[row.model]), models.index(row.model) + 0.3
             ax.plot(row.mean, y, "o", color=colour, ms=3, alpha=0.6, mew=0)
         for _, row in rows.iterrows():
-            said = f"{titles.model(row.model)} {tables.interval(*row[['mean', *ENDS]])}"
+            own_mean = estimate_of(metric, row[["mean", *ENDS]])
+            said = f"{titles.model(row.model)} {own_mean.text} {own_mean.notes[0]}"
             mean_and_interval(ax, row, models.index(row.model), slots[row.model], said)
             says.append(f"{titles.metric(metric)}: {said}")
         names = map(titles.model, models) if column == 0 else [""] * len(models)

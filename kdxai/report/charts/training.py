@@ -25,7 +25,7 @@ def training(histories: Mapping[str, pd.DataFrame], slots: Mapping[str, int]) ->
     figure = look.new_figure(width, top + 230)
     titles = {
         "loss": "Validation loss (cross-entropy)",
-        "accuracy": "Accuracy: validation; dotted: training views",
+        "accuracy": "Accuracy (dotted: training)",
     }
     for place, (quantity, title) in enumerate(titles.items()):
         ax = look.add_axes(figure, 44 + look.WIDTH * place, top, look.WIDTH - 60, 190)
@@ -39,10 +39,14 @@ def training(histories: Mapping[str, pd.DataFrame], slots: Mapping[str, int]) ->
         ax.yaxis.set_major_formatter(look.short if quantity == "loss" else look.percent)
         ax.set_xlabel("epoch →", loc="right")
         ax.set_title(title)
-    models.key(figure, {name: slots[name] for name in histories})
+    models.key(figure, {name: slots[name] for name in histories}, lines=True)
     says = [
         f"{name}: validation accuracy {rows.validation_accuracy.iloc[-1]:.1%}, loss "
         f"{rows.validation_loss.iloc[-1]:.3f} after {int(rows.epoch.iloc[-1])} epochs"
         for name, rows in histories.items()
     ]
-    return Chart("training-curves", "Training", f"{'; '.join(says)}.", figure, says)
+    note = (
+        "Solid: on the validation images. Dotted: accuracy on the augmented training images, as "
+        "they were while the epoch was trained."
+    )
+    return Chart("training-curves", "Training", f"{'; '.join(says)}.", figure, says, note)

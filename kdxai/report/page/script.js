@@ -69,7 +69,7 @@
         ? `${text(form.sort).toLowerCase()} ${value(card).toFixed(2)}`
         : "";
     }
-    const order = measured ? `${text(form.sort).toLowerCase()}, ${text(form.model)}` : "order drawn";
+    const order = measured ? `${text(form.sort).toLowerCase()}, ${text(form.model)}` : "order sampled";
     const end = measured ? (form.reverse.checked ? ", smallest first" : ", largest first") : "";
     said.textContent =
       `${fits} of ${drawn.length} images, by ${order}${end}.` +
