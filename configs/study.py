@@ -90,7 +90,7 @@ def get_config(recipe: str = "published") -> ConfigDict:
     )
     if recipe == "accurate":
         # Teachers learn from labels as they are, since what smooth ones do is a control here.
-        return distillation(training.airbench(), student, tiny="airbench-8-16-16")
+        return distillation(training.airbench(), student, tiny="airbench-16-32-32")
     if recipe == "vit":
         return transformers(teacher, student, small="vit-2-64-4")
     config = paper.study(teacher, student, **SIZES[recipe])
