@@ -19,6 +19,7 @@ from kdxai.study.design import Design
 PICTURES = 48  # the first images drawn
 # In the page as it is loaded; a script makes the others when they are asked for.
 FIRST = 12
+BESIDE = 4  # models at most, of which two cards stand beside each other
 BUDGET = 1_600_000  # characters of all pictures: what is over it is left out
 SIDE = 64  # pixels of a picture at most: larger ones are shrunk
 SORTS = {"disagreement": "disagreement", "average_drop": "drop", "complexity": "complexity"}
@@ -106,10 +107,11 @@ def view(
       slots: model -> slot, of the models that are shown.
     """
     found = cards(gallery, records, class_names, list(slots), design)
+    first = FIRST if len(slots) <= BESIDE else FIRST // 2  # in as many lines
     return {
         "cards": found,
-        "first": FIRST,
-        "pictures": {one.id: one.pictures for one in found[FIRST:]},
+        "first": first,
+        "pictures": {one.id: one.pictures for one in found[first:]},
         "sorts": {k: v for k, v in SORTS.items() if k != "disagreement" or len(slots) > 1},
         "gallery": gallery,
         "slots": slots,

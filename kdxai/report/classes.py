@@ -27,7 +27,8 @@ from kdxai.study.stats import STATISTICS
 
 ENDS = 10  # of many classes, how many of the worst and of the best are shown
 LEAST = 2  # digits of a fraction
-SHOWN = 2  # of many classes, metrics that are not folded away
+SHOWN = 2  # of many classes or models, metrics that are not folded away
+BESIDE = 4  # models, of which two tables stand beside each other
 PER_CLASS = ("accuracy", *question.BY_MASKS[:1], *question.USUAL)
 Slots = Mapping[str, int]
 
@@ -99,7 +100,8 @@ def section(
         name = f"{title} by class"
         if not many:
             shown = table(name, columns, (shaded(one, k, names) for k in every))
-            parts.append(Part(title, table=shown))
+            seen = place < SHOWN or len(models) <= BESIDE
+            parts.append(Part(title, table=shown) if seen else Part(table=shown, folded=title))
             continue
         better, own = STATISTICS[one.metric].better or 1, one.means[:, models.index(first)]
         order = sorted(every, key=(better * own).__getitem__)

@@ -24,7 +24,18 @@ from kdxai.report.charts.chart import Chart
 from kdxai.report.drawn import Charts, main_pair
 from kdxai.report.facts import Results
 from kdxai.report.networks import NO_NETWORKS, Networks
-from kdxai.report.report import Answer, Cell, Part, Report, Section, Table, named, row, table
+from kdxai.report.report import (
+    Answer,
+    Cell,
+    Part,
+    Report,
+    Section,
+    Table,
+    folded,
+    named,
+    row,
+    table,
+)
 from kdxai.study.measure import Measured
 
 
@@ -240,6 +251,6 @@ def provenance(content: Content, slots: Mapping[str, int]) -> Section:
     made = [row(key, str(value)) for key, value in content.provenance.items()]
     versions = table("What made the numbers", ("What", "Value"), made, words=True)
     source = json.dumps(content.config, indent=2, default=str)
-    parts = [Part(table=models), Part(table=versions)]
+    parts = [Part(table=models), folded(versions)]
     parts.append(Part(source=source, folded="The configuration, every setting"))
     return Section("provenance", "Provenance", "Provenance", parts)

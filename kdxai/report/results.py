@@ -1,5 +1,6 @@
 """Table 1 and what stands beside it: each seed, the differences, the agreement of two models."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -30,7 +31,7 @@ from kdxai.report.trusted import reasons
 from kdxai.study.measure import Measured
 from kdxai.study.stats import FEWEST, STATISTICS, few
 
-ACROSS = 9  # columns of numbers that a page of 1280 pixels holds
+ACROSS = 7  # columns of numbers that a page of 1280 pixels holds
 Slots = Mapping[str, int]
 
 
@@ -103,10 +104,13 @@ def numbers(
             ("Paired differences", [pair for pair in pairs if pair[1]]),
         ]
     for more, metrics in (("", order), (", further metrics", rest)):
-        for kind, every in groups if metrics else ():
-            for start in range(0, len(every), ACROSS):
-                those = every[start : start + ACROSS]
-                which = f", {start + 1} to {start + len(those)}" if len(every) > ACROSS else ""
+        for kind, every in groups:
+            if not metrics or not every:
+                continue
+            each = math.ceil(len(every) / math.ceil(len(every) / ACROSS))  # as many in every table
+            for start in range(0, len(every), each):
+                those = every[start : start + each]
+                which = f", {start + 1} to {start + len(those)}" if len(every) > each else ""
                 name = f"{kind}{more}{which}: {title}"
                 columns = [
                     titles.difference(*pair) if pair[1] else named(pair[0], slots) for pair in those

@@ -182,7 +182,7 @@ def test_many_models_are_told_in_tables_that_fit():
     )
     every = [part for part in section.parts if part.table and "Models, " in part.table.name]
     every = [part for part in every if "further" not in part.table.name]
-    assert [len(part.table.columns) - 1 for part in every] == [9, 9, 2]
+    assert [len(part.table.columns) - 1 for part in every] == [7, 7, 6]
     assert [bool(part.folded) for part in every] == [False, True, True]
 
 
@@ -442,6 +442,16 @@ def test_of_many_classes_the_worst_and_the_best_are_shown():
     assert all(part.table.search for part in folded)
     few = classes.section(many_classes(20), names, ["one", "two"], "two", {})
     assert [len(part.table.groups[0][1]) for part in few.parts[1:]] == [20, 20]
+
+
+def test_of_many_models_all_but_two_metrics_by_class_are_folded():
+    rows = many_classes(10).assign(complexity=0.5, ssim=0.5)
+    for count, folded in ((2, [False] * 4), (6, [False, False, True, True])):
+        models = [f"m{k}" for k in range(count)]
+        every = pd.concat([rows[rows.model == "one"].assign(model=name) for name in models])
+        names = [f"class {k}" for k in range(10)]
+        section = classes.section(every, names, models, models[0], {})
+        assert [bool(part.folded) for part in section.parts if part.table] == folded
 
 
 def test_zero_maps_are_counted():
