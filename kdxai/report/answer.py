@@ -117,13 +117,16 @@ def numbers(
 def third(asked: pd.DataFrame, design: Design) -> str:
     """What the third of these models is; "" where nothing is told of it."""
     one, _, *others = beside(asked, design)
-    said = [f"{design.called(b)} is {design.roles[b]}." for b in others if b in design.roles]
     if not others:
-        said = [
-            f"{design.called(one)} was compared with no third model, so this does not say what "
+        return (
+            f"No third model was compared with {design.called(one)}, so this does not say what "
             "makes the difference."
-        ]
-    return "".join(text[:1].upper() + text[1:] for text in said)
+        )
+    name = others[0]
+    if name not in design.roles:
+        return ""
+    text = f"{design.called(name)} is {design.roles[name]}."
+    return text[:1].upper() + text[1:]
 
 
 def tallied(claims: pd.DataFrame) -> str:

@@ -127,7 +127,7 @@ def test_the_numbers_behind_it_are_the_students_the_teachers_and_the_controls():
     assert answers.third(rows, DESIGN) == says
     assert answers.third(rows, DESIGN._replace(roles={})) == ""
     alone = answers.third(rows, DESIGN._replace(compare=DESIGN.compare[:1]))
-    assert alone.startswith("The student was compared with no third model, so this")
+    assert alone.startswith("No third model was compared with the student, so this")
 
 
 def test_several_seeds_speak_of_the_recipe_and_one_never_does():

@@ -132,7 +132,7 @@ def test_a_page_of_ones_own_models_speaks_of_them_alone(config, tmp_path, undraw
             assert word not in text, word
     page = (tmp_path / "report.html").read_text()
     assert "networks.py:small" in page
-    assert "small was compared with no third model" in page
+    assert "No third model was compared with small" in page
 
 
 @pytest.mark.parametrize(
