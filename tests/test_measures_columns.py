@@ -308,6 +308,7 @@ def imputed(image, removed):
     return values.reshape(image.shape)
 
 
+@pytest.mark.slow
 def test_road():
     def restate(e, key, i):
         image = IMAGES[i].astype(np.float64)

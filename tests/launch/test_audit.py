@@ -50,6 +50,7 @@ def test_every_rung_of_every_model(small_study, tmp_path):
     np.testing.assert_allclose(both["mean"], both["mean_audit"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stand_in_plays_the_student_until_the_last_rung(small_study, tmp_path):
     rungs = "held-out images,student of the right teacher"
     runs = {name: f"{small_study}/seed0/{name}" for name in ("teacher", "student", "control")}

@@ -79,7 +79,9 @@ def test_the_same_trajectory_as_in_memory(train_here, streamed, tmp_path):
     assert facts[0]["test_accuracy"] == facts[1]["test_accuracy"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_continues_bit_identically(command, streamed, tmp_path, how):
     line = [sys.executable, ROOT / "launch" / "train.py", *command, "--workdir", tmp_path / "run"]
     process = subprocess.Popen(
