@@ -96,24 +96,19 @@ def section(
         )
     columns: list[str | Cell] = ["Class", "Images", *(named(name, slots) for name in models)]
     for place, one in enumerate(found):
-        title, every = titles.metric(one.metric), range(len(one.labels))
-        name = f"{title} by class"
-        if not many:
-            shown = table(name, columns, (shaded(one, k, names) for k in every))
-            seen = place < SHOWN or len(models) <= BESIDE
-            parts.append(Part(title, table=shown) if seen else Part(table=shown, folded=title))
-            continue
-        better, own = STATISTICS[one.metric].better or 1, one.means[:, models.index(first)]
-        order = sorted(every, key=(better * own).__getitem__)
-        ends = {f"{ENDS} worst": order[:ENDS], f"{ENDS} best": order[-ENDS:]}
+        title, every = titles.metric(one.metric), list(range(len(one.labels)))
+        ends, closed = {"": every}, title
+        if many:
+            better, own = STATISTICS[one.metric].better or 1, one.means[:, models.index(first)]
+            order = sorted(every, key=(better * own).__getitem__)
+            ends = {f"{ENDS} worst": order[:ENDS], f"{ENDS} best": order[-ENDS:]}
+            closed = f"{title}, worst and best"
+            rows = (plain(one, k, names) for k in every)
+            whole.append(folded(table(f"{title}, every class", columns, rows, search="class")))
         groups = [(end, [shaded(one, k, names) for k in those]) for end, those in ends.items()]
-        shown = grouped(name, columns, groups)
-        if place < SHOWN:
-            parts.append(Part(title, table=shown))
-        else:
-            parts.append(Part(table=shown, folded=f"{title}, worst and best"))
-        rows = (plain(one, k, names) for k in every)
-        whole.append(folded(table(f"{title}, every class", columns, rows, search="class")))
+        shown = grouped(f"{title} by class", columns, groups)
+        seen = place < SHOWN or not (many or len(models) > BESIDE)
+        parts.append(Part(title, table=shown) if seen else Part(table=shown, folded=closed))
     return Section("classes", "Classes", "Class by class", [Part(text=text), *parts, *whole])
 
 

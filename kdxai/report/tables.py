@@ -39,9 +39,7 @@ LEGEND = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
 Doubts = Collection[tuple[str, str]]  # (model, metric) that fail a check
 
 
-def readable(
-    table: pd.DataFrame, doubts: Collection[tuple[str, str]] = frozenset()
-) -> pd.DataFrame:
+def readable(table: pd.DataFrame, doubts: Doubts = frozenset()) -> pd.DataFrame:
     """One method's table, metrics down and models across: `0.123 [0.120, 0.126]`.
 
     Args:
@@ -154,12 +152,12 @@ def doubted(trust: pd.DataFrame | None) -> set[tuple[str, str]]:
     return set(zip(failed.model, failed.metric, strict=True))
 
 
-def is_doubted(model: str, other: str, metric: str, doubts: Collection[tuple[str, str]]) -> bool:
+def is_doubted(model: str, other: str, metric: str, doubts: Doubts) -> bool:
     """Whether a number, of one model or a difference of two, is not trustworthy."""
     return (model, metric) in doubts or (other, metric) in doubts
 
 
-def shortened(row: Any, doubts: Collection[tuple[str, str]]) -> str:
+def shortened(row: Any, doubts: Doubts) -> str:
     """`0.411 ±.004`: a mean and half of its interval."""
     if np.isnan(row.mean):
         return "-"
