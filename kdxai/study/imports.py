@@ -37,15 +37,14 @@ def check(config: ConfigDict, dataset: Dataset) -> Network:
     return read_weights(config, dataset).model
 
 
-def read_weights(config: ConfigDict, dataset: Dataset) -> Trained:
-    """The model of a file of weights, before its accuracy is measured.
+def read_network(config: ConfigDict) -> weights.Converted:
+    """What a file of weights holds, which needs no data.
 
     Args:
-      config: `weights` (a file), `model.name`, `mean` and `std` of images in [0, 1], `data`.
+      config: `weights` (a file), `model.name`, `mean` and `std` of images in [0, 1].
 
     Raises:
-      UserError: no such file, weights of another model, other classes than the data set's, or no
-        normalisation.
+      UserError: no such file, weights of another model, or no normalisation.
     """
     if not config.weights or not config.model.name:
         raise UserError("say which weights and which model: weights=FILE model.name=NAME")
@@ -54,9 +53,21 @@ def read_weights(config: ConfigDict, dataset: Dataset) -> Trained:
             "say by which mean and std, of images in [0, 1], the network's images are normalised: "
             "one number for each channel, such as mean=0.491,0.482,0.447 std=0.247,0.243,0.262"
         )
+    return weights.convert(weights.read(config.weights), config.model.name)
+
+
+def read_weights(config: ConfigDict, dataset: Dataset) -> Trained:
+    """The model of a file of weights, before its accuracy is measured.
+
+    Args:
+      config: as for `read_network`, and `data`.
+
+    Raises:
+      UserError: as `read_network`; other classes or channels than the data set's.
+    """
+    found = read_network(config)
     height, width, channels = dataset.test.image.shape[1:]
     mean, std = inputs.normalisation(config.mean, config.std, channels)
-    found = weights.convert(weights.read(config.weights), config.model.name)
     if found.num_classes != len(dataset.class_names):
         raise UserError(
             f"{config.weights} is of {found.num_classes} classes, but '{dataset.name}' has "

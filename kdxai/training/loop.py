@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from kdxai import devices, files
@@ -88,6 +89,9 @@ def train_from_checkpoint(
         fit(config, workdir, program, saved, rows, asked)
         saved.wait()
         best = saved.best(program.state)
+    facts = facts_of(runs.recorded(config, workdir), dataset, program, best)
+    if config.epochs:  # else it is a control that is to stay untrained
+        warn_at_chance(workdir, facts["test_accuracy"], dataset.test.label)
     class_names = tuple(dataset.class_names)
     height, width, channels = dataset.train.image.shape[1:]
     return Trained(
@@ -98,9 +102,19 @@ def train_from_checkpoint(
         std=dataset.std,
         class_names=class_names,
         image_shape=(height, width, channels),
-        facts=facts_of(runs.recorded(config, workdir), dataset, program, best)
-        | {"seconds": sum(row["seconds"] for row in rows)},
+        facts=facts | {"seconds": sum(row["seconds"] for row in rows)},
     )
+
+
+def warn_at_chance(workdir: Path, accuracy: float, labels: np.ndarray) -> None:
+    """Say that a network has learned nothing, which a loss that stays finite does not tell."""
+    commonest = np.bincount(labels).max() / len(labels)
+    if accuracy <= commonest and hosts.is_first():
+        warnings.warn(
+            f"{workdir} is right on {accuracy:.1%} of the test images, as a network is that always "
+            "gives one answer; lower optim.lr or objective.weight, in another --workdir",
+            stacklevel=4,
+        )
 
 
 def resume(workdir: Path, program: Program) -> tuple[Program, list[dict[str, Any]]]:

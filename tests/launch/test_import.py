@@ -4,7 +4,7 @@ import networks
 import pytest
 from scripts import call, refused
 
-from kdxai.data import rendered, shapes
+from kdxai.data import datasets, rendered, shapes
 
 IMPORT = ("import.py", "--config", "configs/import.py", "--config.data.name=shapes")
 
@@ -25,12 +25,15 @@ def few_shapes(monkeypatch):
         (["--config.weights=x", "--config.vibes=1"], "the config has no 'vibes'"),
     ],
 )
-def test_bad_imports_are_one_line_and_nothing_written(tmp_path, flags, message):
+def test_bad_imports_are_told_before_data_is_loaded(tmp_path, monkeypatch, flags, message):
+    """In one line, and nothing is written."""
+    monkeypatch.delattr(datasets, "load")
     assert message in refused(*IMPORT, *flags, "--workdir", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_that_is_no_weights_is_named(tmp_path):
+def test_a_file_that_is_no_weights_is_named(tmp_path, monkeypatch):
+    monkeypatch.delattr(datasets, "load")
     (tmp_path / "net.safetensors").write_bytes(b"none")
     line = refused(
         *IMPORT, f"--config.weights={tmp_path}/net.safetensors", "--config.model.name=resnet8",

@@ -1,5 +1,6 @@
 import os
 import signal
+import warnings
 
 import jax
 import numpy as np
@@ -128,3 +129,19 @@ def test_no_model_of_another_origin_is_taken_for_a_run(tiny_config, tmp_path):
     with pytest.raises(UserError, match="holds a model that no training made; choose another"):
         loop.train(tiny_config, tmp_path / "imported", dataset)
     assert len(list((tmp_path / "imported").iterdir())) == 2
+
+
+def test_a_network_that_has_learned_nothing_is_told_of(tiny_config, tmp_path, monkeypatch):
+    """Training does; one that is to stay untrained is not."""
+    dataset = datasets.load(**tiny_config.data)
+    rate = np.bincount(dataset.test.label).max() / len(dataset.test.label)
+    monkeypatch.setattr(loop, "evaluate_split", lambda *_: (2.3, rate))
+    tiny_config.epochs, tiny_config.optim.warmup_epochs = 1, 0.0
+    with pytest.warns(UserWarning, match="test images, as a network is that always gives one"):
+        loop.train(tiny_config, tmp_path / "run", dataset)
+    monkeypatch.setattr(loop, "evaluate_split", lambda *_: (2.3, rate + 0.01))
+    with warnings.catch_warnings(action="error"):
+        loop.train(tiny_config, tmp_path / "another", dataset)
+        monkeypatch.setattr(loop, "evaluate_split", lambda *_: (2.3, rate))
+        tiny_config.epochs = 0
+        loop.train(tiny_config, tmp_path / "untrained", dataset)
