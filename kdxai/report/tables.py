@@ -13,7 +13,7 @@ from rich.table import Table
 from kdxai import measures
 from kdxai.errors import printable
 from kdxai.report import titles
-from kdxai.report.report import Answer, listed, p_value
+from kdxai.report.report import PERCENT, Answer, form_of, listed, p_value
 from kdxai.study.claims import ABOUT, NOT_TESTABLE
 from kdxai.study.question import BY_MASKS
 from kdxai.study.stats import FEWEST, few
@@ -46,7 +46,7 @@ def readable(table: pd.DataFrame, doubts: Doubts = frozenset()) -> pd.DataFrame:
       doubts: (model, metric) that are not trustworthy; their numbers are marked.
     """
     text = [
-        interval(row.mean, row.ci_low, row.ci_high)
+        interval(row.metric, row.mean, row.ci_low, row.ci_high)
         + (f" {DOUBT}" if is_doubted(row.model, row.other, row.metric, doubts) else "")
         + (f" {FEW}" if few(row.metric, row.n) else "")
         for row in table.itertuples()
@@ -60,7 +60,12 @@ def across(table: pd.DataFrame, values: str) -> pd.DataFrame:
     wide = table.pivot(index="metric", columns=["model", "other"], values=values)
     wide = wide.loc[table.metric.unique(), pd.MultiIndex.from_frame(columns)]
     named = [minus(*pair) if pair[1] else pair[0] for pair in wide.columns]
-    return wide.set_axis(named, axis=1).rename(index=titles.metric)
+    return wide.set_axis(named, axis=1).rename(index=row_name)
+
+
+def row_name(metric: str) -> str:
+    """`Average drop ↓`, `Accuracy ↑, %`."""
+    return titles.metric(metric) + ", %" * (metric in PERCENT)
 
 
 def minus(one: str, other: str) -> str:
@@ -68,11 +73,18 @@ def minus(one: str, other: str) -> str:
     return f"{one} - {other}"
 
 
-def interval(mean: float, low: float, high: float) -> str:
+def interval(metric: str, mean: float, low: float, high: float) -> str:
     """`0.123 [0.120, 0.126]`; `-` for NaN, `0.123 [-]` where only the interval is."""
     if np.isnan(mean):
         return "-"
-    return f"{mean:.3f} " + ("[-]" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]")
+    ends = "-" if np.isnan(low) else f"{in_unit(metric, low)}, {in_unit(metric, high)}"
+    return f"{in_unit(metric, mean)} [{ends}]"
+
+
+def in_unit(metric: str, value: float) -> str:
+    """`0.123`, of 0.123 of accuracy `12.3`."""
+    scale, form, _ = form_of(metric)
+    return format(scale * value, form)
 
 
 def terminal(wide: pd.DataFrame, right: bool = True) -> Table:
@@ -130,8 +142,8 @@ def show(table: pd.DataFrame, by: str = "method", trust: pd.DataFrame | None = N
         marked = rows.assign(text=[shortened(row, doubts) for row in rows.itertuples()])
         if len(rows[["model", "other"]].drop_duplicates()) > WIDE:  # the files have the rest
             marked = marked[marked.other == ""]
-            marked["text"] = marked["mean"].map("{:.3f}".format)
-        wide = across(marked, "text").fillna("-").loc[[*map(titles.metric, order)]]
+            marked["text"] = list(map(in_unit, marked.metric, marked["mean"]))
+        wide = across(marked, "text").fillna("-").loc[[*map(row_name, order)]]
         every = readable(rows, doubts).loc[wide.index]
         if set(every) == set(wide) and len(abutting(every, console.width)) == 1:
             wide = every
@@ -161,9 +173,10 @@ def shortened(row: Any, doubts: Doubts) -> str:
     """`0.411 ±.004`: a mean and half of its interval."""
     if np.isnan(row.mean):
         return "-"
-    about = "" if np.isnan(row.ci_low) else f" ±{(row.ci_high - row.ci_low) / 2:.3f}"
+    half = (row.ci_high - row.ci_low) / 2
+    about = "" if np.isnan(half) else f" ±{in_unit(row.metric, half)}".replace("±0.", "±.")
     mark = DOUBT * is_doubted(row.model, row.other, row.metric, doubts)
-    return f"{row.mean:.3f}{about.replace('±0.', '±.')}{mark}"
+    return f"{in_unit(row.metric, row.mean)}{about}{mark}"
 
 
 def sound_claims(claims: pd.DataFrame) -> pd.DataFrame:
@@ -174,8 +187,8 @@ def sound_claims(claims: pd.DataFrame) -> pd.DataFrame:
             "claim": row.says,
             "models": minus(row.one, row.other),
             "metric": titles.plain(row.metric),
-            "difference": interval(row.mean, row.ci_low, row.ci_high),
-            "matters from": f"{row.matters:g}",
+            "difference": interval(row.metric, row.mean, row.ci_low, row.ci_high)
+            + form_of(row.metric, gap=True)[-1],
             "p (Holm)": p_value(row.p_holm),
             "verdict": worded(row.verdict, row.about),
             "on images both get right": worded(row.verdict_correct or "-", row.about),

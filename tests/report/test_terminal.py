@@ -37,6 +37,18 @@ def test_table_1_stands_in_parts(terminal):
     assert any(f"[{row.ci_low:.3f}, {row.ci_high:.3f}]" in line for line in wide)
 
 
+def test_accuracy_is_told_in_percent_and_its_difference_in_points(terminal):
+    table = content().measured.tables["table1"]
+    rows = table[table.metric == "accuracy"].set_index(["model", "other"])
+    line = next(x for x in terminal(tables.show, table, width=250) if x.startswith("  Accuracy"))
+    assert line.split()[:3] == ["Accuracy", "↑,", "%"]
+    for row in (rows.loc["teacher", ""], rows.loc["student", "teacher"]):
+        text = " [".join(f"{100 * row[name]:.1f}" for name in ("mean", "ci_low"))
+        assert f"{text}, {100 * row.ci_high:.1f}]" in line
+    told = " ".join(terminal(tables.show_claims, claims(1), width=250))
+    assert "-1.0 [-3.0, 1.0] points" in told
+
+
 def test_long_names_of_differences_are_whole(terminal):
     table = content().measured.tables["table1"]
     names = {name: f"vision_{name}" for name in ("teacher", "student", "control")}
