@@ -17,7 +17,8 @@ from kdxai.training import hosts
 
 CONFIG, LOCK = "config.json", "lock"
 CONTENT = "content"  # in config.json, of `claim_directory`
-TOLD = ("title", "roles")  # how people are told of a study, which changes nothing that is made
+# How a study is told, and how much of it is made: neither changes a network or a record of it.
+FREE = ("title", "roles", "seeds", "only")
 
 
 def claim_directory(
@@ -61,11 +62,11 @@ def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
 
     An older version kept no content; what it found at a place is not known. A setting that is not
     set is as good as one that an older version did not have, and an objective was its name alone.
-    How people are told of a study may change.
+    A study may be told in other words, and extended.
     """
     contents = [config.get(CONTENT) for config in (one, other)]
     own, its = (content if isinstance(content, dict) else {} for content in contents)
-    flat = flatten({key: value for key, value in one.items() if key not in (CONTENT, *TOLD)})
+    flat = flatten({key: value for key, value in one.items() if key not in (CONTENT, *FREE)})
     left_out = own.keys() | its.keys()
     flat = {f"{key}.name" if _is_objective(key) else key: v for key, v in flat.items()}
     settings = {k: v for k, v in flat.items() if v not in (None, "", [], ()) and k not in left_out}

@@ -264,7 +264,7 @@ def test_numbers_without_an_interval_are_drawn_without_one():
     assert "fewer than 20 images" in words
     wide = tables.readable(table)
     assert wide.loc["Average drop ↓", "teacher"] == f"{drop:.3f} [-] ‡"
-    assert wide.loc["Accuracy ↑", "teacher"].endswith("]")  # a share has Wilson's interval
+    assert wide.loc["Accuracy ↑, %", "teacher"].endswith("]")  # a share has Wilson's interval
 
 
 def test_what_is_not_testable_says_why_and_one_seed_speaks_of_these_networks():
@@ -320,7 +320,7 @@ def test_a_models_name_may_hold_what_a_difference_is_spelt_with():
     assert list(wide.columns) == [*names, *(f"{one} - {other}" for one, other in pairs)]
     gap = table[(table.other == "old - new") & (table.metric == "ssim")].iloc[0]
     text = wide.loc["Coherency (SSIM) ↑", "student - old - new"]
-    assert text == tables.interval(gap["mean"], gap.ci_low, gap.ci_high)
+    assert text == tables.interval("ssim", gap["mean"], gap.ci_low, gap.ci_high)
 
 
 def test_gallery_keeps_the_order_drawn_and_counts_only_models_that_learned():

@@ -252,6 +252,25 @@ def test_a_study_of_other_data_is_not_continued(config, spots_data, tmp_path, mo
         run.study(config, tmp_path / "run")
 
 
+def test_a_study_takes_more_seeds_and_models_but_no_other_claims(config, tmp_path, monkeypatch):
+    """What is trained already is kept."""
+    monkeypatch.setattr(run, "measure", lambda *_: None)
+    monkeypatch.setattr(run, "with_verdicts", lambda *_: None)
+    config.only = "untrained"
+    config.compare, config.reference = (), "untrained"
+    run.study(config, tmp_path)
+    first = (tmp_path / "seed0" / "untrained" / "model.json").stat().st_mtime_ns
+    config.seeds, config.only = 2, "teacher,untrained"
+    run.study(config, tmp_path)
+    networks = {path.parent.relative_to(tmp_path) for path in tmp_path.glob("seed*/*/model.json")}
+    assert networks == {Path(f"seed{k}", name) for k in (0, 1) for name in ("teacher", "untrained")}
+    assert (tmp_path / "seed0" / "untrained" / "model.json").stat().st_mtime_ns == first
+    assert files.read_json(tmp_path / "config.json")["seeds"] == 2
+    config.claims.c1_drop.matters = 0.5
+    with pytest.raises(UserError, match="another config: claims.c1_drop.matters 0.02 -> 0.5"):
+        run.study(config, tmp_path)
+
+
 def test_models_of_one_data_set_and_of_changed_data(
     make_run, spots_data, explain_config, tmp_path, monkeypatch
 ):
