@@ -16,7 +16,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import numpy as np
 import pytest
-from scripts import call, launch, study
+from scripts import call, study
 
 # Files of 14 to 60 seconds, the longest first: a worker that got one last would keep the other
 # waiting. Those that share a study are apart, as one worker makes it.
@@ -115,7 +115,7 @@ def small_study(common):
                 return workdir
             time.sleep(1)
         raise AssertionError("the other worker's study did not end well") from None
-    share = launch(*study(workdir, "--config.cell=2/2"))
+    share = call(*study(workdir, "--config.cell=2/2"))
     assert share.returncode == 0, share.stderr
     assert "share 2/2 is done" in share.stdout
     assert [path.name for path in (workdir / "seed0").iterdir()] == ["control"]

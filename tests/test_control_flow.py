@@ -86,6 +86,7 @@ def test_methods(method, trained):
     assert gradients_in_loops(traced.jaxpr) == 0
 
 
+@pytest.mark.slow
 def test_measures_of_a_method_of_many_gradients(trained):
     classifier = classifiers.as_classifier(trained)
     truth = IMAGES[..., 0] > 0

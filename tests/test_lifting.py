@@ -72,6 +72,7 @@ def test_new_batch_statistics_count():
     assert not np.allclose(measured(of(net)).score, measured(of(Net(0))).score)
 
 
+@pytest.mark.slow
 def test_comparisons_mosaics_and_cascades_see_the_change_too():
     net = Net(0)
     images = RNG.integers(0, 256, (40, 12, 12, 3)).astype(np.uint8)

@@ -123,6 +123,7 @@ def test_compare():
     assert [row.milliseconds for row in (wrong, slow, broken)] == [None] * 3
 
 
+@pytest.mark.slow
 def test_untrained_statistics_are_those_of_the_images(inputs):
     """Evaluation mode then gives what training mode does with its batch statistics."""
     trained, _ = logits(inputs, inputs.images, train=True, mutable=["batch_stats"])
@@ -161,6 +162,7 @@ def test_deletion(inputs):
         assert curve[i, 2] == pytest.approx(float(p), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_perturbation_areas_are_those_of_a_study(inputs):
     areas = tasks.TASKS["perturbation"].build(inputs).call()
     rows = evaluate.evaluate(
@@ -207,6 +209,7 @@ def test_operations_are_counted_in_the_program_of_the_cpu(inputs, monkeypatch):
     assert tasks.forward_flops(inputs, 3) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train_step", "distillation_step", "distillation_step_cached"])
 def test_steps_start_at_the_loss_and_go_down(name, inputs):
     work = tasks.TASKS[name].build(inputs)

@@ -1,5 +1,7 @@
 """Rollout and LeGrad of small transformers, against NumPy in float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,10 +33,15 @@ KNOWN = {
 }
 
 
+def shown(model):
+    """block -> [1, heads, tokens, tokens]."""
+    return jax.jit(partial(model.model.apply, method="attention"))(model.variables, IMAGE[None])
+
+
 @pytest.mark.parametrize("pool", ["mean", "token"])
 def test_rollout_is_a_product_of_mixed_attention(pool):
     model = trained(pool=pool)
-    attention = model.model.apply(model.variables, IMAGE[None], method="attention")
+    attention = shown(model)
     flow = np.eye(attention["block0"].shape[-1])
     for block in ("block0", "block1"):
         mixed = 0.5 * np.float64(attention[block][0]).mean(0) + 0.5 * np.eye(len(flow))
@@ -79,7 +86,7 @@ def test_blocks_are_in_their_order():
     model = trained("vit-11-4-1")
     names = model.model.attentive
     assert names[2] == "block2"
-    by_name = model.model.apply(model.variables, IMAGE[None], method="attention")
+    by_name = shown(model)
     found = jax.jit(as_classifier(model).attention)(IMAGE)
     np.testing.assert_allclose(found[2], by_name["block2"][0], rtol=1e-4, atol=1e-6)
 

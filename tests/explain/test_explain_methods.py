@@ -152,6 +152,7 @@ def test_a_batch_without_vmap_says_what_to_do(name, build, data):
         METHODS[name](build("last"), data["image"], 0)
 
 
+@pytest.mark.slow
 def test_images_of_integers_are_the_numbers_they_are():
     """Of a model that normalises within: 0 to 255 as pixels are what they are as floats."""
     inner = tiny(3)

@@ -85,6 +85,7 @@ def test_sigterm_saves_first_and_the_run_continues(config_file, finished, tmp_pa
     assert_same_run(workdir, finished)
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_falls_back(config_file, finished, tmp_path):
     workdir = tmp_path / "damaged"
     shutil.copytree(finished, workdir)
@@ -127,6 +128,7 @@ def test_a_damaged_model_is_refused(config_file, finished, tmp_path):
     assert "model.json is damaged" in line
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(config_file, tmp_path):
     """Files of at most 20 KiB: TensorStore fails as it does where space ends while it writes."""
 

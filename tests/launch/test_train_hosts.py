@@ -162,6 +162,7 @@ def test_a_student_of_two_processes(config_file, alone, processes, tmp_path):
     assert len(list((workdir / "tensorboard").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_bad_settings_are_one_line_of_process_0(config_file, processes, tmp_path):
     first, second = finish(*processes(config_file, tmp_path / "run", "--config.batch_size=15"))
     assert first[0] == second[0] == 2

@@ -108,11 +108,13 @@ def test_a_stopped_run_continues_bit_identically(command, streamed, tmp_path, ho
     pd.testing.assert_frame_equal(history(streamed), history(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_two_devices_share_the_stream(command, streamed, tmp_path):
     train(command, tmp_path / "two", devices=2)
     pd.testing.assert_frame_equal(history(streamed), history(tmp_path / "two"), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_student_sees_what_its_teacher_saw(train_here, streamed, tmp_path, recwarn):
     """Logits of streamed views are those of views in memory, and are kept."""
     shutil.copytree(streamed, tmp_path / "teacher")

@@ -167,7 +167,9 @@ def assert_same(function, *arrays):
         assert np.isfinite(other).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, *(pytest.param(d, marks=pytest.mark.slow) for d in DTYPES if d != np.uint8)]
+)
 def test_integers_are_the_numbers_they_are(dtype):
     maps, images, logits = (
         two((SIDE, SIDE), dtype),

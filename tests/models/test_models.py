@@ -70,7 +70,16 @@ OTHERS = {
 }
 
 
-@pytest.fixture(scope="module", params=[*NARROW, *OTHERS])
+SLOWEST = ("convnext-1-1-2-1-w4", "resnet18-imagenet-w2")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] * (name in SLOWEST))
+        for name in [*NARROW, *OTHERS]
+    ],
+)
 def network(request):
     model = models.create(request.param, num_classes=7, **OTHERS.get(request.param, {}))
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
@@ -98,6 +107,7 @@ def test_every_cut_is_the_whole(network):
         np.testing.assert_allclose(again, logits, atol=1e-5, err_msg=stage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["googlenet-w8", "mobilenetv2-w4"])
 def test_deep_networks_are_cut_like_others(name):
     """By shapes alone, which is quick."""
@@ -187,6 +197,7 @@ def test_stage_names():
         model.cut("stage9")
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32():
     model = models.create("wrn-10-1", num_classes=3, dtype=jnp.bfloat16)
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))

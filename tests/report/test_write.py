@@ -282,6 +282,7 @@ def of_a_sweep(measured, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_files_of_a_sweep(of_a_sweep, tmp_path):
     files = written(of_a_sweep, tmp_path / "out")
     assert files >= {

@@ -115,6 +115,7 @@ def test_what_is_done_is_not_done_again(pruning, tmp_path, monkeypatch):
     assert make(pruning, tmp_path / "tuned") == facts and len(calls) == 2
 
 
+@pytest.mark.slow
 def test_the_parent_may_teach_what_is_left_of_it(pruning, tmp_path):
     pruning.tune.epochs, pruning.tune.teacher = 1, compressions.PARENT
     make(pruning, tmp_path / "taught")

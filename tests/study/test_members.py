@@ -60,6 +60,7 @@ def test_two_classifiers_of_ones_own_are_measured_checked_and_judged(config, tmp
     assert note == "Not measured: cascade of mine, closed, whose stages are not known."
 
 
+@pytest.mark.slow
 def test_each_models_own_normalisation_counts_in_their_agreement(config, tmp_path):
     found = run.explain(config("a=small,b=shifted", sanity=0), tmp_path)
     assert found.agreement.pearson.min() > 1 - 1e-5
@@ -123,6 +124,7 @@ def test_a_population_of_any_networks_is_no_recipe(config, tmp_path, undrawn):
         assert "the recipes" not in text
 
 
+@pytest.mark.slow
 def test_a_page_of_ones_own_models_speaks_of_them_alone(config, tmp_path, undrawn):
     settings = config("mine=mine,small=small", sanity=4)
     write.write(run.explain(settings, tmp_path), settings, tmp_path)

@@ -95,7 +95,13 @@ def restated(network, params, image, label):
     return {"average_drop": drop, "ssim": ssim, "complexity": size, "adcc": adcc}
 
 
-@pytest.mark.parametrize(("name", "network"), [("wrn-10-1", wide_resnet), ("resnet18-w4", resnet)])
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("wrn-10-1", wide_resnet),
+        pytest.param("resnet18-w4", resnet, marks=pytest.mark.slow),
+    ],
+)
 def test_literal_is_the_restatement(name, network):
     model = models.create(name, num_classes=10)
     rng = np.random.default_rng(0)

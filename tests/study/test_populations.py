@@ -76,6 +76,7 @@ def test_networks_that_are_there_are_members_in_their_places(study, measured, pl
     assert [(one.place, one.line) for one in again] == [(one.place, one.line) for one in members]
 
 
+@pytest.mark.slow
 def test_a_place_may_move_and_what_is_there_may_not_change(study, measured, places, tmp_path):
     run.study(study, tmp_path / "run")
     moved = shutil.move(places[0], tmp_path / "moved")

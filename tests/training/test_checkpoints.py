@@ -24,8 +24,15 @@ def test_too_little_space_is_one_line(tiny_config, tmp_path, monkeypatch, free):
     assert not (tmp_path / "run" / trained.MODEL).exists()
 
 
+OTHERS = (history.HISTORY, "tensorboard", trained.MODEL)
+
+
 @pytest.mark.parametrize(
-    "name", [runs.CONFIG, history.HISTORY, "tensorboard", trained.WEIGHTS, trained.MODEL]
+    "name",
+    [
+        *(runs.CONFIG, trained.WEIGHTS),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS),
+    ],
 )
 def test_a_full_disk_is_one_line_whatever_is_written(
     tiny_config, tmp_path, monkeypatch, capfd, name

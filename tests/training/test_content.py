@@ -47,6 +47,7 @@ def go_on(config, place):
     return loop.train(config, f"{place}/student", datasets.load(**config.data))
 
 
+@pytest.mark.slow
 def test_moved_and_written_otherwise_it_is_the_same_run(tiny_config, study, kept):
     config = json.loads((study / "student" / runs.CONFIG).read_text())
     assert config["teacher"] == "../teacher"

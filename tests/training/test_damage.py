@@ -90,6 +90,7 @@ def saved_at(workdir, step, like):
     return fingerprint(checkpoints.best(workdir, step, like))
 
 
+@pytest.mark.slow
 def test_any_part_of_the_newest_checkpoint_may_be_lost_or_garbage(unfinished, like, tmp_path):
     """The state is the newest or the one before, bit for bit, and the run can go on from it."""
     right = {step: saved_at(unfinished, step, like) for step in STEPS}

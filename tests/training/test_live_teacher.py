@@ -92,6 +92,7 @@ def test_weight_zero_leaves_out_whatever_is_weighed(config, name):
     assert (whole.taps, whole.teacher_taps) == (((), ()) if name == "dkd" else (("last",),) * 2)
 
 
+@pytest.mark.slow
 def test_a_regressor_is_trained_checkpointed_and_no_part_of_the_student(
     config, dataset, tmp_path, monkeypatch
 ):
@@ -148,6 +149,7 @@ def write_numbers(config, path):
     np.savez(path, *leaves, losses=losses, devices=jax.device_count())
 
 
+@pytest.mark.slow
 def test_any_number_of_devices_trains_alike(config, tmp_path):
     """Grad-CAM at the first stage goes through a BatchNorm whose statistics are of all devices."""
     config.objective.student_stages = config.objective.teacher_stages = ("stage1",)

@@ -20,6 +20,7 @@ def test_a_finished_run_is_read_before_anything_is_built(tiny_config, tmp_path, 
     assert loop.train(tiny_config, tmp_path / "run", dataset) == result
 
 
+@pytest.mark.slow
 def test_sigterm_within_an_epoch_loses_no_step(tiny_config, tmp_path, monkeypatch):
     """Nor does it draw other units to drop."""
     tiny_config.model.name, tiny_config.model.dropout = "wrn-10-1-w4", 0.3

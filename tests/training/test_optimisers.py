@@ -115,7 +115,9 @@ def trained(params, gradients, **settings):
     return params
 
 
-@pytest.mark.parametrize("name", ["resnet10-w4", "wrn-10-1", "airbench-4-8-8"])
+@pytest.mark.parametrize(
+    "name", ["airbench-4-8-8", pytest.param("resnet10-w4", marks=pytest.mark.slow)]
+)
 def test_biases_of_norms_alone_learn_faster(name):
     """They move as by a learning rate of 8 times, and decay as all do; those of shortcuts too."""
     model = models.create(name, num_classes=3)

@@ -52,6 +52,7 @@ def test_in_another_thread_nothing_is_held():
     assert found == [None]
 
 
+@pytest.mark.slow
 def test_a_signal_while_a_checkpoint_is_saved(tiny_config, tmp_path, monkeypatch, capfd):
     """The epoch is kept, nothing is said of it, and the run goes on to the same end."""
     tiny_config.epochs = 3

@@ -235,6 +235,7 @@ def test_a_teacher_is_normalised_as_it_is_used_to(config, dataset):
     assert not np.allclose(found, logits_of(config, dataset).epoch(0), atol=0.1)
 
 
+@pytest.mark.slow
 def test_later_students_share_them(config, dataset, tmp_path):
     """Another seed, architecture, temperature, alpha, batch, schedule; and more epochs."""
     loop.train(config, tmp_path / "first", dataset)
@@ -301,6 +302,7 @@ def test_what_killed_writers_left_is_removed_once_nobody_can_be_writing_it(confi
     assert sorted(kept.directory.iterdir()) == sorted([new, kept.path(0)])
 
 
+@pytest.mark.slow
 def test_sigterm_while_they_are_computed(config, dataset, tmp_path, monkeypatch):
     config.epochs = 2
     loop.train(config, tmp_path / "undisturbed", dataset)

@@ -73,7 +73,11 @@ def test_one_with_averaged_tokens_is_explained_as_a_cnn_is():
 
 
 @pytest.mark.parametrize(
-    ("name", "stage"), [(None, ()), ("attention", ("block0",)), ("hints", ()), ("e2kd", ())]
+    ("name", "stage"),
+    [
+        *((None, ()), ("attention", ("block0",))),
+        *(pytest.param(name, (), marks=pytest.mark.slow) for name in ("hints", "e2kd")),
+    ],
 )
 def test_it_teaches_a_cnn(config, dataset, teacher, name, stage):
     """By its logits and by its features: the loss falls."""
