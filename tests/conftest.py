@@ -40,9 +40,9 @@ def common(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory, common):
+def own_cache(common):
     """No test reads or fills the user's cache of data or of compiled programs."""
-    os.environ["KDXAI_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["KDXAI_CACHE"] = str(common / "cache")
     compiled = str(common / "compiled")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
     jax.config.update("jax_compilation_cache_dir", compiled)
