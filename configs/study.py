@@ -53,9 +53,9 @@ SIZES |= {"fast": SIZES["published"], "quick": SIZES["small"]}
 
 # Objectives that match maps, as published: e2kd beside logits, the others beside labels alone.
 MATCHED = {
-    "attention": "the teacher's attention",
-    "cat": "the teacher's class activation maps",
-    "e2kd": "the teacher's logits and its Grad-CAM",
+    "attention": "attention",
+    "cat": "class activation maps",
+    "e2kd": "logits and Grad-CAM",
 }
 # With the authors' 1, which they raise from 0, and 50 this recipe diverges.
 WEIGHTS = {"dkd": 0.25, "cat": 10.0}
@@ -69,7 +69,7 @@ DISTILLED = {
     "tiny_student": paper.ROLES["tiny_student"],
     "dkd_student": "the student's network, taught the teacher's logits in two parts",
     **{
-        f"{name}_student": f"the student's network, taught {what} too"
+        f"{name}_student": f"the student's network, taught the teacher's {what}"
         for name, what in MATCHED.items()
     },
 }
@@ -202,13 +202,12 @@ def nearer() -> dict[str, dict[str, str | float]]:
             "second_teacher",
         ),
     }
-    for name in MATCHED:
-        one = f"{name}_student"
-        found[f"near_{name}"] = near(
-            "Matching maps brings them nearer than matching logits", one, "student"
-        )
+    for name, what in MATCHED.items():
+        pair = (f"{name}_student", "student")
+        says = f"Matching {what} brings maps nearer than matching logits alone"
+        found[f"near_{name}"] = near(says, *pair)
         found[f"accuracy_{name}"] = studies.claim(
-            "That costs no accuracy", "accuracy", (one, "student"), "not_lower", 0.01
+            f"Matching {what} costs no accuracy", "accuracy", pair, "not_lower", 0.01
         )
     return found
 
