@@ -91,7 +91,7 @@ def train_from_checkpoint(
         best = saved.best(program.state)
     facts = facts_of(runs.recorded(config, workdir), dataset, program, best)
     if config.epochs:  # else it is a control that is to stay untrained
-        warn_at_chance(workdir, facts["test_accuracy"], dataset.test.label)
+        warn_at_chance(workdir, facts["validation_accuracy"], dataset.validation.label)
     class_names = tuple(dataset.class_names)
     height, width, channels = dataset.train.image.shape[1:]
     return Trained(
@@ -111,8 +111,8 @@ def warn_at_chance(workdir: Path, accuracy: float, labels: np.ndarray) -> None:
     commonest = np.bincount(labels).max() / len(labels)
     if accuracy <= commonest and hosts.is_first():
         warnings.warn(
-            f"{workdir} is right on {accuracy:.1%} of the test images, as a network is that always "
-            "gives one answer; lower optim.lr or objective.weight, in another --workdir",
+            f"{workdir} is right on {accuracy:.1%} of the validation images, as a network is that "
+            "always gives one answer; lower optim.lr or objective.weight, in another --workdir",
             stacklevel=4,
         )
 

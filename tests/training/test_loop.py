@@ -135,10 +135,10 @@ def test_no_model_of_another_origin_is_taken_for_a_run(tiny_config, tmp_path):
 def test_a_network_that_has_learned_nothing_is_told_of(tiny_config, tmp_path, monkeypatch):
     """Training does; one that is to stay untrained is not."""
     dataset = datasets.load(**tiny_config.data)
-    rate = np.bincount(dataset.test.label).max() / len(dataset.test.label)
+    rate = np.bincount(dataset.validation.label).max() / len(dataset.validation.label)
     monkeypatch.setattr(loop, "evaluate_split", lambda *_: (2.3, rate))
     tiny_config.epochs, tiny_config.optim.warmup_epochs = 1, 0.0
-    with pytest.warns(UserWarning, match="test images, as a network is that always gives one"):
+    with pytest.warns(UserWarning, match="validation images, as a network is that always"):
         loop.train(tiny_config, tmp_path / "run", dataset)
     monkeypatch.setattr(loop, "evaluate_split", lambda *_: (2.3, rate + 0.01))
     with warnings.catch_warnings(action="error"):
