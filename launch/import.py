@@ -13,11 +13,9 @@ if TYPE_CHECKING:
 
 
 def main(config: "ConfigDict", workdir: str) -> None:
-    from kdxai.data import datasets
-    from kdxai.study import imports
+    from kdxai.study.imports import import_model
 
-    imports.read_network(config)  # a mistake there is told before the data is loaded
-    facts = imports.import_model(config, workdir, datasets.load(**config.data))
+    facts = import_model(config, workdir)
     print(
         f"{facts['model']}: {facts['parameters']:,} parameters, test accuracy "
         f"{facts['test_accuracy']:.2%}; {workdir}"

@@ -14,12 +14,12 @@ from PIL import Image
 
 from kdxai.metrics import coherency
 from kdxai.report.overlay import MAP_COLOURS, drawn_as, picture
+from kdxai.report.report import BESIDE
 from kdxai.study.design import Design
 
 PICTURES = 48  # the first images drawn
 # In the page as it is loaded; a script makes the others when they are asked for.
 FIRST = 12
-BESIDE = 4  # models at most, of which two cards stand beside each other
 BUDGET = 1_600_000  # characters of all pictures: what is over it is left out
 SIDE = 64  # pixels of a picture at most: larger ones are shrunk
 SORTS = {"disagreement": "disagreement", "average_drop": "drop", "complexity": "complexity"}

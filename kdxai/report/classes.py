@@ -9,6 +9,7 @@ import pandas as pd
 
 from kdxai.report import titles
 from kdxai.report.report import (
+    BESIDE,
     Cell,
     Part,
     Row,
@@ -28,7 +29,6 @@ from kdxai.study.stats import STATISTICS
 ENDS = 10  # of many classes, how many of the worst and of the best are shown
 LEAST = 2  # digits of a fraction
 SHOWN = 2  # of many classes or models, metrics that are not folded away
-BESIDE = 4  # models, of which two tables stand beside each other
 PER_CLASS = ("accuracy", *question.BY_MASKS[:1], *question.USUAL)
 Slots = Mapping[str, int]
 

@@ -10,6 +10,7 @@ from kdxai.report import titles
 from kdxai.report.charts.chart import Chart
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+BESIDE = 4  # models at most, of which a page holds two cards or two tables beside each other
 PERCENT = ("accuracy",)  # metrics that are read in percent, their differences in points
 
 

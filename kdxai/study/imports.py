@@ -34,7 +34,7 @@ def check(config: ConfigDict, dataset: Dataset) -> Network:
     Raises:
       UserError: it is.
     """
-    return read_weights(config, dataset).model
+    return of_data(config, read_network(config), dataset).model
 
 
 def read_network(config: ConfigDict) -> weights.Converted:
@@ -56,16 +56,16 @@ def read_network(config: ConfigDict) -> weights.Converted:
     return weights.convert(weights.read(config.weights), config.model.name)
 
 
-def read_weights(config: ConfigDict, dataset: Dataset) -> Trained:
-    """The model of a file of weights, before its accuracy is measured.
+def of_data(config: ConfigDict, found: weights.Converted, dataset: Dataset) -> Trained:
+    """The model of a file of weights and of a data set, before its accuracy is measured.
 
     Args:
       config: as for `read_network`, and `data`.
+      found: what `read_network` gave.
 
     Raises:
-      UserError: as `read_network`; other classes or channels than the data set's.
+      UserError: other classes or channels than the data set's.
     """
-    found = read_network(config)
     height, width, channels = dataset.test.image.shape[1:]
     mean, std = inputs.normalisation(config.mean, config.std, channels)
     if found.num_classes != len(dataset.class_names):
@@ -116,20 +116,25 @@ def require_takes(
         ) from error
 
 
-def import_model(config: ConfigDict, workdir: str | Path, dataset: Dataset) -> Mapping[str, Any]:
+def import_model(
+    config: ConfigDict, workdir: str | Path, dataset: Dataset | None = None
+) -> Mapping[str, Any]:
     """Leave a model directory with the measured accuracy; what is there already is checked.
 
     Args:
-      config: as for `read_weights`.
+      config: as for `of_data`.
+      dataset: None to load that of the config, once the file of weights is read.
 
     Returns:
       The model's facts.
 
     Raises:
-      UserError: as `read_weights`; the accuracy is at chance; the directory is another config's.
+      UserError: as `read_network` and `of_data`; the accuracy is at chance; the directory is
+        another config's.
     """
-    workdir = Path(workdir)
-    model = read_weights(config, dataset)
+    workdir, found = Path(workdir), read_network(config)
+    dataset = datasets.load(**config.data) if dataset is None else dataset
+    model = of_data(config, found, dataset)
     content = {"weights": model.facts["origin"]["sha256"]}
     content["data.data_dir"] = model.facts["data_fingerprint"]
     if files.there(workdir / runs.CONFIG):

@@ -116,7 +116,11 @@ def trained(params, gradients, **settings):
 
 
 @pytest.mark.parametrize(
-    "name", ["airbench-4-8-8", pytest.param("resnet10-w4", marks=pytest.mark.slow)]
+    "name",
+    [
+        "airbench-4-8-8",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet10-w4", "wrn-10-1")),
+    ],
 )
 def test_biases_of_norms_alone_learn_faster(name):
     """They move as by a learning rate of 8 times, and decay as all do; those of shortcuts too."""
