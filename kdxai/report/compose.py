@@ -21,6 +21,7 @@ from kdxai.report import (
 )
 from kdxai.report.cards import Gallery
 from kdxai.report.charts.chart import Chart
+from kdxai.report.charts.models import found_in
 from kdxai.report.drawn import Charts, main_pair
 from kdxai.report.facts import Results
 from kdxai.report.networks import NO_NETWORKS, Networks
@@ -168,9 +169,8 @@ def protocols(measured: Measured, charts: Sequence[Chart], slots: Mapping[str, i
         if tables.doubted(measured.trust):
             text += f", and {tables.DOUBT} where the metric fails its checks on one of them"
         text += "."
-    return Section(
-        "ladder", "Protocols", title, [Part(text=text, page=legend(slots), charts=charts)]
-    )
+    key = legend(found_in(ladder, slots))
+    return Section("ladder", "Protocols", title, [Part(text=text, page=key, charts=charts)])
 
 
 def other_protocols(content: Content) -> list[str]:

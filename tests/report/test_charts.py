@@ -86,6 +86,14 @@ def test_a_ladder_without_the_pair_has_no_verdicts():
     assert spelt(chart.figure.axes[0]) == ["literal", "sound"]
 
 
+def test_the_key_of_a_ladder_names_who_is_on_it():
+    """An audit may be of some models of a study."""
+    chart = models.ladder(ladder(MODELS[:2]), ["complexity"], SLOTS, PAIRS[0])
+    [key] = chart.figure.legends
+    assert [text.get_text() for text in key.get_texts()] == [*MODELS[:2]]
+    assert [line.get_color() for line in key.get_lines()] == [look.colour(0), look.colour(1)]
+
+
 def test_scatter_places_means_and_intervals():
     table = content().measured.tables["table1"]
     chart = models.scatter(table, "ssim", SLOTS)

@@ -241,6 +241,13 @@ def test_without_claims_ladder_and_agreement_the_page_says_so():
     assert "Agreement of two models" not in words
 
 
+def test_protocols_name_the_models_that_were_audited():
+    some = content().measured.ladder
+    some = some[some.model.isin(MODELS[:2])]
+    section = compose.protocols(changed(content(), ladder=some).measured, [], dict.fromkeys(MODELS, 0))
+    assert Elements(section.parts[0].page).words().split() == [*MODELS[:2]]
+
+
 def test_numbers_without_an_interval_are_drawn_without_one():
     """One image: its values, and nothing about others."""
     full = content()

@@ -62,6 +62,12 @@ def key_height(slots: Mapping[str, int], width: float) -> float:
     return 8 + 16 * -(-len(slots) // key_columns(width))
 
 
+def found_in(table: pd.DataFrame, slots: Mapping[str, int]) -> dict[str, int]:
+    """The slots of the models that a table speaks of: a key names no other."""
+    models = set(table.model)
+    return {name: slot for name, slot in slots.items() if name in models}
+
+
 @look.styled
 def ladder(
     table: pd.DataFrame,
@@ -83,6 +89,7 @@ def ladder(
     """
     metrics = [name for name in metrics if name in set(drawable(table).metric)]
     rungs = list(dict.fromkeys(table.rung))
+    slots = found_in(table, slots)
     one, other = pair or ("", "")
     width = NAMES + (COLUMN + ASIDE) * len(metrics)
     high = max(38, 12 + 5 * len(slots)) * len(rungs)
