@@ -119,8 +119,9 @@ def show(rows: list[Row]) -> None:
     """Print the table: on a narrow terminal what the target is about, and the notes below it."""
     console = tables.new_console()
     table = readable(rows)
-    title = f"Benchmark on {machine()['cpu']}, at most {peak_memory():.1f} GiB of memory"
-    console.print(title)
+    known = machine()
+    place = known["cpu" if known["backend"] == "cpu" else "devices"]
+    console.print(f"Benchmark on {place}, at most {peak_memory():.1f} GiB of memory")
     if console.width >= tables.FULL:
         console.print(tables.terminal(table))
         return

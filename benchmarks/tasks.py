@@ -30,7 +30,7 @@ STEPS = 24  # of a deletion curve: Quantus flips a divisor of H W of the 3 H W v
 LEARNING_RATE, TEMPERATURE, ALPHA = 0.01, 6.0, 0.95  # of the timed steps
 DRAWS = 64  # of Expected Gradients
 MASKS, CELLS = 512, 4  # of RISE and KernelSHAP, and cells a side of the latter
-MATRIX = 2048
+MATRIX, LARGE_MATRIX = 2048, 8192  # rows on a CPU, and on what takes that for a trifle
 COPIED = 2**28  # bytes
 ROOT = Path(__file__).parents[1]
 AHEAD = 4  # steps that are dispatched before the first is waited for
@@ -275,9 +275,10 @@ def load(inputs: Inputs) -> Work:
 
 def matmul(inputs: Inputs) -> Work:
     """A product of two large matrices: what the device can do at most."""
-    matrix = jax.random.normal(jax.random.key(0), (MATRIX, MATRIX), _dtype(inputs))
+    size = MATRIX if jax.default_backend() == "cpu" else LARGE_MATRIX
+    matrix = jax.random.normal(jax.random.key(0), (size, size), _dtype(inputs))
     product = _jit(jnp.matmul, inputs)
-    return Work(lambda: product(matrix, matrix).block_until_ready(), 1, 2.0 * MATRIX**3)
+    return Work(lambda: product(matrix, matrix).block_until_ready(), 1, 2.0 * size**3)
 
 
 def copy(inputs: Inputs) -> Work:
