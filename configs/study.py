@@ -3,8 +3,8 @@
     python launch/study.py --config configs/study.py --workdir runs/study
 
 WRN-28-10 and ResNet-18 on CIFAR-10, the recipes of configs/teacher.py and configs/student.py: the
-paper's size, for a GPU or TPU. `configs/study.py:fast` takes 30 epochs each. Neither is measured
-yet.
+paper's size, for a GPU or TPU; not measured yet. `configs/study.py:fast` takes 30 epochs each: a
+few minutes on an H200. Test accuracy 94.9 % (teacher), 94.5 % (student), 93.4 % (control).
 
     python launch/study.py --config configs/study.py:quick --workdir runs/quick
 
@@ -25,7 +25,7 @@ Test accuracy 80 % (teacher), 76 % (student), 73 % (control).
 CIFAR-10 and networks in the style of airbench: what distillation does to explanations, by five
 losses, against controls. On two cores with bfloat16 a seed trains in two and a half hours: a
 teacher in 30 minutes (12 epochs, 92.4 %), a student in 6 to 15 (89 to 90 %). All ten models are
-explained in two minutes. One seed is measured.
+explained in two minutes. On an H200 five seeds train in six minutes, by five jobs (`share`).
 
     python launch/study.py --config configs/study.py:vit --workdir runs/vit
 
@@ -96,9 +96,12 @@ def get_config(recipe: str = "published") -> ConfigDict:
     if recipe == "vit":
         return transformers(teacher, student, small="vit-2-64-4")
     config = paper.study(teacher, student, **SIZES[recipe])
-    if recipe == "quick":
-        config.evaluation.images = 500
+    if recipe == "fast":
+        config.evaluation.whole = False
         config.ladder = ""  # launch/audit.py does it
+    elif recipe == "quick":
+        config.evaluation.images = 500
+        config.ladder = ""
     elif recipe == "small":
         config.only = (
             "teacher,second_teacher,student,control,tiny_student,shallow_student,shallow_control,"
@@ -145,6 +148,7 @@ def distillation(teacher: ConfigDict, student: ConfigDict, *, tiny: str) -> Conf
             *((f"{name}_student", "control") for name in MATCHED),
         ),
         floor=("second_teacher", "teacher"),
+        ladder="teacher,student,control,tiny_student",
         claims=paper.claims(models),
     )
     config.claims.update(nearer())

@@ -7,13 +7,14 @@ accuracy 96.0 %; time and accuracy here: not measured yet.
 
     python launch/train.py --config configs/teacher.py:fast --workdir runs/teacher
 
-30 epochs with warm-up and cosine, for one GPU. Not measured yet. `configs/teacher.py:quick` and
-`:small` are the teachers of `configs/study.py`'s recipes of that name, for a CPU.
+30 epochs with warm-up and cosine, for one GPU: 3.6 seconds each on an H200, test accuracy 94.9 %.
+`configs/teacher.py:quick` and `:small` are the teachers of `configs/study.py`'s recipes of that
+name, for a CPU.
 
     python launch/train.py --config configs/teacher.py:accurate --workdir runs/teacher
 
 airbench-64-256-256, 20 epochs, smooth labels, cutout: test accuracy 93.4 % after 57 minutes on two
-CPU cores that have bfloat16, beside other work.
+CPU cores that have bfloat16, beside other work; on an H200 after 18 seconds.
 """
 
 from ml_collections import ConfigDict
