@@ -244,7 +244,8 @@ def test_without_claims_ladder_and_agreement_the_page_says_so():
 def test_protocols_name_the_models_that_were_audited():
     some = content().measured.ladder
     some = some[some.model.isin(MODELS[:2])]
-    section = compose.protocols(changed(content(), ladder=some).measured, [], dict.fromkeys(MODELS, 0))
+    slots = dict.fromkeys(MODELS, 0)
+    section = compose.protocols(changed(content(), ladder=some).measured, [], slots)
     assert Elements(section.parts[0].page).words().split() == [*MODELS[:2]]
 
 
