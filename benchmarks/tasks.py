@@ -205,7 +205,7 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
     config.teacher = teacher
     config.distill.update(temperature=TEMPERATURE, alpha=ALPHA)
     tx = optimisers.optimizer(config.optim, lambda step: LEARNING_RATE, 1)
-    view = steps.View(seed=0, pad=0, flip=False, cutout=0)
+    view = steps.View(pad=0, flip=False, cutout=0)
     teacher_step = steps.make_teacher_step(partial(steps.logits_of, trained.model), view)
     train_step = steps.make_train_step(
         models.create(
@@ -217,7 +217,6 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
         tx,
         objectives.choose(config),
         view,
-        seed=0,
         steps_per_epoch=1,  # the totals are then those of one step
     )
 
@@ -267,7 +266,7 @@ def train_step(inputs: Inputs, *, teacher: str = "", count: int = 1, jit: bool =
 def load(inputs: Inputs) -> Work:
     """Random crops and flips of images that are in the device's memory, normalised."""
     constants = _constants(inputs)
-    views = jax.jit(partial(steps.views, view=steps.View(seed=0, pad=4, flip=True, cutout=0)))
+    views = jax.jit(partial(steps.views, view=steps.View(pad=4, flip=True, cutout=0)))
     indices = jnp.arange(len(inputs.pixels))
     call = lambda: views(constants, indices, 0).block_until_ready()  # noqa: E731
     return Work(call, len(inputs.pixels))
@@ -317,7 +316,7 @@ def _constants(inputs: Inputs) -> steps.Constants:
     trained = inputs.trained
     kept = inputs.pixels, inputs.classes, trained.mean, trained.std
     image, label, mean, std = map(jnp.asarray, kept)
-    return steps.Constants(image, label, mean, std)
+    return steps.seeded(steps.Constants(image, label, mean, std), views=0, dropout=0)
 
 
 def _dtype(inputs: Inputs) -> Any:

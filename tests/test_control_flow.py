@@ -119,8 +119,7 @@ def test_train_steps(objective, trained):
         model,
         tx,
         objectives.choose(config),
-        steps.View(seed=0, pad=4, flip=True, cutout=4),
-        seed=0,
+        steps.View(pad=4, flip=True, cutout=4),
         steps_per_epoch=1,
         teacher=trained.model if objective == "e2kd" else None,
     )
@@ -129,5 +128,6 @@ def test_train_steps(objective, trained):
     split = jnp.asarray(IMAGES), jnp.asarray(LABELS), jnp.zeros(3), jnp.ones(3)
     live = steps.LiveTeacher(trained.variables, *split[2:])
     constants = steps.Constants(*split, teacher_logits=jnp.zeros((2, 4)), teacher=live)
+    constants = steps.seeded(constants, views=0, dropout=0)
     traced = jax.make_jaxpr(step, axis_env=[(AXIS, 1)])(state, constants, jnp.arange(2))
     assert gradients_in_loops(traced.jaxpr) == 0

@@ -47,6 +47,7 @@ class TeacherLogits:
         train: Placed,
         view: steps.View,
         *,
+        seed: int,
         epochs: int,
     ):
         """Logits to be computed or read for a student's run.
@@ -54,17 +55,20 @@ class TeacherLogits:
         Args:
           train: the student's training images, normalised for the student.
           view: as for `steps.make_train_step`.
+          seed: of the views, for a person who looks for a file.
           epochs: of the student's run; what would not fit on the disk is not cached.
         """
         step = steps.make_teacher_step(teacher.apply, view)
         mean, std = devices.replicate((teacher.mean, teacher.std))
-        train = train._replace(constants=train.constants._replace(mean=mean, std=std))
+        # Whatever drops out in the student's run, the views are the same.
+        own = train.constants._replace(mean=mean, std=std, dropout_key=None)
+        train = train._replace(constants=own)
         who = fingerprint(teacher.variables)[:16]
         parts = [lower(step, teacher, train), fingerprint(train.constants)]
         if train.images is not None:
             parts += [train.images.name, fingerprint({"rows": train.images.rows})]
         what = text_digest(*parts)
-        name = f"{teacher.label}-seed{view.seed}-{who}-{what}"
+        name = f"{teacher.label}-seed{seed}-{who}-{what}"
         self.directory = teacher.directory / "views" / name
         self.size = train.size
         self._train, self._variables = train, devices.replicate(teacher.variables)

@@ -66,7 +66,9 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
     if config.hold_zeros:
         tx = optax.chain(tx, starts.hold_zeros())
     variables = start.variables if start else fresh(config, model, dataset)
-    train, view = place(dataset.train, dataset), steps.View(**config.augment)
+    train, view = place(dataset.train, dataset), view_of(config)
+    seeds = {"views": config.augment.seed, "dropout": config.seed}
+    train = train._replace(constants=steps.seeded(train.constants, **seeds))
     teacher, live = None, None
     if objective.teacher_taps:
         live = trained.load(config.teacher, dtype)
@@ -74,13 +76,12 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
         variables = with_regressor(config, objective, model, variables, live)
     elif config.teacher:
         known = teachers.load(config.teacher, dtype)
-        teacher = TeacherLogits(known, train, view, epochs=config.epochs)
+        teacher = TeacherLogits(known, train, view, seed=seeds["views"], epochs=config.epochs)
     train_step = steps.make_train_step(
         model,
         tx,
         objective,
         view,
-        seed=config.seed,
         steps_per_epoch=steps_per_epoch,
         teacher=live and live.model,
     )
@@ -94,6 +95,11 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
     )
+
+
+def view_of(config: ConfigDict) -> steps.View:
+    """How a run samples the views of its training images, whatever its seed."""
+    return steps.View(**{name: one for name, one in config.augment.items() if name != "seed"})
 
 
 def fresh(config: ConfigDict, model: models.Network, dataset: Dataset) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from kdxai import devices
 from kdxai.data import augment
 from kdxai.devices import AXIS
 from kdxai.models import Network, grid, with_grid
@@ -41,6 +42,7 @@ class Constants(NamedTuple):
       mean, std: [C] of the data set, in [0, 1].
       teacher_logits: [N, K] float32 of the views of the epoch under way, or None.
       teacher: one that runs in the train step, or None.
+      view_key, dropout_key: [2] uint32, as of `seeded`, or None where none is read.
     """
 
     image: jax.Array | None
@@ -49,6 +51,19 @@ class Constants(NamedTuple):
     std: jax.Array
     teacher_logits: jax.Array | None = None
     teacher: LiveTeacher | None = None
+    view_key: jax.Array | None = None
+    dropout_key: jax.Array | None = None
+
+
+def seeded(constants: Constants, *, views: int, dropout: int) -> Constants:
+    """With what views and dropout are drawn from: arrays, so that all seeds share a compiled step.
+
+    Args:
+      views, dropout: seeds.
+    """
+    keys = (jax.random.key_data(jax.random.key(seed)) for seed in (views, dropout))
+    view_key, dropout_key = devices.replicate(tuple(keys))
+    return constants._replace(view_key=view_key, dropout_key=dropout_key)
 
 
 def pixels(constants: Constants, indices: jax.Array, streamed: jax.Array | None) -> jax.Array:
@@ -60,16 +75,16 @@ def pixels(constants: Constants, indices: jax.Array, streamed: jax.Array | None)
 
 
 class View(NamedTuple):
-    """How the views of the training images are sampled: the settings `augment` of a run.
+    """How the views of the training images are sampled: settings `augment` of a run.
+
+    The view of example i in epoch e depends on (`Constants.view_key`, e, i) alone.
 
     Attributes:
-      seed: the view of example i in epoch e depends on (seed, e, i) alone.
       pad, flip, cutout: as for `augment.augment`.
       alternate: whether an image is flipped in every second epoch (Jordan 2024) and
         not at random; whether in the first one, that is random.
     """
 
-    seed: int
     pad: int
     flip: bool
     cutout: int
@@ -100,7 +115,8 @@ def uint8_views(
     They depend neither on the batch nor on the device nor on the model, so teacher and student see
     the same ones and they can be made again.
     """
-    seed_key = jax.random.key(view.seed)
+    assert constants.view_key is not None
+    seed_key = jax.random.wrap_key_data(constants.view_key)
     keys = keys_of(jax.random.fold_in(seed_key, epoch), indices)
     flip = view.flip and not view.alternate
     draw = partial(augment.augment, pad=view.pad, flip=flip, cutout=view.cutout)
@@ -148,7 +164,6 @@ def make_train_step(
     objective: Objective,
     view: View,
     *,
-    seed: int,
     steps_per_epoch: int,
     teacher: Network | None = None,
 ) -> Callable[..., tuple[TrainState, Totals]]:
@@ -158,7 +173,6 @@ def make_train_step(
     Losses, gradients and BatchNorm are over the global batch.
 
     Args:
-      seed: of the dropout masks.
       teacher: whose feature maps the objective reads; it sees the student's views in evaluation
         mode, normalised as it is used to.
     """
@@ -186,7 +200,9 @@ def make_train_step(
         images = augment.normalise(raw, constants.mean, constants.std)
         labels = constants.label[indices]
         outputs_of_teacher = taught(constants, indices, raw)
-        dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
+        assert constants.dropout_key is not None
+        dropout_key = jax.random.wrap_key_data(constants.dropout_key)
+        dropout_key = jax.random.fold_in(dropout_key, state.step)
 
         def mean_loss(params: Any) -> tuple[jax.Array, Any]:
             student, updates = outputs_of(

@@ -12,9 +12,8 @@ from kdxai.data import datasets
 from kdxai.errors import UserError
 from kdxai.models import trained
 from kdxai.training import checks, epochs, feed, loop, objectives, runs, steps
-from kdxai.training.feed import place
 from kdxai.training.objectives import Objective
-from kdxai.training.program import build
+from kdxai.training.program import build, view_of
 
 STAGES = ("student_stages", "teacher_stages")
 ON_MAPS = ("attention", "cat", "e2kd", "hints", "relations", "similarity")
@@ -64,8 +63,9 @@ def test_the_teacher_sees_the_students_views_as_it_is_used_to(config, dataset, m
     config.objective.name = "bright"
     _, _, (loss,) = take(config, dataset, 1)
     teacher = trained.load(config.teacher)
-    constants = place(dataset.train, dataset._replace(mean=teacher.mean, std=teacher.std)).constants
-    views = steps.views(constants, np.arange(16), 0, steps.View(**config.augment))
+    constants = build(config, dataset).train.constants
+    constants = constants._replace(mean=teacher.mean, std=teacher.std)
+    views = steps.views(constants, np.arange(16), 0, view_of(config))
     answers, maps = teacher.model.apply(teacher.variables, views, taps=("stage1",))
     expected = answers[:, 0] + maps["stage1"].mean((1, 2, 3))
     assert loss == pytest.approx(float(expected.mean()), rel=1e-5)

@@ -11,7 +11,7 @@ from kdxai.models.network import Layers
 from kdxai.training import checks, epochs, feed, loop, objectives, steps
 from kdxai.training.feed import place
 from kdxai.training.objectives import Objective
-from kdxai.training.program import build, create_model
+from kdxai.training.program import build, create_model, view_of
 
 
 @pytest.fixture
@@ -19,20 +19,25 @@ def dataset(tiny_config):
     return datasets.load(**tiny_config.data)
 
 
+def placed(dataset, seed):
+    """The training images, with the seed of their views."""
+    return steps.seeded(place(dataset.train, dataset).constants, views=seed, dropout=0)
+
+
 def test_views_depend_on_seed_epoch_and_example_alone(dataset):
-    constants = place(dataset.train, dataset).constants
-    view = steps.View(seed=7, pad=2, flip=True, cutout=0)
+    constants = placed(dataset, 7)
+    view = steps.View(pad=2, flip=True, cutout=0)
     both = steps.views(constants, np.array([3, 5]), 2, view)
     np.testing.assert_array_equal(steps.views(constants, np.array([5, 3, 1]), 2, view)[1], both[0])
     for epoch, seed in ((3, 7), (2, 8)):
-        other = steps.views(constants, np.array([3, 5]), epoch, view._replace(seed=seed))
+        other = steps.views(placed(dataset, seed), np.array([3, 5]), epoch, view)
         assert not np.array_equal(other, both)
 
 
 def test_views_that_alternate_are_mirrored_in_every_second_epoch(dataset):
     """About half of them in the first one; which, that does not depend on the batch."""
-    constants = place(dataset.train, dataset).constants
-    view = steps.View(seed=7, pad=0, flip=True, cutout=0, alternate=True)
+    constants = placed(dataset, 7)
+    view = steps.View(pad=0, flip=True, cutout=0, alternate=True)
     rows = np.arange(64)
     first, second, third = (np.asarray(steps.views(constants, rows, e, view)) for e in (0, 1, 2))
     np.testing.assert_array_equal(first, third)
@@ -44,9 +49,8 @@ def test_views_that_alternate_are_mirrored_in_every_second_epoch(dataset):
 
 
 def test_plain_views_are_the_normalised_images(dataset):
-    constants = place(dataset.train, dataset).constants
-    plain = steps.View(seed=0, pad=0, flip=False, cutout=0)
-    views = steps.views(constants, np.arange(4), 0, plain)
+    plain = steps.View(pad=0, flip=False, cutout=0)
+    views = steps.views(placed(dataset, 0), np.arange(4), 0, plain)
     expected = (np.float64(dataset.train.image[:4]) / 255 - dataset.mean) / dataset.std
     np.testing.assert_allclose(views, expected, atol=1e-5)
 
@@ -113,12 +117,9 @@ def test_an_objective_reads_the_feature_maps_that_it_names(tiny_config, dataset,
     tiny_config.objective.name, tiny_config.optim.weight_decay = "dark", 0.0
     before = jax.device_get(build(tiny_config, dataset).state.variables)
     after, told = run(tiny_config, dataset, 1)
-    images = steps.views(
-        place(dataset.train, dataset).constants,
-        np.arange(tiny_config.batch_size),
-        0,
-        steps.View(**tiny_config.augment),
-    )
+    program = build(tiny_config, dataset)
+    batch = np.arange(tiny_config.batch_size)
+    images = steps.views(program.train.constants, batch, 0, view_of(tiny_config))
     model = create_model(tiny_config, 3)
     (_, maps), _ = model.apply(before, images, train=True, taps=("stage1",), mutable="batch_stats")
     assert told == [pytest.approx(float((maps["stage1"] ** 2).mean()), rel=1e-5)]
@@ -192,3 +193,21 @@ def test_many_batches_on_two_devices_do_not_wait_for_each_other(tiny_config):
     images = 50 * epochs.EVAL_BATCH
     done = Process(evaluate_at_length, tiny_config, images, devices=2).wait()
     assert done.returncode == 0, done.stderr
+
+
+def test_all_seeds_share_a_compiled_step(tiny_config, dataset, monkeypatch):
+    """Else every seed of a study compiles its own; on a GPU that takes as long as training it."""
+    tiny_config.model.update(name="wrn-10-1-w4", dropout=0.3)
+    monkeypatch.setattr(devices, "spread", lambda step, **_: step)
+
+    def traced(seed):
+        tiny_config.seed = tiny_config.augment.seed = seed
+        program = build(tiny_config, dataset)
+        batch = np.arange(tiny_config.batch_size)
+        trace = jax.make_jaxpr(program.train_step, axis_env=[(devices.AXIS, 1)])
+        return trace(program.state, program.train.constants, batch)
+
+    one, other = traced(0), traced(1)
+    assert str(one) == str(other)
+    assert "random_wrap" in str(one)
+    jax.tree.map(np.testing.assert_array_equal, one.consts, other.consts)

@@ -24,7 +24,7 @@ from kdxai.training import teacher as teachers
 from kdxai.training.feed import place
 from kdxai.training.program import build, create_model
 
-VIEW = steps.View(seed=0, pad=4, flip=True, cutout=0)
+VIEW = steps.View(pad=4, flip=True, cutout=0)
 
 
 @pytest.fixture
@@ -51,11 +51,16 @@ def config(tiny_config, dataset, finished, tmp_path):
     return tiny_config
 
 
-def logits_of(config, dataset, teacher=None, epochs=1, **view):
+def placed(dataset, seed=0):
+    """The training images, with the seed of their views."""
+    return steps.seeded(place(dataset.train, dataset).constants, views=seed, dropout=0)
+
+
+def logits_of(config, dataset, teacher=None, epochs=1, seed=0, **view):
     """The teacher's logits as a run makes them, but for the changes of the view."""
     teacher = teacher or teachers.load(config.teacher, jnp.float32)
-    train = place(dataset.train, dataset)
-    return logits.TeacherLogits(teacher, train, VIEW._replace(**view), epochs=epochs)
+    train = place(dataset.train, dataset)._replace(constants=placed(dataset, seed))
+    return logits.TeacherLogits(teacher, train, VIEW._replace(**view), seed=seed, epochs=epochs)
 
 
 def live(config, dataset, indices, epoch, dtype=jnp.float32, batch=logits.BATCH):
@@ -68,7 +73,7 @@ def live(config, dataset, indices, epoch, dtype=jnp.float32, batch=logits.BATCH)
         views = steps.views(constants, indices, epoch, VIEW)
         return model.model.apply(variables, views)
 
-    constants, indices = place(dataset.train, dataset).constants, np.asarray(indices)
+    constants, indices = placed(dataset), np.asarray(indices)
     return np.asarray(apply(model.variables, constants, np.resize(indices, batch)))[: len(indices)]
 
 
@@ -141,7 +146,9 @@ def test_teacher_and_student_see_the_view_of_the_augmentations_seed(config, data
 
     def expected(students_seed, teachers_seed):
         views = [
-            steps.views(program.train.constants, batch, 0, VIEW._replace(seed=seed))
+            steps.views(
+                steps.seeded(program.train.constants, views=seed, dropout=0), batch, 0, VIEW
+            )
             for seed in (students_seed, teachers_seed)
         ]
         z_s = np.float64(student(variables, views[0]))
@@ -228,7 +235,7 @@ def test_a_teacher_is_normalised_as_it_is_used_to(config, dataset):
     teacher = teachers.load(config.teacher, jnp.float32)._replace(mean=own[0], std=own[1])
     found = np.asarray(logits_of(config, dataset, teacher).epoch(0))
     model = trained.load(config.teacher)
-    views = steps.views(place(dataset.train, dataset).constants, np.arange(90), 0, VIEW)
+    views = steps.views(placed(dataset), np.arange(90), 0, VIEW)
     pixels = np.asarray(views) * dataset.std + dataset.mean
     expected = model.model.apply(model.variables, np.float32((pixels - own[0]) / own[1]))
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -370,7 +377,7 @@ def test_a_classifier_of_ones_own_teaches(config, dataset, own, tmp_path):
     assert first["origin"]["teacher"] == "../own.py:mine"
     (path,) = (tmp_path / "views").rglob("*.npz")
     assert path.parent.name.startswith("mine-seed0-")
-    views = steps.views(place(dataset.train, dataset).constants, np.arange(90), 0, VIEW)
+    views = steps.views(placed(dataset), np.arange(90), 0, VIEW)
     pixels = np.asarray(views) * dataset.std + dataset.mean
     expected = 3 * ((pixels - 0.5) / 0.25)[:, ::2, ::2].mean((1, 2)) @ weights
     np.testing.assert_allclose(np.load(path)["logits"], expected, atol=1e-4)
