@@ -25,7 +25,8 @@ Test accuracy 80 % (teacher), 76 % (student), 73 % (control).
 CIFAR-10 and networks in the style of airbench: what distillation does to explanations, by five
 losses, against controls. On two cores with bfloat16 a seed trains in two and a half hours: a
 teacher in 30 minutes (12 epochs, 92.4 %), a student in 6 to 15 (89 to 90 %). All ten models are
-explained in two minutes. On an H200 five seeds train in six minutes, by five jobs (`share`).
+explained in two minutes, four of them by the paper's protocol and its repairs in two more. On an
+H200 five seeds train in six minutes, by five jobs (`share`).
 
     python launch/study.py --config configs/study.py:vit --workdir runs/vit
 
