@@ -1,3 +1,4 @@
+import math
 import os
 import re
 import time
@@ -17,6 +18,8 @@ import jax
 import numpy as np
 import pytest
 from scripts import call, study
+
+from kdxai import progress
 
 # Files of 14 to 60 seconds, the longest first: a worker that got one last would keep the other
 # waiting. Those that share a study are apart, as one worker makes it.
@@ -46,6 +49,12 @@ def own_cache(common):
     compiled = str(common / "compiled")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
     jax.config.update("jax_compilation_cache_dir", compiled)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_line_a_minute():
+    """Whether a test of what is printed takes a minute is up to the machine."""
+    progress.Lines.told = math.inf
 
 
 @pytest.fixture
