@@ -97,18 +97,17 @@ def get_config(recipe: str = "published") -> ConfigDict:
     if recipe == "vit":
         return transformers(teacher, student, small="vit-2-64-4")
     config = paper.study(teacher, student, **SIZES[recipe])
-    if recipe == "fast":
-        config.evaluation.whole = False
+    if recipe in ("fast", "quick"):
         config.ladder = ""  # launch/audit.py does it
-    elif recipe == "quick":
+    if recipe in ("fast", "small"):
+        config.evaluation.whole = False
+    if recipe == "quick":
         config.evaluation.images = 500
-        config.ladder = ""
     elif recipe == "small":
         config.only = (
             "teacher,second_teacher,student,control,tiny_student,shallow_student,shallow_control,"
             "untrained"
         )
-        config.evaluation.whole = False
     return config
 
 

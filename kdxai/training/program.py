@@ -67,8 +67,8 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
         tx = optax.chain(tx, starts.hold_zeros())
     variables = start.variables if start else fresh(config, model, dataset)
     train, view = place(dataset.train, dataset), view_of(config)
-    seeds = {"views": config.augment.seed, "dropout": config.seed}
-    train = train._replace(constants=steps.seeded(train.constants, **seeds))
+    own = steps.seeded(train.constants, views=config.augment.seed, dropout=config.seed)
+    train = train._replace(constants=own)
     teacher, live = None, None
     if objective.teacher_taps:
         live = trained.load(config.teacher, dtype)
@@ -76,7 +76,7 @@ def build(config: ConfigDict, dataset: Dataset, start: Trained | None = None) ->
         variables = with_regressor(config, objective, model, variables, live)
     elif config.teacher:
         known = teachers.load(config.teacher, dtype)
-        teacher = TeacherLogits(known, train, view, seed=seeds["views"], epochs=config.epochs)
+        teacher = TeacherLogits(known, train, view, seed=config.augment.seed, epochs=config.epochs)
     train_step = steps.make_train_step(
         model,
         tx,

@@ -69,8 +69,9 @@ def test_channels_by_themselves_are_those_of_jax(window, stride, padding, groups
 
 @pytest.mark.parametrize("images", [FEWEST, 2 * FEWEST + 17])
 def test_a_gradient_in_parts_is_that_of_all_images(images):
-    x = jnp.float32(RNG.normal(size=(images, 5, 4, 3)))
-    kernel = jnp.float32(RNG.normal(size=(3, 3, 3, 2)))
+    # Positive, since a gradient near zero by cancellation depends on who sums in which order.
+    x = jnp.float32(RNG.uniform(size=(images, 5, 4, 3)))
+    kernel = jnp.float32(RNG.uniform(size=(3, 3, 3, 2)))
     padding, options = ((1, 1), (1, 1)), {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 
     def gradient(convolution):
@@ -78,7 +79,7 @@ def test_a_gradient_in_parts_is_that_of_all_images(images):
         return jax.grad(loss)(kernel)
 
     ours, theirs = gradient(conv_general_dilated), gradient(lax.conv_general_dilated)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6 * np.abs(theirs).max())
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
 def test_networks_that_are_not_trained_have_forward_mode():

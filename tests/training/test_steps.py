@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from placing import placed
 from scripts import Process
 
 from kdxai import devices
@@ -17,11 +18,6 @@ from kdxai.training.program import build, create_model, view_of
 @pytest.fixture
 def dataset(tiny_config):
     return datasets.load(**tiny_config.data)
-
-
-def placed(dataset, seed):
-    """The training images, with the seed of their views."""
-    return steps.seeded(place(dataset.train, dataset).constants, views=seed, dropout=0)
 
 
 def test_views_depend_on_seed_epoch_and_example_alone(dataset):
@@ -50,7 +46,7 @@ def test_views_that_alternate_are_mirrored_in_every_second_epoch(dataset):
 
 def test_plain_views_are_the_normalised_images(dataset):
     plain = steps.View(pad=0, flip=False, cutout=0)
-    views = steps.views(placed(dataset, 0), np.arange(4), 0, plain)
+    views = steps.views(placed(dataset), np.arange(4), 0, plain)
     expected = (np.float64(dataset.train.image[:4]) / 255 - dataset.mean) / dataset.std
     np.testing.assert_allclose(views, expected, atol=1e-5)
 
@@ -115,9 +111,9 @@ def test_an_objective_reads_the_feature_maps_that_it_names(tiny_config, dataset,
         objectives.OBJECTIVES, "dark", lambda _: Objective(brightness, taps=("stage1",))
     )
     tiny_config.objective.name, tiny_config.optim.weight_decay = "dark", 0.0
-    before = jax.device_get(build(tiny_config, dataset).state.variables)
-    after, told = run(tiny_config, dataset, 1)
     program = build(tiny_config, dataset)
+    before = jax.device_get(program.state.variables)
+    after, told = run(tiny_config, dataset, 1)
     batch = np.arange(tiny_config.batch_size)
     images = steps.views(program.train.constants, batch, 0, view_of(tiny_config))
     model = create_model(tiny_config, 3)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from placing import placed
 from scipy.special import log_softmax, softmax
 
 from kdxai import devices, models
@@ -49,11 +50,6 @@ def config(tiny_config, dataset, finished, tmp_path):
     shutil.copytree(finished, tmp_path / "teacher")
     tiny_config.teacher = str(tmp_path / "teacher")
     return tiny_config
-
-
-def placed(dataset, seed=0):
-    """The training images, with the seed of their views."""
-    return steps.seeded(place(dataset.train, dataset).constants, views=seed, dropout=0)
 
 
 def logits_of(config, dataset, teacher=None, epochs=1, seed=0, **view):
